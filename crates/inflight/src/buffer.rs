@@ -1,0 +1,15 @@
+//! Owned, page-aligned, pooled memory for I/O.
+//!
+//! A [`Buffer`] is memory the kernel may read or write while nobody else holds it: it moves into
+//! an operation and comes back with the result. All buffers of an engine come from one [`Pool`],
+//! are aligned to a page (so that direct I/O takes them as they are) and count against one
+//! [`crate::Budget`].
+
+mod aligned;
+mod block;
+mod list;
+mod pool;
+
+pub use aligned::{AlignedBuffer, AlignedOffset, BLOCK_BYTES};
+pub use list::BufferList;
+pub use pool::{Buffer, Pool};

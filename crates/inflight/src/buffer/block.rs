@@ -1,0 +1,74 @@
+//! Raw page-aligned memory: the only place that allocates and frees it.
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+
+use super::aligned::BLOCK_BYTES;
+
+/// From here on memory is aligned to, and asks for, huge pages.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
+
+/// A piece of memory, page-aligned, of a size that is a whole number of pages.
+pub(super) struct Block {
+    memory: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: a block is plain memory with one owner; nothing about it belongs to a thread.
+unsafe impl Send for Block {}
+// SAFETY: through `&Block` only the address and the size can be read.
+unsafe impl Sync for Block {}
+
+impl Block {
+    fn layout(bytes: usize) -> Layout {
+        let align = if bytes >= HUGE_PAGE_BYTES {
+            HUGE_PAGE_BYTES
+        } else {
+            BLOCK_BYTES
+        };
+        Layout::from_size_align(bytes, align).expect("a block is far below isize::MAX bytes")
+    }
+
+    /// Memory of `bytes` bytes; its contents are not initialised.
+    pub(super) fn allocate(bytes: usize) -> Block {
+        assert!(
+            bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES),
+            "blocks are whole pages"
+        );
+        let layout = Block::layout(bytes);
+        // SAFETY: the layout's size is not zero.
+        let memory = unsafe { alloc(layout) };
+        let Some(memory) = NonNull::new(memory) else {
+            handle_alloc_error(layout)
+        };
+        #[cfg(target_os = "linux")]
+        if bytes >= HUGE_PAGE_BYTES {
+            // SAFETY: the range was just allocated, is page-aligned and ours alone; the advice
+            // changes how it is backed, never what it holds. It may be refused: nothing depends
+            // on it.
+            let _ = unsafe {
+                rustix::mm::madvise(
+                    memory.as_ptr().cast(),
+                    bytes,
+                    rustix::mm::Advice::LinuxHugepage,
+                )
+            };
+        }
+        Block { memory, bytes }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut u8 {
+        self.memory.as_ptr()
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `allocate` with the same layout, and freed only here.
+        unsafe { dealloc(self.memory.as_ptr(), Block::layout(self.bytes)) }
+    }
+}

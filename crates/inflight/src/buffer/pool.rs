@@ -1,0 +1,321 @@
+//! The pool: blocks in classes of a power of two, reused, bounded by the budget.
+//!
+//! Invariant: bytes lent out plus bytes kept for reuse never exceed the budget's limit (except
+//! for one request larger than the whole limit, which is served alone). A kept block of the
+//! wrong class is freed before the bound would be passed.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::aligned::BLOCK_BYTES;
+use super::block::Block;
+use crate::budget::{Budget, Reservation};
+
+/// Classes hold blocks of 4 KiB, 8 KiB, … 2 GiB.
+const CLASSES: usize = 20;
+
+/// Hands out [`Buffer`]s and takes them back.
+#[derive(Clone)]
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    budget: Budget,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    classes: [Vec<Block>; CLASSES],
+    bytes: u64,
+}
+
+impl Kept {
+    /// Frees kept blocks, largest first, until at most `bytes` are left.
+    fn shrink_to(&mut self, bytes: u64) -> Vec<Block> {
+        let mut freed = Vec::new();
+        for class in self.classes.iter_mut().rev() {
+            while self.bytes > bytes
+                && let Some(block) = class.pop()
+            {
+                self.bytes -= block.bytes() as u64;
+                freed.push(block);
+            }
+        }
+        freed
+    }
+}
+
+/// The class that holds blocks of at least `bytes`.
+fn class_of(bytes: usize) -> usize {
+    let pages = bytes.div_ceil(BLOCK_BYTES).max(1);
+    pages.next_power_of_two().trailing_zeros() as usize
+}
+
+fn class_bytes(class: usize) -> usize {
+    BLOCK_BYTES << class
+}
+
+impl Pool {
+    /// A pool whose buffers count against `budget`.
+    #[must_use]
+    pub fn new(budget: Budget) -> Pool {
+        Pool {
+            shared: Arc::new(Shared {
+                budget,
+                kept: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The budget all buffers count against.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.shared.budget
+    }
+
+    /// What a buffer of `capacity` bytes really takes from the budget.
+    ///
+    /// # Panics
+    /// When `capacity` is above 2 GiB.
+    #[must_use]
+    pub fn footprint(capacity: usize) -> u64 {
+        let class = class_of(capacity);
+        assert!(
+            class < CLASSES,
+            "a buffer holds at most 2 GiB; {capacity} bytes were asked for"
+        );
+        class_bytes(class) as u64
+    }
+
+    /// An empty buffer with room for `capacity` bytes, once the budget has them.
+    ///
+    /// # Panics
+    /// When `capacity` is above 2 GiB.
+    pub async fn get(&self, capacity: usize) -> Buffer {
+        let reservation = self.shared.budget.reserve(Pool::footprint(capacity)).await;
+        self.fill(capacity, reservation)
+    }
+
+    /// The same at once, or `None` when the budget has no room.
+    ///
+    /// # Panics
+    /// When `capacity` is above 2 GiB.
+    #[must_use]
+    pub fn try_get(&self, capacity: usize) -> Option<Buffer> {
+        let reservation = self.shared.budget.try_reserve(Pool::footprint(capacity))?;
+        Some(self.fill(capacity, reservation))
+    }
+
+    fn fill(&self, capacity: usize, reservation: Reservation) -> Buffer {
+        let class = class_of(capacity);
+        let mut kept = self.kept();
+        let block = kept.classes[class].pop();
+        let mut freed = Vec::new();
+        if let Some(block) = &block {
+            kept.bytes -= block.bytes() as u64;
+        } else {
+            let used = self.shared.budget.used();
+            freed = kept.shrink_to(self.shared.budget.limit().saturating_sub(used));
+        }
+        drop(kept);
+        drop(freed);
+        let block = block.unwrap_or_else(|| Block::allocate(class_bytes(class)));
+        Buffer {
+            inner: Some((block, reservation, self.clone())),
+            length: 0,
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.shared
+            .kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("budget", self.budget())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Owned, page-aligned memory from a [`Pool`]: filled bytes first, spare room behind them.
+///
+/// Dereferences to the filled bytes.
+pub struct Buffer {
+    /// `Some` until the drop.
+    inner: Option<(Block, Reservation, Pool)>,
+    length: usize,
+}
+
+impl Buffer {
+    fn block(&self) -> &Block {
+        // `inner` is only emptied in `drop`, after which nobody can call this.
+        &self.inner.as_ref().expect("a live buffer has its block").0
+    }
+
+    /// Bytes it can hold.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.block().bytes()
+    }
+
+    /// Bytes that can still be appended.
+    #[must_use]
+    pub fn spare(&self) -> usize {
+        self.capacity() - self.length
+    }
+
+    /// Forgets the filled bytes behind the first `length`.
+    pub fn truncate(&mut self, length: usize) {
+        self.length = self.length.min(length);
+    }
+
+    /// Forgets all filled bytes.
+    pub fn clear(&mut self) {
+        self.length = 0;
+    }
+
+    /// The filled bytes, to change in place.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: the first `length` bytes were written by an append or a read, and `&mut self`
+        // makes this the only way to them.
+        unsafe { std::slice::from_raw_parts_mut(self.block().as_ptr(), self.length) }
+    }
+
+    /// Appends bytes.
+    ///
+    /// # Panics
+    /// When they do not fit into the spare room.
+    pub fn extend_from_slice(&mut self, bytes: &[u8]) {
+        assert!(
+            bytes.len() <= self.spare(),
+            "{} bytes into {}",
+            bytes.len(),
+            self.spare()
+        );
+        // SAFETY: source and target are valid for that many bytes (checked above for the
+        // target) and cannot overlap, as `&mut self` excludes a borrow of our own bytes.
+        unsafe {
+            let end = self.block().as_ptr().add(self.length);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), end, bytes.len());
+        }
+        self.length += bytes.len();
+    }
+
+    /// Appends `count` zero bytes.
+    ///
+    /// # Panics
+    /// When they do not fit into the spare room.
+    pub fn extend_zeros(&mut self, count: usize) {
+        self.extend_fill(0, count);
+    }
+
+    /// Appends `count` bytes of value `byte`.
+    ///
+    /// # Panics
+    /// When they do not fit into the spare room.
+    pub fn extend_fill(&mut self, byte: u8, count: usize) {
+        assert!(count <= self.spare(), "{count} bytes into {}", self.spare());
+        // SAFETY: the range lies inside the block (checked above) and is ours alone.
+        unsafe { std::ptr::write_bytes(self.block().as_ptr().add(self.length), byte, count) }
+        self.length += count;
+    }
+
+    /// Where the spare room starts: what a driver hands to the kernel.
+    pub(crate) fn spare_ptr(&self) -> *mut u8 {
+        // SAFETY: `length` never exceeds the block's size.
+        unsafe { self.block().as_ptr().add(self.length) }
+    }
+
+    /// Where the filled bytes start: what a driver hands to the kernel.
+    pub(crate) fn filled_ptr(&self) -> *const u8 {
+        self.block().as_ptr()
+    }
+
+    /// Counts `bytes` of the spare room as filled.
+    ///
+    /// # Safety
+    /// The first `bytes` bytes of the spare room have been written.
+    pub(crate) unsafe fn assume_filled(&mut self, bytes: usize) {
+        assert!(bytes <= self.spare(), "the kernel wrote past the buffer");
+        self.length += bytes;
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the first `length` bytes were written by an append or a read.
+        unsafe { std::slice::from_raw_parts(self.block().as_ptr(), self.length) }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let Some((block, reservation, pool)) = self.inner.take() else {
+            return;
+        };
+        let mut kept = pool.kept();
+        kept.bytes += block.bytes() as u64;
+        kept.classes[class_of(block.bytes())].push(block);
+        // Kept before the reservation ends: whoever the freed budget wakes finds the block.
+        drop(kept);
+        drop(reservation);
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffer")
+            .field("length", &self.length)
+            .field("capacity", &self.capacity())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_page_aligned_and_reused() {
+        let pool = Pool::new(Budget::new(1 << 20));
+        let mut first = pool.try_get(5000).expect("fits");
+        assert_eq!(first.capacity(), 8192);
+        assert_eq!(first.filled_ptr() as usize % BLOCK_BYTES, 0);
+        first.extend_from_slice(b"abc");
+        first.extend_zeros(2);
+        assert_eq!(&*first, b"abc\0\0");
+        let address = first.filled_ptr();
+        drop(first);
+        let second = pool.try_get(8192).expect("fits");
+        assert_eq!(second.filled_ptr(), address);
+        assert!(second.is_empty(), "a reused buffer starts empty");
+    }
+
+    #[test]
+    fn kept_blocks_make_room_for_other_classes() {
+        let pool = Pool::new(Budget::new(64 << 10));
+        let small: Vec<Buffer> = (0..16).map(|_| pool.try_get(4096).expect("fits")).collect();
+        assert!(pool.try_get(1).is_none(), "the limit holds");
+        drop(small);
+        assert_eq!(pool.kept().bytes, 64 << 10);
+        let large = pool
+            .try_get(64 << 10)
+            .expect("kept blocks do not count as used");
+        assert_eq!(
+            pool.kept().bytes,
+            0,
+            "kept plus lent stays within the limit"
+        );
+        drop(large);
+    }
+}

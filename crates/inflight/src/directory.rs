@@ -1,0 +1,290 @@
+//! Open directories: listing them, and everything that is named relative to them.
+//!
+//! All paths here are relative to the directory. `..` and symbolic links inside them are the
+//! system's to resolve, except where [`crate::OpenOptions::beneath`] is asked for.
+
+use std::ffi::CString;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use crate::buffer::Buffer;
+use crate::descriptor::Descriptor;
+use crate::error::Result;
+use crate::file::File;
+use crate::handle::{Handle, at, metadata_at, text};
+use crate::metadata::{DirectoryBatch, Metadata, Owner, SetTimes};
+use crate::operation::{At, FilePiece, NewFile, OpenOptions, Operation, RemoveKind, SyncScope};
+use crate::pending::Pending;
+
+/// An open directory.
+#[derive(Clone)]
+pub struct Directory {
+    descriptor: Descriptor,
+}
+
+impl Directory {
+    pub(crate) fn new(descriptor: Descriptor) -> Directory {
+        Directory { descriptor }
+    }
+
+    /// The path it was opened by.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.descriptor.path()
+    }
+
+    /// The engine it belongs to.
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        self.descriptor.handle()
+    }
+
+    /// This directory for an [`Operation`].
+    #[must_use]
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    fn at(&self, operation: &'static str, path: &Path) -> Result<At> {
+        at(operation, Some(&self.descriptor), path)
+    }
+
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// The system's, or `InvalidInput` for a path that holds a NUL byte; so for all methods here.
+    pub async fn open(&self, path: &Path, options: OpenOptions) -> Result<File> {
+        Ok(File::new(
+            self.handle()
+                .open_at(Some(&self.descriptor), path, options)
+                .await?,
+        ))
+    }
+
+    /// Opens a directory.
+    ///
+    /// # Errors
+    /// As for [`Directory::open`].
+    pub async fn open_directory(&self, path: &Path, options: OpenOptions) -> Result<Directory> {
+        let options = OpenOptions {
+            directory: true,
+            ..options
+        };
+        Ok(Directory::new(
+            self.handle()
+                .open_at(Some(&self.descriptor), path, options)
+                .await?,
+        ))
+    }
+
+    /// Appends pieces of files to `buffer` in one operation: see [`Operation::ReadFiles`]. Each
+    /// piece says how much of it was read.
+    pub fn read_files(
+        &self,
+        pieces: Vec<FilePiece>,
+        options: OpenOptions,
+        buffer: Buffer,
+    ) -> Pending<(Vec<FilePiece>, Buffer)> {
+        let directory = Some(self.descriptor.clone());
+        let operation = Operation::ReadFiles {
+            directory,
+            options,
+            pieces,
+            current: 0,
+            buffer,
+        };
+        Pending::start(operation, self.handle(), |operation, _| match operation {
+            Operation::ReadFiles { pieces, buffer, .. } => (pieces, buffer),
+            other => unreachable!("{other:?} came back for a read"),
+        })
+    }
+
+    /// Makes files of ranges of `buffer` in one operation: see [`Operation::WriteFiles`].
+    ///
+    /// # Panics
+    /// When a range lies outside the filled part of the buffer.
+    pub fn write_files(&self, files: Vec<NewFile>, buffer: Buffer) -> Pending<Buffer> {
+        for file in &files {
+            let end = file.start.checked_add(file.length);
+            assert!(
+                end.is_some_and(|end| end <= buffer.len()),
+                "a write must lie in its buffer"
+            );
+        }
+        let directory = Some(self.descriptor.clone());
+        let operation = Operation::WriteFiles {
+            directory,
+            files,
+            current: 0,
+            buffer,
+        };
+        Pending::start(operation, self.handle(), |operation, _| match operation {
+            Operation::WriteFiles { buffer, .. } => buffer,
+            other => unreachable!("{other:?} came back for a write"),
+        })
+    }
+
+    /// What the system knows about a path; the empty path is the directory itself.
+    ///
+    /// # Errors
+    /// As for [`Directory::open`].
+    pub async fn metadata(&self, path: &Path, follow: bool) -> Result<Metadata> {
+        metadata_at(self.handle(), self.at("look at", path)?, follow).await
+    }
+
+    /// Sets permission bits, looking through symbolic links.
+    ///
+    /// # Errors
+    /// As for [`Directory::open`].
+    pub async fn set_mode(&self, path: &Path, mode: u32) -> Result<()> {
+        let at = self.at("set the permissions of", path)?;
+        self.handle().run(Operation::SetMode { at, mode }).await
+    }
+
+    /// Sets times, of a symbolic link itself.
+    ///
+    /// # Errors
+    /// As for [`Directory::open`].
+    pub async fn set_times(&self, path: &Path, times: SetTimes) -> Result<()> {
+        let at = self.at("set the times of", path)?;
+        self.handle().run(Operation::SetTimes { at, times }).await
+    }
+
+    /// Sets user and group, of a symbolic link itself.
+    ///
+    /// # Errors
+    /// As for [`Directory::open`].
+    pub async fn set_owner(&self, path: &Path, owner: Owner) -> Result<()> {
+        let at = self.at("set the owner of", path)?;
+        self.handle().run(Operation::SetOwner { at, owner }).await
+    }
+
+    /// Renames below this directory.
+    ///
+    /// # Errors
+    /// As for [`Directory::open`]; `AlreadyExists` if the new name exists and `replace` is off.
+    pub async fn rename(&self, from: &Path, to: &Path, replace: bool) -> Result<()> {
+        let (from, to) = (self.at("rename", from)?, self.at("rename", to)?);
+        self.handle()
+            .run(Operation::Rename { from, to, replace })
+            .await
+    }
+
+    /// Removes a name.
+    ///
+    /// # Errors
+    /// As for [`Directory::open`].
+    pub async fn remove(&self, path: &Path, kind: RemoveKind) -> Result<()> {
+        let at = self.at("remove", path)?;
+        self.handle().run(Operation::Remove { at, kind }).await
+    }
+
+    /// Makes a directory.
+    ///
+    /// # Errors
+    /// As for [`Directory::open`].
+    pub async fn create_directory(&self, path: &Path, mode: u32) -> Result<()> {
+        let at = self.at("create directory", path)?;
+        self.handle()
+            .run(Operation::CreateDirectory { at, mode })
+            .await
+    }
+
+    /// Makes a symbolic link that says `target`.
+    ///
+    /// # Errors
+    /// As for [`Directory::open`].
+    pub async fn create_symlink(&self, target: &Path, path: &Path) -> Result<()> {
+        let at = self.at("create symbolic link", path)?;
+        let target = text("create symbolic link", path, target.as_os_str().as_bytes())?;
+        self.handle()
+            .run(Operation::CreateSymlink { target, at })
+            .await
+    }
+
+    /// Makes a second name for a file.
+    ///
+    /// # Errors
+    /// As for [`Directory::open`].
+    pub async fn create_hard_link(&self, original: &Path, path: &Path) -> Result<()> {
+        let original = self.at("create hard link", original)?;
+        let at = self.at("create hard link", path)?;
+        self.handle()
+            .run(Operation::CreateHardLink { original, at })
+            .await
+    }
+
+    /// What a symbolic link says.
+    ///
+    /// # Errors
+    /// As for [`Directory::open`].
+    pub async fn read_link(&self, path: &Path) -> Result<Vec<u8>> {
+        let at = self.at("read symbolic link", path)?;
+        let operation = Operation::ReadLink {
+            at,
+            target: Vec::new(),
+        };
+        match self.handle().submit(operation).await? {
+            (Operation::ReadLink { target, .. }, _) => Ok(target),
+            (other, _) => unreachable!("{other:?} came back for a symbolic link"),
+        }
+    }
+
+    /// The next entries, with their metadata if asked for; an empty batch at the end. The batch
+    /// passed in is reused. The position is that of the open directory.
+    pub fn read(&self, batch: DirectoryBatch, metadata: bool) -> Pending<DirectoryBatch> {
+        let directory = self.descriptor.clone();
+        let operation = Operation::ReadDirectory {
+            directory,
+            metadata,
+            batch,
+        };
+        Pending::start(operation, self.handle(), |operation, _| match operation {
+            Operation::ReadDirectory { batch, .. } => batch,
+            other => unreachable!("{other:?} came back for a listing"),
+        })
+    }
+
+    /// All extended attributes of a path, of a symbolic link itself, sorted by name.
+    ///
+    /// # Errors
+    /// As for [`Directory::open`]. A file system without attributes has none.
+    pub async fn attributes(&self, path: &Path) -> Result<Vec<(CString, Vec<u8>)>> {
+        let at = self.at("read extended attributes of", path)?;
+        let operation = Operation::ReadAttributes {
+            at,
+            attributes: Vec::new(),
+        };
+        match self.handle().submit(operation).await? {
+            (Operation::ReadAttributes { attributes, .. }, _) => Ok(attributes),
+            (other, _) => unreachable!("{other:?} came back for attributes"),
+        }
+    }
+
+    /// Sets one extended attribute, of a symbolic link itself.
+    ///
+    /// # Errors
+    /// As for [`Directory::open`].
+    pub async fn set_attribute(&self, path: &Path, name: &[u8], value: Vec<u8>) -> Result<()> {
+        let at = self.at("set extended attribute of", path)?;
+        let name = text("set extended attribute of", path, name)?;
+        self.handle()
+            .run(Operation::WriteAttribute { at, name, value })
+            .await
+    }
+
+    /// Makes names created in it, or the whole file system, durable.
+    pub fn sync(&self, scope: SyncScope) -> Pending<()> {
+        self.handle().run(Operation::Sync {
+            file: self.descriptor.clone(),
+            scope,
+        })
+    }
+}
+
+impl fmt::Debug for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Directory").field(&self.path()).finish()
+    }
+}

@@ -1,0 +1,140 @@
+//! Threads that run operations as system calls: all of them for the `threads` driver, and those
+//! that io_uring would hand to a kernel thread anyway for `uring`.
+//!
+//! Threads start when there is work and no idle thread, up to the limit, and stay. Work is taken
+//! last-in-first-out among threads (the condition variable's choice aside) and
+//! first-in-first-out among operations. Nothing a thread runs waits for another operation, so the
+//! limit can never deadlock.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use super::syscall;
+use crate::inbox::InboxRef;
+
+pub(crate) struct SyscallPool {
+    threads_max: usize,
+    state: Mutex<State>,
+    work: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<(InboxRef, u32)>,
+    idle: usize,
+    threads: Vec<JoinHandle<()>>,
+    shutdown: bool,
+}
+
+impl SyscallPool {
+    /// A pool of at most `threads_max` threads for at most `operations_max` operations.
+    ///
+    /// # Errors
+    /// When not even the first thread can be started.
+    pub(crate) fn new(threads_max: usize, operations_max: usize) -> io::Result<Arc<SyscallPool>> {
+        let state = State {
+            queue: VecDeque::with_capacity(operations_max),
+            ..State::default()
+        };
+        let pool = Arc::new(SyscallPool {
+            threads_max,
+            state: Mutex::new(state),
+            work: Condvar::new(),
+        });
+        // The first thread must start for anything to work; further ones only add parallelism.
+        let mut state = pool.state();
+        pool.spawn(&mut state)?;
+        drop(state);
+        Ok(pool)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spawn(self: &Arc<SyscallPool>, state: &mut State) -> io::Result<()> {
+        let pool = self.clone();
+        let name = format!("inflight-io-{}", state.threads.len());
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .spawn(move || pool.run())?;
+        state.threads.push(thread);
+        Ok(())
+    }
+
+    /// Queues operations, which are counted as in flight already.
+    pub(super) fn submit(self: &Arc<SyscallPool>, inbox: InboxRef, batch: &mut Vec<u32>) {
+        if batch.is_empty() {
+            return;
+        }
+        let mut state = self.state();
+        state
+            .queue
+            .extend(batch.drain(..).map(|index| (inbox, index)));
+        let wanted = state.queue.len();
+        let wake = wanted.min(state.idle);
+        for _ in wake..wanted.min(self.threads_max.saturating_sub(state.threads.len()) + wake) {
+            if self.spawn(&mut state).is_err() {
+                break;
+            }
+        }
+        drop(state);
+        for _ in 0..wake {
+            self.work.notify_one();
+        }
+    }
+
+    /// Ends an operation that no thread took up yet.
+    pub(super) fn cancel(&self, inbox: InboxRef, name: u64) {
+        let mut state = self.state();
+        let index = name as u32;
+        let place = state
+            .queue
+            .iter()
+            .position(|queued| *queued == (inbox, index));
+        let Some(place) = place.filter(|_| inbox.slots.is_current(name)) else {
+            return;
+        };
+        state.queue.remove(place);
+        drop(state);
+        inbox.finish(index, Err(rustix::io::Errno::CANCELED.raw_os_error()));
+    }
+
+    fn run(&self) {
+        let mut state = self.state();
+        loop {
+            if let Some((inbox, index)) = state.queue.pop_front() {
+                drop(state);
+                // SAFETY: the queue handed the slot to this thread alone, until `finish`.
+                let operation = unsafe { inbox.slots.operation(index) };
+                let outcome = syscall::perform(operation).map_err(rustix::io::Errno::raw_os_error);
+                inbox.finish(index, outcome);
+                state = self.state();
+            } else if state.shutdown {
+                return;
+            } else {
+                state.idle += 1;
+                state = self
+                    .work
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+                state.idle -= 1;
+            }
+        }
+    }
+
+    /// Ends the threads once the queue is empty.
+    pub(crate) fn shut_down(&self) {
+        let mut state = self.state();
+        state.shutdown = true;
+        let threads = std::mem::take(&mut state.threads);
+        drop(state);
+        self.work.notify_all();
+        for thread in threads {
+            // A thread that panicked has nothing more to say; the others must still be joined.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,562 @@
+//! One operation as blocking system calls, on the calling thread.
+//!
+//! Interrupted calls are repeated. Unsafe code here is limited to handing buffers to the kernel.
+
+use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
+
+use rustix::fs::{
+    self, AtFlags, CWD, FallocateFlags, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, SeekFrom,
+    StatxFlags, Timespec, Timestamps, UTIME_OMIT,
+};
+use rustix::io::{Errno, IoSlice, IoSliceMut, Result, retry_on_intr};
+
+use crate::buffer::Buffer;
+use crate::metadata::{DirectoryBatch, FileKind, Metadata, Owner, SetTimes, Timestamp};
+use crate::operation::{
+    At, Create, FilePiece, NewFile, OpenOptions, Operation, RemoveKind, SyncScope,
+    TRANSFER_BYTES_MAX,
+};
+
+/// Room for the kernel's directory entries: some hundred names a call.
+const DIRECTORY_BYTES: usize = 32 << 10;
+
+/// Performs the operation. The result is what its documentation says.
+pub(super) fn perform(operation: &mut Operation) -> Result<u64> {
+    match operation {
+        Operation::Nop => Ok(0),
+        Operation::Open { at, options } => open(at, *options),
+        Operation::Close { .. } => {
+            // Dropping the descriptor closes it; the system has no useful error here.
+            *operation = Operation::Nop;
+            Ok(0)
+        }
+        Operation::Read {
+            file,
+            buffer,
+            length,
+            offset,
+        } => {
+            let length = read_length(buffer, *length);
+            read_some(file.as_fd(), buffer, length, *offset)
+        }
+        Operation::Write {
+            file,
+            buffer,
+            start,
+            length,
+            offset,
+        } => {
+            let bytes = write_range(buffer, *start, *length);
+            retry_on_intr(|| rustix::io::pwrite(&*file, bytes, *offset)).map(|n| n as u64)
+        }
+        Operation::ReadVectored { .. } | Operation::WriteVectored { .. } => vectored(operation),
+        Operation::ReadFiles {
+            directory,
+            options,
+            pieces,
+            current,
+            buffer,
+        } => {
+            let directory = directory
+                .as_ref()
+                .map_or(CWD, |directory| directory.as_fd());
+            read_files(directory, *options, pieces, current, buffer)
+        }
+        Operation::WriteFiles {
+            directory,
+            files,
+            current,
+            buffer,
+        } => {
+            let directory = directory
+                .as_ref()
+                .map_or(CWD, |directory| directory.as_fd());
+            write_files(directory, files, current, buffer)
+        }
+        Operation::Sync { file, scope } => done(match scope {
+            SyncScope::Data => fs::fdatasync(file),
+            SyncScope::All => fs::fsync(file),
+            SyncScope::FileSystem => fs::syncfs(file),
+        }),
+        Operation::Allocate {
+            file,
+            offset,
+            length,
+        } => {
+            let allocate = || fs::fallocate(&*file, FallocateFlags::empty(), *offset, *length);
+            done(retry_on_intr(allocate))
+        }
+        Operation::Truncate { file, length } => {
+            done(retry_on_intr(|| fs::ftruncate(&*file, *length)))
+        }
+        Operation::CopyRange {
+            from,
+            from_offset,
+            to,
+            to_offset,
+            length,
+        } => {
+            let length = (*length).min(TRANSFER_BYTES_MAX as u64) as usize;
+            let (mut from_offset, mut to_offset) = (*from_offset, *to_offset);
+            fs::copy_file_range(
+                from,
+                Some(&mut from_offset),
+                to,
+                Some(&mut to_offset),
+                length,
+            )
+            .map(|n| n as u64)
+        }
+        Operation::FindData { file, offset, data } => {
+            *data = find_data(file.as_fd(), *offset)?;
+            Ok(0)
+        }
+        Operation::ReadDirectory {
+            directory,
+            metadata,
+            batch,
+        } => read_directory(directory.as_fd(), *metadata, batch),
+        _ => perform_on_path(operation),
+    }
+}
+
+/// The operations that take a path and move no contents.
+fn perform_on_path(operation: &mut Operation) -> Result<u64> {
+    match operation {
+        Operation::Metadata {
+            at,
+            follow,
+            metadata,
+        } => {
+            *metadata = stat(directory(at), &at.path, *follow)?;
+            Ok(0)
+        }
+        Operation::SetMode { at, mode } => done(set_mode(at, *mode)),
+        Operation::SetTimes { at, times } => done(set_times(at, *times)),
+        Operation::SetOwner {
+            at,
+            owner: Owner { user, group },
+        } => done(fs::chownat(
+            directory(at),
+            &*at.path,
+            Some(fs::Uid::from_raw(*user)),
+            Some(fs::Gid::from_raw(*group)),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )),
+        Operation::Rename { from, to, replace } => {
+            let flags = if *replace {
+                RenameFlags::empty()
+            } else {
+                RenameFlags::NOREPLACE
+            };
+            done(fs::renameat_with(
+                directory(from),
+                &*from.path,
+                directory(to),
+                &*to.path,
+                flags,
+            ))
+        }
+        Operation::Remove { at, kind } => {
+            let flags = match kind {
+                RemoveKind::File => AtFlags::empty(),
+                RemoveKind::Directory => AtFlags::REMOVEDIR,
+            };
+            done(fs::unlinkat(directory(at), &*at.path, flags))
+        }
+        Operation::CreateDirectory { at, mode } => done(fs::mkdirat(
+            directory(at),
+            &*at.path,
+            Mode::from_raw_mode(*mode),
+        )),
+        Operation::CreateSymlink { target, at } => {
+            done(fs::symlinkat(&**target, directory(at), &*at.path))
+        }
+        Operation::CreateHardLink { original, at } => done(fs::linkat(
+            directory(original),
+            &*original.path,
+            directory(at),
+            &*at.path,
+            AtFlags::empty(),
+        )),
+        Operation::ReadLink { at, target } => {
+            let text = fs::readlinkat(directory(at), &*at.path, Vec::new())?;
+            target.extend_from_slice(text.to_bytes());
+            Ok(text.to_bytes().len() as u64)
+        }
+        Operation::ReadAttributes { at, attributes } => {
+            *attributes = read_attributes(at)?;
+            Ok(attributes.len() as u64)
+        }
+        Operation::WriteAttribute { at, name, value } => done(write_attribute(at, name, value)),
+        // A variant that neither match knows would be a hole in this driver: say so.
+        _ => Err(Errno::NOSYS),
+    }
+}
+
+fn done(result: Result<()>) -> Result<u64> {
+    result.map(|()| 0)
+}
+
+fn directory(at: &At) -> BorrowedFd<'_> {
+    at.directory
+        .as_ref()
+        .map_or(CWD, |directory| directory.as_fd())
+}
+
+/// How much a read may ask for.
+pub(super) fn read_length(buffer: &Buffer, length: usize) -> usize {
+    length.min(buffer.spare()).min(TRANSFER_BYTES_MAX)
+}
+
+/// The bytes a write sends.
+pub(super) fn write_range(buffer: &Buffer, start: usize, length: usize) -> &[u8] {
+    // Out of range is a bug of the caller that `File::write` rules out.
+    &buffer[start..start + length.min(TRANSFER_BYTES_MAX)]
+}
+
+/// Counts what a read wrote behind its buffer's filled part as filled.
+///
+/// # Safety
+/// The kernel wrote `bytes` bytes into the spare room of the operation's buffers.
+pub(super) unsafe fn settle(operation: &mut Operation, bytes: usize) {
+    match operation {
+        // SAFETY: as the caller promises.
+        Operation::Read { buffer, .. } => unsafe { buffer.assume_filled(bytes) },
+        // SAFETY: as the caller promises.
+        Operation::ReadVectored { buffers, .. } => unsafe { buffers.assume_filled(bytes) },
+        _ => {}
+    }
+}
+
+/// The system's form of [`OpenOptions`].
+pub(super) fn open_arguments(options: OpenOptions) -> (OFlags, Mode, ResolveFlags) {
+    let mut flags = OFlags::CLOEXEC;
+    flags |= match (options.read, options.write) {
+        (true, true) => OFlags::RDWR,
+        (false, true) => OFlags::WRONLY,
+        _ => OFlags::RDONLY,
+    };
+    flags |= match options.create {
+        Create::Never => OFlags::empty(),
+        Create::IfMissing => OFlags::CREATE,
+        Create::Exclusive => OFlags::CREATE | OFlags::EXCL,
+    };
+    flags.set(OFlags::TRUNC, options.truncate);
+    flags.set(OFlags::DIRECT, options.direct);
+    flags.set(OFlags::DIRECTORY, options.directory);
+    flags.set(OFlags::NOFOLLOW, !options.follow);
+    let mode = match options.create {
+        Create::Never => Mode::empty(),
+        _ => Mode::from_raw_mode(options.mode),
+    };
+    let resolve = match options.beneath {
+        true => ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+        false => ResolveFlags::empty(),
+    };
+    (flags, mode, resolve)
+}
+
+fn open_owned(directory: BorrowedFd<'_>, path: &CStr, options: OpenOptions) -> Result<OwnedFd> {
+    let (flags, mode, resolve) = open_arguments(options);
+    if resolve.is_empty() {
+        return retry_on_intr(|| fs::openat(directory, path, flags, mode));
+    }
+    retry_on_intr(|| fs::openat2(directory, path, flags, mode, resolve))
+}
+
+fn open(at: &At, options: OpenOptions) -> Result<u64> {
+    let descriptor = open_owned(directory(at), &at.path, options)?;
+    Ok(descriptor.into_raw_fd() as u64)
+}
+
+/// One read into the spare room.
+fn read_some(file: BorrowedFd<'_>, buffer: &mut Buffer, length: usize, offset: u64) -> Result<u64> {
+    // SAFETY: the spare room is `length` bytes or more and ours alone; it is only written to.
+    let spare = unsafe {
+        std::slice::from_raw_parts_mut(buffer.spare_ptr().cast::<MaybeUninit<u8>>(), length)
+    };
+    let read = || rustix::io::pread(file, &mut *spare, offset).map(|(filled, _)| filled.len());
+    let bytes = retry_on_intr(read)?;
+    // SAFETY: the kernel just wrote that many bytes there.
+    unsafe { buffer.assume_filled(bytes) };
+    Ok(bytes as u64)
+}
+
+fn vectored(operation: &mut Operation) -> Result<u64> {
+    match operation {
+        Operation::ReadVectored {
+            file,
+            buffers,
+            offset,
+        } => {
+            let vectors = buffers.spare_vectors();
+            // SAFETY: each vector names the spare room of one buffer the operation owns, in the
+            // layout `IoSliceMut` guarantees on Unix. The bytes may be uninitialised, which the
+            // kernel, the only one to use the slices, does not mind: it only writes.
+            let slices = unsafe {
+                std::slice::from_raw_parts_mut(
+                    vectors.as_ptr().cast_mut().cast::<IoSliceMut<'_>>(),
+                    vectors.len(),
+                )
+            };
+            let bytes = retry_on_intr(|| rustix::io::preadv(&*file, &mut *slices, *offset))?;
+            // SAFETY: the kernel just wrote that many bytes there, in order.
+            unsafe { buffers.assume_filled(bytes) };
+            Ok(bytes as u64)
+        }
+        Operation::WriteVectored {
+            file,
+            buffers,
+            offset,
+        } => {
+            let vectors = buffers.filled_vectors();
+            // SAFETY: each vector names the filled part of one buffer the operation owns, in the
+            // layout `IoSlice` guarantees on Unix.
+            let slices = unsafe {
+                std::slice::from_raw_parts(vectors.as_ptr().cast::<IoSlice<'_>>(), vectors.len())
+            };
+            retry_on_intr(|| rustix::io::pwritev(&*file, slices, *offset)).map(|n| n as u64)
+        }
+        _ => Err(Errno::NOSYS),
+    }
+}
+
+fn read_files(
+    directory: BorrowedFd<'_>,
+    options: OpenOptions,
+    pieces: &mut [FilePiece],
+    current: &mut usize,
+    buffer: &mut Buffer,
+) -> Result<u64> {
+    let mut total = 0;
+    let mut open: Option<OwnedFd> = None;
+    for index in 0..pieces.len() {
+        *current = index;
+        let (before, rest) = pieces.split_at_mut(index);
+        let piece = &mut rest[0];
+        let file = match open.take() {
+            Some(file) if before.last().is_some_and(|last| last.path == piece.path) => file,
+            _ => open_owned(directory, &piece.path, options)?,
+        };
+        read_piece(file.as_fd(), piece, buffer)?;
+        total += piece.read as u64;
+        if piece.read < piece.length {
+            break;
+        }
+        open = Some(file);
+    }
+    Ok(total)
+}
+
+fn read_piece(file: BorrowedFd<'_>, piece: &mut FilePiece, buffer: &mut Buffer) -> Result<()> {
+    let wanted = read_length(buffer, piece.length);
+    while piece.read < wanted {
+        let offset = piece.offset + piece.read as u64;
+        let read = read_some(file, buffer, wanted - piece.read, offset)? as usize;
+        if read == 0 {
+            return Ok(());
+        }
+        piece.read += read;
+    }
+    if piece.expect_end {
+        let (mut byte, end) = ([0u8], piece.offset + piece.length as u64);
+        piece.goes_on = retry_on_intr(|| rustix::io::pread(file, &mut byte, end))? > 0;
+    }
+    Ok(())
+}
+
+fn write_files(
+    directory: BorrowedFd<'_>,
+    files: &[NewFile],
+    current: &mut usize,
+    buffer: &Buffer,
+) -> Result<u64> {
+    let mut total = 0;
+    for (index, new) in files.iter().enumerate() {
+        *current = index;
+        let mut bytes = write_range(buffer, new.start, new.length);
+        total += bytes.len() as u64;
+        // Readable by nobody else until it has its final permissions.
+        let file = open_owned(directory, &new.path, OpenOptions::creating(0o600))?;
+        let mut offset = 0;
+        while !bytes.is_empty() {
+            let written = retry_on_intr(|| rustix::io::pwrite(&file, bytes, offset))?;
+            bytes = &bytes[written..];
+            offset += written as u64;
+        }
+        if new.mode != 0o600 {
+            fs::fchmod(&file, Mode::from_raw_mode(new.mode))?;
+        }
+    }
+    Ok(total)
+}
+
+fn stat(directory: BorrowedFd<'_>, path: &CStr, follow: bool) -> Result<Metadata> {
+    let mut flags = AtFlags::STATX_DONT_SYNC;
+    if path.is_empty() {
+        flags |= AtFlags::EMPTY_PATH;
+    } else if !follow {
+        flags |= AtFlags::SYMLINK_NOFOLLOW;
+    }
+    // STATX_DIOALIGN, which the library's flags do not name.
+    let direct_alignment = StatxFlags::from_bits_retain(0x2000);
+    let mask = StatxFlags::BASIC_STATS | direct_alignment;
+    let x = retry_on_intr(|| fs::statx(directory, path, flags, mask))?;
+    let answered = x.stx_mask & direct_alignment.bits() != 0;
+    Ok(Metadata {
+        kind: file_kind(fs::FileType::from_raw_mode(x.stx_mode.into())),
+        mode: u32::from(x.stx_mode) & 0o7777,
+        size: x.stx_size,
+        allocated: x.stx_blocks * 512,
+        modified: Timestamp {
+            seconds: x.stx_mtime.tv_sec,
+            nanoseconds: x.stx_mtime.tv_nsec,
+        },
+        owner: Owner {
+            user: x.stx_uid,
+            group: x.stx_gid,
+        },
+        device: fs::makedev(x.stx_dev_major, x.stx_dev_minor),
+        inode: x.stx_ino,
+        links: x.stx_nlink,
+        direct_alignment: if answered {
+            x.stx_dio_offset_align.max(x.stx_dio_mem_align)
+        } else {
+            0
+        },
+    })
+}
+
+fn file_kind(kind: fs::FileType) -> FileKind {
+    match kind {
+        fs::FileType::RegularFile => FileKind::File,
+        fs::FileType::Directory => FileKind::Directory,
+        fs::FileType::Symlink => FileKind::Symlink,
+        fs::FileType::Fifo => FileKind::Fifo,
+        fs::FileType::Socket => FileKind::Socket,
+        fs::FileType::CharacterDevice => FileKind::CharacterDevice,
+        fs::FileType::BlockDevice => FileKind::BlockDevice,
+        fs::FileType::Unknown => FileKind::Unknown,
+    }
+}
+
+fn set_mode(at: &At, mode: u32) -> Result<()> {
+    let mode = Mode::from_raw_mode(mode);
+    match (&at.directory, at.path.is_empty()) {
+        (Some(descriptor), true) => fs::fchmod(descriptor, mode),
+        _ => fs::chmodat(directory(at), &*at.path, mode, AtFlags::empty()),
+    }
+}
+
+fn set_times(at: &At, times: SetTimes) -> Result<()> {
+    let spec = |time: Option<Timestamp>| match time {
+        Some(time) => Timespec {
+            tv_sec: time.seconds,
+            tv_nsec: time.nanoseconds.into(),
+        },
+        None => Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+    };
+    let times = Timestamps {
+        last_access: spec(times.accessed),
+        last_modification: spec(times.modified),
+    };
+    match (&at.directory, at.path.is_empty()) {
+        (Some(descriptor), true) => fs::futimens(descriptor, &times),
+        _ => fs::utimensat(directory(at), &*at.path, &times, AtFlags::SYMLINK_NOFOLLOW),
+    }
+}
+
+fn find_data(file: BorrowedFd<'_>, offset: u64) -> Result<Option<(u64, u64)>> {
+    match fs::seek(file, SeekFrom::Data(offset)) {
+        Ok(start) => Ok(Some((start, fs::seek(file, SeekFrom::Hole(start))?))),
+        Err(Errno::NXIO) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn read_directory(
+    directory: BorrowedFd<'_>,
+    metadata: bool,
+    batch: &mut DirectoryBatch,
+) -> Result<u64> {
+    batch.clear();
+    let mut room = [MaybeUninit::<u8>::uninit(); DIRECTORY_BYTES];
+    let mut entries = RawDir::new(directory, &mut room);
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name != c"." && name != c".." {
+            let metadata = match metadata {
+                true => match stat(directory, name, false) {
+                    // Removed since it was listed: as if it had never been there.
+                    Err(Errno::NOENT) => continue,
+                    other => Some(other?),
+                },
+                false => None,
+            };
+            let kind = metadata.map_or_else(|| file_kind(entry.file_type()), |m| m.kind);
+            batch.push(name, kind, metadata);
+        }
+        // One system call's worth: unless it held nothing for us.
+        if entries.is_buffer_empty() && !batch.is_empty() {
+            break;
+        }
+    }
+    Ok(batch.len() as u64)
+}
+
+/// The system has no calls for attributes relative to a directory: a name through the descriptor
+/// table serves, and does not follow the last component.
+fn attribute_path(at: &At) -> CString {
+    let Some(directory) = &at.directory else {
+        return at.path.clone().into_owned();
+    };
+    if at.path.to_bytes().first() == Some(&b'/') {
+        return at.path.clone().into_owned();
+    }
+    use std::os::fd::AsRawFd;
+    let mut path = format!("/proc/self/fd/{}/", directory.as_fd().as_raw_fd()).into_bytes();
+    path.extend_from_slice(at.path.to_bytes());
+    // Neither part holds a NUL.
+    CString::new(path).unwrap_or_default()
+}
+
+fn read_attributes(at: &At) -> Result<Vec<(CString, Vec<u8>)>> {
+    let path = attribute_path(at);
+    let mut names = Vec::with_capacity(fs::llistxattr_query(&*path).or_else(no_attributes)?);
+    if names.capacity() == 0 {
+        return Ok(Vec::new());
+    }
+    fs::llistxattr(&*path, rustix::buffer::spare_capacity(&mut names))?;
+    let mut attributes = Vec::new();
+    for name in names.split_inclusive(|byte| *byte == 0) {
+        let Ok(name) = CStr::from_bytes_with_nul(name) else {
+            continue;
+        };
+        let mut value = Vec::with_capacity(fs::lgetxattr_query(&*path, name)?);
+        if value.capacity() > 0 {
+            fs::lgetxattr(&*path, name, rustix::buffer::spare_capacity(&mut value))?;
+        }
+        attributes.push((name.to_owned(), value));
+    }
+    attributes.sort();
+    Ok(attributes)
+}
+
+/// A file system without attributes has none of them.
+fn no_attributes(error: Errno) -> Result<usize> {
+    match error {
+        Errno::NOTSUP => Ok(0),
+        other => Err(other),
+    }
+}
+
+fn write_attribute(at: &At, name: &CStr, value: &[u8]) -> Result<()> {
+    fs::lsetxattr(&*attribute_path(at), name, value, fs::XattrFlags::empty())
+}

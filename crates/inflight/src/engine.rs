@@ -1,0 +1,330 @@
+//! The engine: builder, workers, shutdown, and running a future on a plain thread.
+//!
+//! An engine owns no global state, so several live in one process. Dropping it waits for what is
+//! in flight; operations submitted through a handle after that fail with a clear error.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io;
+use std::ops::Deref;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{JoinHandle, Thread};
+
+use crate::budget::Budget;
+use crate::buffer::Pool;
+use crate::driver::{self, SyscallPool};
+use crate::error::{Error, Result};
+use crate::handle::{Handle, on_worker};
+use crate::inbox::{Inbox, InboxRef};
+use crate::metrics::Counters;
+use crate::worker;
+
+/// Names the driver to use: `uring` or `threads`.
+pub const DRIVER_VARIABLE: &str = "INFLIGHT_DRIVER";
+
+/// Which interpreter of operations runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DriverChoice {
+    /// Linux's io_uring.
+    Uring,
+    /// System calls on a pool of threads.
+    Threads,
+}
+
+impl DriverChoice {
+    /// The name, as the environment variable [`DRIVER_VARIABLE`] takes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            DriverChoice::Uring => "uring",
+            DriverChoice::Threads => "threads",
+        }
+    }
+}
+
+/// Settings of an [`Engine`].
+#[derive(Debug, Clone)]
+pub struct Builder {
+    driver: Option<DriverChoice>,
+    workers: usize,
+    queue_depth: usize,
+    threads_max: Option<usize>,
+    memory_bytes_max: u64,
+}
+
+impl Default for Builder {
+    fn default() -> Builder {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Builder {
+            driver: None,
+            workers: cores,
+            queue_depth: 1024,
+            threads_max: None,
+            memory_bytes_max: 256 << 20,
+        }
+    }
+}
+
+impl Builder {
+    /// Forces a driver. Without this the environment variable [`DRIVER_VARIABLE`] decides, and
+    /// without that the best one that works.
+    #[must_use]
+    pub fn driver(mut self, driver: DriverChoice) -> Builder {
+        self.driver = Some(driver);
+        self
+    }
+
+    /// Worker threads, one for each core if not set.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Builder {
+        self.workers = workers.clamp(1, 1024);
+        self
+    }
+
+    /// Operations in flight for each worker at most; further ones wait their turn. 1024 if not set.
+    #[must_use]
+    pub fn queue_depth(mut self, operations: usize) -> Builder {
+        self.queue_depth = operations.clamp(1, 1 << 15);
+        self
+    }
+
+    /// Threads for system calls at most. If not set: four for each core with the `threads` driver,
+    /// two with `uring`, which needs them for metadata only.
+    #[must_use]
+    pub fn threads_max(mut self, threads: usize) -> Builder {
+        self.threads_max = Some(threads.clamp(1, 1024));
+        self
+    }
+
+    /// Bytes of buffers at most; whoever asks for more waits. 256 MiB if not set.
+    #[must_use]
+    pub fn memory_bytes_max(mut self, bytes: u64) -> Builder {
+        self.memory_bytes_max = bytes;
+        self
+    }
+
+    /// Starts the engine.
+    ///
+    /// # Errors
+    /// When a thread cannot be started, a forced driver does not work here, or the environment
+    /// variable names none.
+    pub fn build(self) -> Result<Engine> {
+        let (driver, reason) = choose(self.driver)?;
+        let threads_max = self.threads_max.unwrap_or_else(|| {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            let each = if driver == DriverChoice::Threads {
+                4
+            } else {
+                2
+            };
+            (each * cores).clamp(4, 64)
+        });
+        let failed = |error| Error::new("start the I/O engine", None, error);
+        let pool =
+            SyscallPool::new(threads_max, self.workers * self.queue_depth).map_err(failed)?;
+        let counters = Arc::new(Counters::new());
+        let inboxes = (0..self.workers)
+            .map(|_| Inbox::open(self.queue_depth, counters.clone()))
+            .collect();
+        let buffers = Pool::new(Budget::new(self.memory_bytes_max));
+        let shared = Arc::new(Shared {
+            inboxes,
+            pool: buffers,
+            counters,
+            driver,
+            reason,
+        });
+        let handle = Handle {
+            shared: shared.clone(),
+        };
+        let mut engine = Engine {
+            handle,
+            pool: pool.clone(),
+            workers: Vec::new(),
+        };
+        for (number, inbox) in shared.inboxes.iter().copied().enumerate() {
+            let pool = pool.clone();
+            let thread = std::thread::Builder::new()
+                .name(format!("inflight-worker-{number}"))
+                .spawn(move || worker::run(inbox, driver, pool))
+                .map_err(failed)?;
+            engine.workers.push(thread);
+        }
+        Ok(engine)
+    }
+}
+
+/// The driver to use and why.
+fn choose(forced: Option<DriverChoice>) -> Result<(DriverChoice, String)> {
+    let named = std::env::var(DRIVER_VARIABLE).ok();
+    let by_name = match named.as_deref() {
+        None | Some("") => None,
+        Some("uring") => Some(DriverChoice::Uring),
+        Some("threads") => Some(DriverChoice::Threads),
+        Some(other) => {
+            let text = format!("{DRIVER_VARIABLE} is {other:?}; it takes uring or threads");
+            let error = io::Error::new(io::ErrorKind::InvalidInput, text);
+            return Err(Error::new("start the I/O engine", None, error));
+        }
+    };
+    let (wanted, by) = match (forced, by_name) {
+        (Some(driver), _) => (Some(driver), "asked for by the program"),
+        (None, Some(driver)) => (Some(driver), "asked for by the environment"),
+        (None, None) => (None, ""),
+    };
+    if wanted == Some(DriverChoice::Threads) {
+        return Ok((DriverChoice::Threads, by.into()));
+    }
+    match (driver::probe_uring(), wanted) {
+        (Ok(()), None) => Ok((DriverChoice::Uring, "the best one that works here".into())),
+        (Ok(()), Some(_)) => Ok((DriverChoice::Uring, by.into())),
+        (Err(error), None) => Ok((
+            DriverChoice::Threads,
+            format!("io_uring cannot be used here: {error}"),
+        )),
+        (Err(error), Some(_)) => {
+            let text = format!("io_uring was {by} but cannot be used here: {error}");
+            let error = io::Error::new(error.kind(), text);
+            Err(Error::new("start the I/O engine", None, error))
+        }
+    }
+}
+
+/// What handles share.
+pub(crate) struct Shared {
+    pub(crate) inboxes: Box<[InboxRef]>,
+    pub(crate) pool: Pool,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) driver: DriverChoice,
+    reason: String,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        for inbox in &self.inboxes {
+            inbox.close();
+        }
+    }
+}
+
+/// A running engine. Dereferences to its [`Handle`].
+pub struct Engine {
+    handle: Handle,
+    pool: Arc<SyscallPool>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Engine {
+    /// An engine with the default settings.
+    ///
+    /// # Errors
+    /// As for [`Builder::build`].
+    pub fn new() -> Result<Engine> {
+        Builder::default().build()
+    }
+
+    /// Settings, to change and build.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The way into this engine, for other threads and tasks.
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Which driver runs, and why that one.
+    #[must_use]
+    pub fn driver(&self) -> (DriverChoice, &str) {
+        (self.handle.shared.driver, &self.handle.shared.reason)
+    }
+}
+
+impl Deref for Engine {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("driver", &self.handle.shared.driver)
+            .field("workers", &self.workers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        for inbox in &self.handle.shared.inboxes {
+            inbox.shutdown.store(true, Ordering::SeqCst);
+            inbox.alarm.ring();
+        }
+        for worker in std::mem::take(&mut self.workers) {
+            // A worker that panicked has reported it; the others must still be joined.
+            let _ = worker.join();
+        }
+        self.pool.shut_down();
+    }
+}
+
+/// Wakes a thread that waits in [`block_on`].
+struct Parked {
+    thread: Thread,
+    woken: AtomicBool,
+}
+
+impl Wake for Parked {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.woken.swap(true, Ordering::AcqRel) {
+            self.thread.unpark();
+        }
+    }
+}
+
+thread_local! {
+    /// Made once for each thread, so that waiting allocates nothing; taken while in use.
+    static PARKED: RefCell<Option<Arc<Parked>>> = const { RefCell::new(None) };
+}
+
+/// Runs a future on the calling thread, which sleeps while the future waits.
+///
+/// # Panics
+/// When called on a worker of an engine: it would wait for itself.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    assert!(
+        !on_worker(),
+        "block_on on a worker would wait for itself; await the future instead"
+    );
+    let parked = PARKED.take().unwrap_or_else(|| {
+        Arc::new(Parked {
+            thread: std::thread::current(),
+            woken: AtomicBool::new(false),
+        })
+    });
+    let waker = Waker::from(parked.clone());
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        parked.woken.store(false, Ordering::Release);
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            PARKED.set(Some(parked));
+            return output;
+        }
+        while !parked.woken.load(Ordering::Acquire) {
+            std::thread::park();
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! Open files.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::Path;
+
+use crate::buffer::{AlignedBuffer, AlignedOffset, BLOCK_BYTES, Buffer, BufferList};
+use crate::descriptor::Descriptor;
+use crate::error::{Error, Result};
+use crate::handle::{Handle, metadata_at};
+use crate::metadata::{Metadata, SetTimes};
+use crate::operation::{At, Operation, SyncScope};
+use crate::pending::Pending;
+
+/// An open file. Closed when dropped, or explicitly with [`File::close`].
+///
+/// Every method submits its operation at once; the returned future gives the result.
+#[derive(Clone)]
+pub struct File {
+    descriptor: Descriptor,
+}
+
+impl File {
+    pub(crate) fn new(descriptor: Descriptor) -> File {
+        File { descriptor }
+    }
+
+    /// The path it was opened by.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.descriptor.path()
+    }
+
+    /// The engine it belongs to.
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        self.descriptor.handle()
+    }
+
+    /// This file for an [`Operation`].
+    #[must_use]
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    fn this(&self) -> At {
+        At {
+            directory: Some(self.descriptor.clone()),
+            path: Cow::Borrowed(c""),
+        }
+    }
+
+    /// Appends up to `length` bytes from `offset` to `buffer`, as many as its spare room takes.
+    /// Fewer may come; none only at the end of the file.
+    pub fn read(&self, buffer: Buffer, length: usize, offset: u64) -> Pending<Buffer> {
+        let file = self.descriptor.clone();
+        let operation = Operation::Read {
+            file,
+            buffer,
+            length,
+            offset,
+        };
+        Pending::start(operation, self.handle(), |operation, _| match operation {
+            Operation::Read { buffer, .. } => buffer,
+            other => unreachable!("{other:?} came back for a read"),
+        })
+    }
+
+    /// Appends `length` bytes from `offset`, in as many reads as it takes; fewer only where the
+    /// file ends before.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn read_full(&self, buffer: Buffer, length: usize, offset: u64) -> Result<Buffer> {
+        let start = buffer.len();
+        let length = length.min(buffer.spare());
+        let mut buffer = buffer;
+        loop {
+            let done = buffer.len() - start;
+            if done == length {
+                return Ok(buffer);
+            }
+            buffer = self
+                .read(buffer, length - done, offset + done as u64)
+                .await?;
+            if buffer.len() - start == done {
+                return Ok(buffer);
+            }
+        }
+    }
+
+    /// Writes `buffer[start..start + length]` at `offset`. Fewer may be written: the count says.
+    ///
+    /// # Panics
+    /// When the range lies outside the filled part of the buffer.
+    pub fn write(
+        &self,
+        buffer: Buffer,
+        start: usize,
+        length: usize,
+        offset: u64,
+    ) -> Pending<(Buffer, usize)> {
+        let end = start.checked_add(length);
+        assert!(
+            end.is_some_and(|end| end <= buffer.len()),
+            "a write must lie in its buffer"
+        );
+        let file = self.descriptor.clone();
+        let operation = Operation::Write {
+            file,
+            buffer,
+            start,
+            length,
+            offset,
+        };
+        Pending::start(
+            operation,
+            self.handle(),
+            |operation, written| match operation {
+                Operation::Write { buffer, .. } => (buffer, written as usize),
+                other => unreachable!("{other:?} came back for a write"),
+            },
+        )
+    }
+
+    /// Writes `buffer[start..start + length]` at `offset`, in as many writes as it takes.
+    ///
+    /// # Errors
+    /// The system's.
+    ///
+    /// # Panics
+    /// As for [`File::write`].
+    pub async fn write_full(
+        &self,
+        buffer: Buffer,
+        start: usize,
+        length: usize,
+        offset: u64,
+    ) -> Result<Buffer> {
+        let (mut buffer, mut done) = (buffer, 0);
+        while done < length {
+            let (back, written) = self
+                .write(buffer, start + done, length - done, offset + done as u64)
+                .await?;
+            if written == 0 {
+                let error = std::io::ErrorKind::WriteZero.into();
+                return Err(Error::new("write", Some(self.path().into()), error));
+            }
+            (buffer, done) = (back, done + written);
+        }
+        Ok(buffer)
+    }
+
+    /// Fills the spare room of each buffer in turn from `offset` on. The result counts the bytes.
+    pub fn read_vectored(&self, buffers: BufferList, offset: u64) -> Pending<(BufferList, usize)> {
+        let operation = Operation::ReadVectored {
+            file: self.descriptor.clone(),
+            buffers,
+            offset,
+        };
+        Pending::start(
+            operation,
+            self.handle(),
+            |operation, bytes| match operation {
+                Operation::ReadVectored { buffers, .. } => (buffers, bytes as usize),
+                other => unreachable!("{other:?} came back for a vectored read"),
+            },
+        )
+    }
+
+    /// Writes the filled part of each buffer in turn from `offset` on. The result counts the bytes.
+    pub fn write_vectored(&self, buffers: BufferList, offset: u64) -> Pending<(BufferList, usize)> {
+        let operation = Operation::WriteVectored {
+            file: self.descriptor.clone(),
+            buffers,
+            offset,
+        };
+        Pending::start(
+            operation,
+            self.handle(),
+            |operation, bytes| match operation {
+                Operation::WriteVectored { buffers, .. } => (buffers, bytes as usize),
+                other => unreachable!("{other:?} came back for a vectored write"),
+            },
+        )
+    }
+
+    /// What the system knows about it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn metadata(&self) -> Result<Metadata> {
+        metadata_at(self.handle(), self.this(), true).await
+    }
+
+    /// Makes what was written durable.
+    pub fn sync(&self, scope: SyncScope) -> Pending<()> {
+        self.handle().run(Operation::Sync {
+            file: self.descriptor.clone(),
+            scope,
+        })
+    }
+
+    /// Reserves space for a range; the file grows to hold it.
+    pub fn allocate(&self, offset: u64, length: u64) -> Pending<()> {
+        self.handle().run(Operation::Allocate {
+            file: self.descriptor.clone(),
+            offset,
+            length,
+        })
+    }
+
+    /// Sets the size in bytes.
+    pub fn truncate(&self, length: u64) -> Pending<()> {
+        self.handle().run(Operation::Truncate {
+            file: self.descriptor.clone(),
+            length,
+        })
+    }
+
+    /// Sets permission bits.
+    pub fn set_mode(&self, mode: u32) -> Pending<()> {
+        self.handle().run(Operation::SetMode {
+            at: self.this(),
+            mode,
+        })
+    }
+
+    /// Sets times.
+    pub fn set_times(&self, times: SetTimes) -> Pending<()> {
+        self.handle().run(Operation::SetTimes {
+            at: self.this(),
+            times,
+        })
+    }
+
+    /// Copies up to `length` bytes to another file inside the kernel. The result counts them.
+    pub fn copy_range_to(&self, from: u64, target: &File, to: u64, length: u64) -> Pending<u64> {
+        let operation = Operation::CopyRange {
+            from: self.descriptor.clone(),
+            from_offset: from,
+            to: target.descriptor.clone(),
+            to_offset: to,
+            length,
+        };
+        Pending::start(operation, self.handle(), |_, bytes| bytes)
+    }
+
+    /// The first run of data at or after `offset`, as (first byte, byte behind the last); `None`
+    /// when only a hole or the end follows.
+    pub fn find_data(&self, offset: u64) -> Pending<Option<(u64, u64)>> {
+        let operation = Operation::FindData {
+            file: self.descriptor.clone(),
+            offset,
+            data: None,
+        };
+        Pending::start(operation, self.handle(), |operation, _| match operation {
+            Operation::FindData { data, .. } => data,
+            other => unreachable!("{other:?} came back for a query of data"),
+        })
+    }
+
+    /// Closes it and waits for that, unless operations on it are still in flight: then the last
+    /// one's end closes it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn close(self) -> Result<()> {
+        match self.descriptor.into_owned() {
+            Some((descriptor, handle)) => handle.run(Operation::Close { descriptor }).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("File").field(&self.path()).finish()
+    }
+}
+
+/// A file whose reads and writes go around the page cache. The types of its methods keep the
+/// alignment rules: there is no way to ask for what the device would refuse.
+#[derive(Debug, Clone)]
+pub struct DirectFile {
+    file: File,
+}
+
+impl DirectFile {
+    /// Wraps a file opened for direct I/O, if blocks of [`BLOCK_BYTES`] suit it.
+    pub(crate) async fn checked(file: File) -> Result<DirectFile> {
+        let alignment = file.metadata().await?.direct_alignment;
+        // 0: the kernel does not say. Then opening it for direct I/O was the test, and pages are
+        // what everything in use takes.
+        if alignment as usize > BLOCK_BYTES {
+            let text = format!("its device wants direct I/O in blocks of {alignment} bytes");
+            let error = std::io::Error::new(std::io::ErrorKind::Unsupported, text);
+            return Err(Error::new("open", Some(file.path().into()), error));
+        }
+        Ok(DirectFile { file })
+    }
+
+    /// The plain file, for all that has no alignment rules. Its `read` and `write` do have them.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Fills the whole capacity of `buffer`, emptied first, from `offset` on; less at the end of
+    /// the file.
+    pub fn read(&self, mut buffer: Buffer, offset: AlignedOffset) -> Pending<Buffer> {
+        buffer.clear();
+        let length = buffer.capacity();
+        self.file.read(buffer, length, offset.bytes())
+    }
+
+    /// Writes whole blocks at `offset`, padding included: set the size afterwards where the end
+    /// was padded.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn write(
+        &self,
+        buffer: AlignedBuffer,
+        offset: AlignedOffset,
+    ) -> Result<AlignedBuffer> {
+        let (mut buffer, padding) = buffer.into_padded();
+        let (length, mut done) = (buffer.len(), 0);
+        while done < length {
+            let at = offset.bytes() + done as u64;
+            let (back, written) = self.file.write(buffer, done, length - done, at).await?;
+            if written == 0 {
+                let error = std::io::ErrorKind::WriteZero.into();
+                return Err(Error::new("write", Some(self.file.path().into()), error));
+            }
+            // A short write may end inside a block: start that block again.
+            (buffer, done) = (back, done + written);
+            if done < length {
+                done -= done % BLOCK_BYTES;
+            }
+        }
+        Ok(AlignedBuffer::from_padded(buffer, padding))
+    }
+}

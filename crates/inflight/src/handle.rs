@@ -1,0 +1,252 @@
+//! Submitting from any thread, in any executor.
+//!
+//! On a worker's own thread an operation goes straight into that worker's queue; from elsewhere
+//! through its inbox, with one wake-up if it sleeps. Handles are cheap to clone; operations do not
+//! clone them.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::CString;
+use std::fmt;
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::buffer::{Buffer, Pool};
+use crate::descriptor::Descriptor;
+use crate::directory::Directory;
+use crate::engine::{Shared, block_on};
+use crate::error::{Error, Result};
+use crate::file::{DirectFile, File};
+use crate::inbox::InboxRef;
+use crate::metadata::Metadata;
+use crate::metrics::Metrics;
+use crate::operation::{At, OpenOptions, Operation};
+use crate::pending::Pending;
+use crate::slot::own_descriptor;
+use crate::task::Task;
+
+thread_local! {
+    /// The worker this thread is, and what it submitted to itself.
+    static LOCAL: RefCell<Option<Local>> = const { RefCell::new(None) };
+    /// Which worker this thread's next remote submission goes to.
+    static TURN: Cell<usize> = const { Cell::new(0) };
+}
+
+struct Local {
+    inbox: InboxRef,
+    submitted: Vec<u32>,
+}
+
+/// Makes this thread the worker of `inbox`.
+pub(crate) fn enter_worker(inbox: InboxRef) {
+    let submitted = Vec::with_capacity(inbox.slots.count());
+    LOCAL.with_borrow_mut(|local| *local = Some(Local { inbox, submitted }));
+}
+
+/// Hands what this worker submitted to itself to `take`, keeping the array.
+pub(crate) fn take_local(scratch: &mut Vec<u32>) {
+    LOCAL.with_borrow_mut(|local| {
+        if let Some(local) = local {
+            std::mem::swap(scratch, &mut local.submitted);
+        }
+    });
+}
+
+/// Whether this thread is a worker of some engine.
+pub(crate) fn on_worker() -> bool {
+    LOCAL.with_borrow(Option::is_some)
+}
+
+/// The way into an engine. All that can be opened starts here.
+#[derive(Clone)]
+pub struct Handle {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Handle {
+    /// The worker that the calling thread's next operation goes to.
+    pub(crate) fn inbox(&self) -> InboxRef {
+        let inboxes = &self.shared.inboxes;
+        let own = LOCAL.with_borrow(|local| local.as_ref().map(|local| local.inbox));
+        if let Some(own) = own.filter(|own| inboxes.contains(own)) {
+            return own;
+        }
+        let turn = TURN.get();
+        TURN.set(turn.wrapping_add(1));
+        inboxes[turn % inboxes.len()]
+    }
+
+    /// Queues a filled slot of `inbox`.
+    pub(crate) fn enqueue(&self, inbox: InboxRef, index: u32) {
+        let own = LOCAL.with_borrow_mut(|local| match local {
+            Some(local) if local.inbox == inbox => {
+                local.submitted.push(index);
+                true
+            }
+            _ => false,
+        });
+        if !own {
+            inbox.submit_remotely(index);
+        }
+    }
+
+    /// Submits an operation nobody waits for. If no slot is free it is dropped on the spot, which
+    /// does what dropping what it owns does.
+    pub(crate) fn submit_orphan(&self, operation: Operation) {
+        drop(self.inbox().submit_orphan(operation));
+    }
+
+    /// Submits any operation. The result is the operation (with what it owns) and its number.
+    pub fn submit(&self, operation: Operation) -> Pending<(Operation, u64)> {
+        Pending::start(operation, self, |operation, value| (operation, value))
+    }
+
+    /// Submits an operation of which only success matters.
+    pub(crate) fn run(&self, operation: Operation) -> Pending<()> {
+        Pending::start(operation, self, |_, _| ())
+    }
+
+    /// Runs a future on one of the workers. Dropping the [`Task`] cancels it.
+    pub fn spawn<F>(&self, future: F) -> Task<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        Task::spawn(self.inbox(), self.clone(), future)
+    }
+
+    /// Runs a future on the calling thread, which sleeps while the future waits.
+    ///
+    /// # Panics
+    /// When called on a worker of an engine: it would wait for itself.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        block_on(future)
+    }
+
+    /// The pool that all of the engine's buffers come from.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.shared.pool
+    }
+
+    /// An empty buffer with room for `capacity` bytes, once the memory budget has them.
+    pub async fn buffer(&self, capacity: usize) -> Buffer {
+        self.shared.pool.get(capacity).await
+    }
+
+    /// A reading of the engine's counters.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.shared.counters.read()
+    }
+
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// The system's, or `InvalidInput` for a path that holds a NUL byte.
+    pub async fn open(&self, path: &Path, options: OpenOptions) -> Result<File> {
+        Ok(File::new(self.open_at(None, path, options).await?))
+    }
+
+    /// Opens a file around the page cache.
+    ///
+    /// # Errors
+    /// As for [`Handle::open`]; `Unsupported` where the file system or its device cannot do direct
+    /// I/O in blocks of [`crate::BLOCK_BYTES`].
+    pub async fn open_direct(&self, path: &Path, options: OpenOptions) -> Result<DirectFile> {
+        let descriptor = self.open_at(None, path, options.direct()).await?;
+        DirectFile::checked(File::new(descriptor)).await
+    }
+
+    /// Opens a directory, to list it and to resolve paths against it.
+    ///
+    /// # Errors
+    /// As for [`Handle::open`].
+    pub async fn open_directory(&self, path: &Path) -> Result<Directory> {
+        Ok(Directory::new(
+            self.open_at(None, path, OpenOptions::directory()).await?,
+        ))
+    }
+
+    /// What the system knows about a path.
+    ///
+    /// # Errors
+    /// As for [`Handle::open`].
+    pub async fn metadata(&self, path: &Path, follow: bool) -> Result<Metadata> {
+        let at = at("look at", None, path)?;
+        metadata_at(self, at, follow).await
+    }
+
+    /// Renames within one file system.
+    ///
+    /// # Errors
+    /// As for [`Handle::open`]; `AlreadyExists` if the new name exists and `replace` is off.
+    pub async fn rename(&self, from: &Path, to: &Path, replace: bool) -> Result<()> {
+        let (from, to) = (at("rename", None, from)?, at("rename", None, to)?);
+        self.run(Operation::Rename { from, to, replace }).await
+    }
+
+    /// Makes a directory.
+    ///
+    /// # Errors
+    /// As for [`Handle::open`].
+    pub async fn create_directory(&self, path: &Path, mode: u32) -> Result<()> {
+        let at = at("create directory", None, path)?;
+        self.run(Operation::CreateDirectory { at, mode }).await
+    }
+
+    /// Removes a name.
+    ///
+    /// # Errors
+    /// As for [`Handle::open`].
+    pub async fn remove(&self, path: &Path, kind: crate::RemoveKind) -> Result<()> {
+        let at = at("remove", None, path)?;
+        self.run(Operation::Remove { at, kind }).await
+    }
+
+    pub(crate) async fn open_at(
+        &self,
+        directory: Option<&Descriptor>,
+        path: &Path,
+        options: OpenOptions,
+    ) -> Result<Descriptor> {
+        let at = at("open", directory, path)?;
+        let (operation, raw) = self.submit(Operation::Open { at, options }).await?;
+        let path = operation.path().unwrap_or_default();
+        Ok(Descriptor::new(own_descriptor(raw), &path, self.clone()))
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("driver", &self.shared.driver)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A path for an operation, or the error that says why it cannot be one.
+pub(crate) fn at(
+    operation: &'static str,
+    directory: Option<&Descriptor>,
+    path: &Path,
+) -> Result<At> {
+    At::new(directory, path).map_err(|error| Error::new(operation, Some(path.into()), error))
+}
+
+pub(crate) async fn metadata_at(handle: &Handle, at: At, follow: bool) -> Result<Metadata> {
+    let operation = Operation::Metadata {
+        at,
+        follow,
+        metadata: Metadata::default(),
+    };
+    match handle.submit(operation).await? {
+        (Operation::Metadata { metadata, .. }, _) => Ok(metadata),
+        (other, _) => unreachable!("{other:?} came back for a metadata operation"),
+    }
+}
+
+/// A symbolic link's text or an attribute's name for an operation.
+pub(crate) fn text(operation: &'static str, path: &Path, bytes: &[u8]) -> Result<CString> {
+    CString::new(bytes).map_err(|error| Error::new(operation, Some(path.into()), error.into()))
+}

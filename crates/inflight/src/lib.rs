@@ -1,0 +1,62 @@
+//! Inflight: a completion-based I/O engine that keeps the disk busy.
+//!
+//! Every operation is asynchronous and owns what it needs, so futures can be dropped at any
+//! moment, and polled by any executor on any thread. On Linux operations go through io_uring;
+//! where that is forbidden, through a pool of threads, with the same results.
+//!
+//! ```
+//! use inflight::{Engine, OpenOptions};
+//!
+//! # fn main() -> inflight::Result<()> {
+//! let engine = Engine::new()?;
+//! let text = engine.block_on(async {
+//!     let file = engine.open("Cargo.toml".as_ref(), OpenOptions::reading()).await?;
+//!     let size = file.metadata().await?.size as usize;
+//!     let buffer = engine.buffer(size).await;
+//!     file.read_full(buffer, size, 0).await
+//! })?;
+//! assert!(text.starts_with(b"[package]"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Start reading at [`Operation`], which lists what can be asked, then [`Handle`], through which
+//! it is asked, and [`Pending`], which says what dropping does.
+
+mod budget;
+mod buffer;
+mod descriptor;
+mod directory;
+mod driver;
+mod engine;
+mod error;
+mod file;
+mod handle;
+mod inbox;
+mod metadata;
+mod metrics;
+mod operation;
+mod pending;
+mod slot;
+pub mod stream;
+mod task;
+mod wait_list;
+mod worker;
+
+pub use budget::{Budget, Reservation, Reserve};
+pub use buffer::{AlignedBuffer, AlignedOffset, BLOCK_BYTES, Buffer, BufferList, Pool};
+pub use descriptor::Descriptor;
+pub use directory::Directory;
+pub use engine::{Builder, DRIVER_VARIABLE, DriverChoice, Engine, block_on};
+pub use error::{Error, Result};
+pub use file::{DirectFile, File};
+pub use handle::Handle;
+pub use metadata::{
+    DirectoryBatch, DirectoryEntry, FileKind, Metadata, Owner, SetTimes, Timestamp,
+};
+pub use metrics::Metrics;
+pub use operation::{
+    At, FilePiece, NewFile, OpenOptions, Operation, RemoveKind, SyncScope, TRANSFER_BYTES_MAX,
+};
+pub use pending::Pending;
+pub use task::Task;

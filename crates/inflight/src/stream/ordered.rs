@@ -1,0 +1,59 @@
+//! A bounded number of futures at work, their results in the order they were added.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// Futures at work at once, results in order. The futures make progress by themselves (they are
+/// [`crate::Task`]s or [`crate::Pending`] operations), so only the oldest is ever polled.
+#[derive(Debug)]
+pub struct Ordered<F> {
+    depth: usize,
+    queue: VecDeque<F>,
+}
+
+impl<F: Future + Unpin> Ordered<F> {
+    /// At most `depth` futures at a time, at least one.
+    #[must_use]
+    pub fn new(depth: usize) -> Ordered<F> {
+        let depth = depth.max(1);
+        Ordered {
+            depth,
+            queue: VecDeque::with_capacity(depth),
+        }
+    }
+
+    /// Whether another future may be added.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.queue.len() < self.depth
+    }
+
+    /// Adds one at the end.
+    ///
+    /// # Panics
+    /// When there is no room.
+    pub fn push(&mut self, future: F) {
+        assert!(self.has_room(), "the bound of {} is passed", self.depth);
+        self.queue.push_back(future);
+    }
+
+    /// The result of the oldest, once it is there; `None` when there is no future.
+    pub async fn next(&mut self) -> Option<F::Output> {
+        let oldest = self.queue.front_mut()?;
+        let output = Oldest(oldest).await;
+        self.queue.pop_front();
+        Some(output)
+    }
+}
+
+struct Oldest<'a, F>(&'a mut F);
+
+impl<F: Future + Unpin> Future for Oldest<'_, F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        Pin::new(&mut *self.0).poll(context)
+    }
+}

@@ -1,0 +1,139 @@
+//! Reading a range of a file in order, with several requests ahead of the user.
+
+use super::ordered::Ordered;
+use crate::buffer::{AlignedOffset, BLOCK_BYTES, Buffer};
+use crate::error::{Error, Result};
+use crate::file::{DirectFile, File};
+use crate::pending::Pending;
+
+/// Reads a range in order, `depth` requests of `request_bytes` ahead of its user.
+///
+/// Memory: at most `depth + 1` buffers of `request_bytes`, from the engine's budget.
+#[derive(Debug)]
+pub struct Reader {
+    source: Source,
+    request_bytes: usize,
+    /// Where the next request starts.
+    ahead: u64,
+    /// Where the next buffer handed out starts.
+    position: u64,
+    end: u64,
+    in_flight: Ordered<Pending<Buffer>>,
+    spare: Vec<Buffer>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Buffered(File),
+    Direct(DirectFile),
+}
+
+impl Reader {
+    /// Reads bytes `start..end` of `file` through the page cache.
+    #[must_use]
+    pub fn new(file: File, start: u64, end: u64, request_bytes: usize, depth: usize) -> Reader {
+        Reader::of(Source::Buffered(file), start, end, request_bytes, depth)
+    }
+
+    /// Reads bytes `start..end` of `file` around the page cache. Requests are rounded up to whole
+    /// blocks; the bytes handed out are exactly those asked for, behind `start`'s block.
+    #[must_use]
+    pub fn direct(
+        file: DirectFile,
+        start: AlignedOffset,
+        end: u64,
+        request_bytes: usize,
+        depth: usize,
+    ) -> Reader {
+        Reader::of(
+            Source::Direct(file),
+            start.bytes(),
+            end,
+            request_bytes,
+            depth,
+        )
+    }
+
+    fn of(source: Source, start: u64, end: u64, request_bytes: usize, depth: usize) -> Reader {
+        // A power of two: the sizes buffers come in, so that a direct read fills its whole buffer.
+        let request_bytes = request_bytes.max(BLOCK_BYTES).next_power_of_two();
+        let in_flight = Ordered::new(depth);
+        let (ahead, position, spare) = (start, start, Vec::new());
+        Reader {
+            source,
+            request_bytes,
+            ahead,
+            position,
+            end,
+            in_flight,
+            spare,
+        }
+    }
+
+    fn file(&self) -> &File {
+        match &self.source {
+            Source::Buffered(file) => file,
+            Source::Direct(file) => file.file(),
+        }
+    }
+
+    /// Gives a buffer back for the next request, instead of to the pool.
+    pub fn recycle(&mut self, buffer: Buffer) {
+        self.spare.push(buffer);
+    }
+
+    async fn fill(&mut self) {
+        while self.ahead < self.end && self.in_flight.has_room() {
+            let mut buffer = match self.spare.pop() {
+                Some(buffer) => buffer,
+                None => self.file().handle().buffer(self.request_bytes).await,
+            };
+            buffer.clear();
+            let length = (self.end - self.ahead).min(self.request_bytes as u64);
+            let read = match &self.source {
+                Source::Buffered(file) => file.read(buffer, length as usize, self.ahead),
+                Source::Direct(file) => file.read(buffer, AlignedOffset::at_or_before(self.ahead)),
+            };
+            self.in_flight.push(read);
+            self.ahead += length;
+        }
+    }
+
+    /// The next bytes and where they start; `None` behind the range's end.
+    ///
+    /// # Errors
+    /// The system's; `UnexpectedEof` when the file ends before the range does (it shrank).
+    pub async fn next(&mut self) -> Result<Option<(u64, Buffer)>> {
+        self.fill().await;
+        let Some(read) = self.in_flight.next().await else {
+            return Ok(None);
+        };
+        let mut buffer = read?;
+        let start = self.position;
+        let length = (self.end - start).min(self.request_bytes as u64) as usize;
+        buffer.truncate(length);
+        while buffer.len() < length {
+            // A short read: the rest, through whatever alignment allows.
+            let (before, at) = (buffer.len(), start + buffer.len() as u64);
+            buffer = match &self.source {
+                Source::Buffered(file) => file.read(buffer, length - before, at).await?,
+                Source::Direct(file) => {
+                    let whole = before - before % BLOCK_BYTES;
+                    buffer.truncate(whole);
+                    let from = start + whole as u64;
+                    file.file()
+                        .read(buffer, self.request_bytes - whole, from)
+                        .await?
+                }
+            };
+            if buffer.len() <= before {
+                let error = std::io::ErrorKind::UnexpectedEof.into();
+                return Err(Error::new("read", Some(self.file().path().into()), error));
+            }
+            buffer.truncate(length);
+        }
+        self.position += length as u64;
+        self.fill().await;
+        Ok(Some((start, buffer)))
+    }
+}

@@ -1,0 +1,51 @@
+//! A future that runs on a worker.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::handle::Handle;
+use crate::inbox::InboxRef;
+
+/// A future that runs on a worker, which it never leaves. Dropping this cancels it at its next
+/// wait; a panic in it is passed on to whoever awaits it.
+#[must_use = "dropping a task cancels it; await or detach it"]
+pub struct Task<T>(async_task::Task<T>);
+
+impl<T: Send + 'static> Task<T> {
+    pub(crate) fn spawn<F>(inbox: InboxRef, handle: Handle, future: F) -> Task<T>
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        // The task holds the engine's memory through the handle, as a waker may outlive both.
+        let schedule = move |runnable| {
+            let _alive = &handle;
+            inbox.schedule(runnable);
+        };
+        let (runnable, task) = async_task::Builder::new()
+            .propagate_panic(true)
+            .spawn(move |()| future, schedule);
+        runnable.schedule();
+        Task(task)
+    }
+
+    /// Lets it run to its end unobserved.
+    pub fn detach(self) {
+        self.0.detach();
+    }
+}
+
+impl<T> Future for Task<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        Pin::new(&mut self.0).poll(context)
+    }
+}
+
+impl<T> fmt::Debug for Task<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Task")
+    }
+}

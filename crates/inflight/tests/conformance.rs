@@ -1,0 +1,599 @@
+//! What every driver must do, run over each of them.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use inflight::stream::{Reader, Writer, walk};
+use inflight::{
+    AlignedBuffer, AlignedOffset, Buffer, BufferList, DirectoryBatch, DriverChoice, Engine,
+    FileKind, FilePiece, NewFile, OpenOptions, Owner, RemoveKind, SetTimes, SyncScope, Timestamp,
+};
+
+/// Runs a test once on each driver, in a directory of its own.
+fn on_each_driver(test: impl Fn(&Engine, &Path)) {
+    for driver in [DriverChoice::Uring, DriverChoice::Threads] {
+        let built = Engine::builder().driver(driver).workers(2).build();
+        let engine = match built {
+            Ok(engine) => engine,
+            // Where the system forbids io_uring there is only one driver to test.
+            Err(error) if driver == DriverChoice::Uring => {
+                eprintln!("not run on io_uring: {error}");
+                continue;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(engine.driver().0, driver);
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        test(&engine, directory.path());
+    }
+}
+
+fn bytes(engine: &Engine, content: &[u8]) -> Buffer {
+    let mut buffer = engine
+        .pool()
+        .try_get(content.len())
+        .expect("within the budget");
+    buffer.extend_from_slice(content);
+    buffer
+}
+
+/// Content that differs at every position, for noticing what is in the wrong place.
+fn content(length: usize) -> Vec<u8> {
+    (0..length)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect()
+}
+
+#[test]
+fn a_file_is_written_and_read_back() {
+    on_each_driver(|engine, directory| {
+        engine.block_on(async {
+            let path = directory.join("file");
+            let file = engine
+                .open(&path, OpenOptions::creating(0o640))
+                .await
+                .unwrap();
+            let written = content(10_000);
+            let buffer = bytes(engine, &written);
+            let buffer = file.write_full(buffer, 0, 10_000, 0).await.unwrap();
+            drop(file.write_full(buffer, 100, 50, 20_000).await.unwrap());
+            file.sync(SyncScope::Data).await.unwrap();
+            file.close().await.unwrap();
+
+            let file = engine.open(&path, OpenOptions::reading()).await.unwrap();
+            let metadata = file.metadata().await.unwrap();
+            assert_eq!((metadata.size, metadata.kind), (20_050, FileKind::File));
+            let buffer = file
+                .read_full(engine.buffer(32_768).await, 32_768, 0)
+                .await
+                .unwrap();
+            assert_eq!(buffer.len(), 20_050);
+            assert_eq!(buffer[..10_000], written);
+            assert!(buffer[10_000..20_000].iter().all(|byte| *byte == 0));
+            assert_eq!(buffer[20_000..], written[100..150]);
+            let mut buffer = buffer;
+            buffer.clear();
+            let buffer = file.read(buffer, 10, 20_050).await.unwrap();
+            assert!(buffer.is_empty(), "nothing behind the end");
+        });
+    });
+}
+
+#[test]
+fn reads_append_behind_what_is_there() {
+    on_each_driver(|engine, directory| {
+        engine.block_on(async {
+            let path = directory.join("file");
+            drop(write_whole(engine, directory, "file", b"0123456789").await);
+            let file = engine.open(&path, OpenOptions::reading()).await.unwrap();
+            let buffer = file.read(bytes(engine, b"ab"), 3, 4).await.unwrap();
+            assert_eq!(&*buffer, b"ab456");
+        });
+    });
+}
+
+async fn write_whole(engine: &Engine, directory: &Path, name: &str, content: &[u8]) -> Buffer {
+    let root = engine.open_directory(directory).await.unwrap();
+    let file = NewFile::new(name.as_ref(), 0o644, 0, content.len()).unwrap();
+    root.write_files(vec![file], bytes(engine, content))
+        .await
+        .unwrap()
+}
+
+#[test]
+fn many_small_files_take_one_operation_each_way() {
+    on_each_driver(|engine, directory| {
+        engine.block_on(async {
+            let root = engine.open_directory(directory).await.unwrap();
+            let buffer = bytes(engine, b"__content__");
+            let before = engine.metrics().operations;
+            let new = |name: &str, mode, start, length| {
+                NewFile::new(name.as_ref(), mode, start, length).unwrap()
+            };
+            let files = vec![new("a", 0o4751, 2, 7), new("b", 0o600, 0, 0)];
+            let mut buffer = root.write_files(files, buffer).await.unwrap();
+            buffer.clear();
+            let piece = |name: &str, offset, length, expect_end| {
+                let piece = FilePiece::new(name.as_ref(), offset, length).unwrap();
+                FilePiece {
+                    expect_end,
+                    ..piece
+                }
+            };
+            let pieces = vec![
+                piece("a", 3, 2, true),
+                piece("a", 0, 7, true),
+                piece("b", 0, 0, true),
+                piece("a", 5, 10, true),
+                piece("a", 0, 1, true),
+            ];
+            let read = root.read_files(pieces, OpenOptions::reading(), buffer);
+            let (pieces, buffer) = read.await.unwrap();
+            assert_eq!(engine.metrics().operations - before, 2);
+            assert_eq!(&*buffer, b"tecontentnt");
+            let seen: Vec<_> = pieces.iter().map(|p| (p.read, p.goes_on)).collect();
+            let expected = [(2, true), (7, false), (0, false), (2, false), (0, false)];
+            assert_eq!(seen, expected, "it stops behind the short piece");
+            let metadata = root.metadata("a".as_ref(), false).await.unwrap();
+            assert_eq!(metadata.mode, 0o4751, "the process's mask does not apply");
+            let files = vec![new("c", 0o600, 0, 1), new("a", 0o600, 0, 1)];
+            let error = root.write_files(files, buffer).await.unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
+            assert_eq!(
+                error.path(),
+                Some(&*directory.join("a")),
+                "the file it is about"
+            );
+        });
+    });
+}
+
+#[test]
+fn vectored_operations_spread_over_their_buffers() {
+    on_each_driver(|engine, directory| {
+        engine.block_on(async {
+            let options = OpenOptions::creating(0o600).read_write();
+            let file = engine.open(&directory.join("file"), options).await.unwrap();
+            let mut list = BufferList::new();
+            let written = content(9000);
+            list.push(bytes(engine, &written[..5000]));
+            list.push(bytes(engine, &written[5000..]));
+            let (_, count) = file.write_vectored(list, 7).await.unwrap();
+            assert_eq!(count, 9000);
+            let mut list = BufferList::new();
+            list.push(engine.buffer(4096).await);
+            list.push(engine.buffer(8192).await);
+            let (mut list, count) = file.read_vectored(list, 7).await.unwrap();
+            assert_eq!(count, 9000);
+            assert_eq!(list.buffers()[0][..], written[..4096]);
+            assert_eq!(list.pop().unwrap()[..], written[4096..]);
+        });
+    });
+}
+
+#[test]
+fn direct_io_reads_and_writes_whole_blocks() {
+    on_each_driver(|engine, directory| {
+        engine.block_on(async {
+            let path = directory.join("file");
+            let options = OpenOptions::creating(0o600).read_write();
+            let file = match engine.open_direct(&path, options).await {
+                Ok(file) => file,
+                Err(error) => return eprintln!("no direct I/O here: {error}"),
+            };
+            let written = content(5000);
+            let buffer = AlignedBuffer::padded(bytes(engine, &written));
+            let buffer = file.write(buffer, AlignedOffset::ZERO).await.unwrap();
+            assert_eq!(&*buffer.into_inner(), &written[..]);
+            file.file().truncate(5000).await.unwrap();
+            let buffer = file
+                .read(engine.buffer(8192).await, AlignedOffset::ZERO)
+                .await
+                .unwrap();
+            assert_eq!(&*buffer, &written[..]);
+            let second = AlignedOffset::ZERO.plus_blocks(1);
+            let buffer = file.read(buffer, second).await.unwrap();
+            assert_eq!(&*buffer, &written[4096..]);
+        });
+    });
+}
+
+#[test]
+fn names_are_made_changed_and_removed() {
+    on_each_driver(|engine, directory| {
+        engine.block_on(async {
+            let root = engine.open_directory(directory).await.unwrap();
+            let odd = Path::new(OsStr::from_bytes(b"odd \xff name"));
+            root.create_directory(odd, 0o755).await.unwrap();
+            let inner = root
+                .open_directory(odd, OpenOptions::directory())
+                .await
+                .unwrap();
+            inner
+                .create_symlink("../nowhere".as_ref(), "link".as_ref())
+                .await
+                .unwrap();
+            assert_eq!(
+                inner.read_link("link".as_ref()).await.unwrap(),
+                b"../nowhere"
+            );
+            let link = inner.metadata("link".as_ref(), false).await.unwrap();
+            assert_eq!(link.kind, FileKind::Symlink);
+            let error = inner.metadata("link".as_ref(), true).await.unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+            assert!(error.to_string().contains("link"), "{error}");
+
+            drop(write_whole(engine, directory, "one", b"1").await);
+            root.create_hard_link("one".as_ref(), "two".as_ref())
+                .await
+                .unwrap();
+            let one = root.metadata("one".as_ref(), false).await.unwrap();
+            let two = root.metadata("two".as_ref(), false).await.unwrap();
+            assert!(one.same_file(&two) && one.links == 2);
+            let error = root.rename("one".as_ref(), odd, false).await.unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
+            root.rename("one".as_ref(), "three".as_ref(), false)
+                .await
+                .unwrap();
+            root.remove("two".as_ref(), RemoveKind::File).await.unwrap();
+            let error = root.remove(odd, RemoveKind::Directory).await.unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::DirectoryNotEmpty);
+            inner
+                .remove("link".as_ref(), RemoveKind::File)
+                .await
+                .unwrap();
+            root.remove(odd, RemoveKind::Directory).await.unwrap();
+            let left = walk(&root).await.unwrap();
+            assert_eq!(left.len(), 1);
+            assert_eq!(left[0].path, Path::new("three"));
+        });
+    });
+}
+
+#[test]
+fn modes_times_and_attributes_stick() {
+    on_each_driver(|engine, directory| {
+        engine.block_on(async {
+            let root = engine.open_directory(directory).await.unwrap();
+            drop(write_whole(engine, directory, "file", b"x").await);
+            let (name, time) = (
+                Path::new("file"),
+                Timestamp {
+                    seconds: -5,
+                    nanoseconds: 123_456_789,
+                },
+            );
+            root.set_mode(name, 0o1604).await.unwrap();
+            let times = SetTimes {
+                accessed: None,
+                modified: Some(time),
+            };
+            root.set_times(name, times).await.unwrap();
+            let metadata = root.metadata(name, false).await.unwrap();
+            assert_eq!((metadata.mode, metadata.modified), (0o1604, time));
+            root.set_owner(name, metadata.owner).await.unwrap();
+            assert_eq!(
+                root.metadata(name, false).await.unwrap().owner,
+                metadata.owner
+            );
+            let _: Owner = metadata.owner;
+
+            root.create_symlink("file".as_ref(), "link".as_ref())
+                .await
+                .unwrap();
+            root.set_times("link".as_ref(), times).await.unwrap();
+            let link = root.metadata("link".as_ref(), false).await.unwrap();
+            assert_eq!(link.modified, time, "a link's own times are set");
+
+            if root
+                .set_attribute(name, b"user.test", b"v\0".to_vec())
+                .await
+                .is_ok()
+            {
+                let attributes = root.attributes(name).await.unwrap();
+                assert_eq!(attributes, [(c"user.test".into(), b"v\0".to_vec())]);
+            }
+            assert_eq!(root.attributes("link".as_ref()).await.unwrap(), []);
+        });
+    });
+}
+
+#[test]
+fn space_sizes_and_holes_are_managed() {
+    on_each_driver(|engine, directory| {
+        engine.block_on(async {
+            let options = OpenOptions::creating(0o600).read_write();
+            let file = engine.open(&directory.join("file"), options).await.unwrap();
+            file.truncate(1 << 20).await.unwrap();
+            assert_eq!(file.find_data(0).await.unwrap(), None, "all hole");
+            drop(
+                file.write_full(bytes(engine, &[1; 4096]), 0, 4096, 65536)
+                    .await
+                    .unwrap(),
+            );
+            assert_eq!(file.find_data(0).await.unwrap(), Some((65536, 69632)));
+            assert_eq!(file.find_data(69632).await.unwrap(), None);
+            file.allocate(0, 2 << 20).await.unwrap();
+            let metadata = file.metadata().await.unwrap();
+            assert_eq!(metadata.size, 2 << 20);
+            assert!(metadata.allocated >= 2 << 20);
+
+            let target = engine
+                .open(
+                    &directory.join("copy"),
+                    OpenOptions::creating(0o600).read_write(),
+                )
+                .await
+                .unwrap();
+            let copied = file.copy_range_to(65536, &target, 10, 4096).await.unwrap();
+            let buffer = target
+                .read_full(engine.buffer(8192).await, 8192, 0)
+                .await
+                .unwrap();
+            assert_eq!(buffer.len() as u64, copied + 10);
+            assert!(buffer[10..].iter().all(|byte| *byte == 1));
+        });
+    });
+}
+
+#[test]
+fn directories_are_listed_in_batches_with_metadata() {
+    on_each_driver(|engine, directory| {
+        engine.block_on(async {
+            let root = engine.open_directory(directory).await.unwrap();
+            for number in 0..1500 {
+                let name = format!("a-rather-long-name-that-fills-batches-{number:05}");
+                root.create_directory(name.as_ref(), 0o700).await.unwrap();
+            }
+            let (mut batch, mut names, mut batches) = (DirectoryBatch::default(), 0, 0);
+            loop {
+                batch = root.read(batch, true).await.unwrap();
+                if batch.is_empty() {
+                    break;
+                }
+                batches += 1;
+                for entry in batch.iter() {
+                    assert_eq!(entry.kind, FileKind::Directory);
+                    assert_eq!(entry.metadata.unwrap().mode, 0o700);
+                    names += 1;
+                }
+            }
+            assert_eq!(names, 1500);
+            assert!(batches > 1, "more than one call's worth");
+        });
+    });
+}
+
+#[test]
+fn beneath_refuses_to_leave_the_directory() {
+    on_each_driver(|engine, directory| {
+        engine.block_on(async {
+            drop(write_whole(engine, directory, "secret", b"s").await);
+            let root = engine.open_directory(directory).await.unwrap();
+            root.create_directory("in".as_ref(), 0o700).await.unwrap();
+            let inner = root
+                .open_directory("in".as_ref(), OpenOptions::directory())
+                .await
+                .unwrap();
+            inner
+                .create_symlink("..".as_ref(), "up".as_ref())
+                .await
+                .unwrap();
+            for path in ["../secret", "up/secret", "up"] {
+                let options = OpenOptions::reading().beneath();
+                assert!(inner.open(path.as_ref(), options).await.is_err(), "{path}");
+            }
+            inner
+                .open("up/secret".as_ref(), OpenOptions::reading())
+                .await
+                .unwrap();
+        });
+    });
+}
+
+#[test]
+fn errors_say_what_where_and_what_to_do() {
+    on_each_driver(|engine, directory| {
+        engine.block_on(async {
+            let path = directory.join("not there");
+            let error = engine
+                .open(&path, OpenOptions::reading())
+                .await
+                .unwrap_err();
+            assert_eq!(error.path(), Some(&*path));
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+            let text = error.to_string();
+            for part in ["cannot open", "not there", "check the path"] {
+                assert!(text.contains(part), "{text}");
+            }
+            let nul = Path::new("a\0b");
+            let error = engine.open(nul, OpenOptions::reading()).await.unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+        });
+    });
+}
+
+#[test]
+fn streams_copy_any_length_exactly() {
+    on_each_driver(|engine, directory| {
+        engine.block_on(async {
+            for (number, length) in [0usize, 1, 4095, 4096, 65536, 300_001]
+                .into_iter()
+                .enumerate()
+            {
+                let whole = content(length);
+                let path = directory.join(format!("buffered-{number}"));
+                let file = engine
+                    .open(&path, OpenOptions::creating(0o600))
+                    .await
+                    .unwrap();
+                let mut writer = Writer::new(file, Some(length as u64), 16384, 3)
+                    .await
+                    .unwrap();
+                for piece in whole.chunks(7777) {
+                    writer.write(piece).await.unwrap();
+                }
+                writer.finish().await.unwrap().close().await.unwrap();
+
+                let direct = directory.join(format!("direct-{number}"));
+                let options = OpenOptions::creating(0o600);
+                let Ok(file) = engine.open_direct(&direct, options).await else {
+                    return;
+                };
+                let mut writer = Writer::direct(file, None, 16384, 3).await.unwrap();
+                let source = engine.open(&path, OpenOptions::reading()).await.unwrap();
+                let mut reader = Reader::new(source, 0, length as u64, 8192, 4);
+                while let Some((_, buffer)) = reader.next().await.unwrap() {
+                    writer.write(&buffer).await.unwrap();
+                    reader.recycle(buffer);
+                }
+                writer.finish().await.unwrap();
+
+                let file = engine
+                    .open_direct(&direct, OpenOptions::reading())
+                    .await
+                    .unwrap();
+                assert_eq!(file.file().metadata().await.unwrap().size, length as u64);
+                let start = AlignedOffset::at_or_before(length as u64 / 2);
+                let mut reader = Reader::direct(file, start, length as u64, 4096, 4);
+                let mut read = Vec::new();
+                while let Some((offset, buffer)) = reader.next().await.unwrap() {
+                    assert_eq!(offset as usize, start.bytes() as usize + read.len());
+                    read.extend_from_slice(&buffer);
+                }
+                assert_eq!(read, whole[start.bytes() as usize..]);
+            }
+        });
+    });
+}
+
+#[test]
+fn a_reader_notices_that_its_file_shrank() {
+    on_each_driver(|engine, directory| {
+        engine.block_on(async {
+            drop(write_whole(engine, directory, "file", &content(10_000)).await);
+            let file = engine
+                .open(&directory.join("file"), OpenOptions::reading())
+                .await
+                .unwrap();
+            let mut reader = Reader::new(file, 0, 20_000, 4096, 2);
+            let error = loop {
+                match reader.next().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => panic!("the range's end was never reached"),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+        });
+    });
+}
+
+#[test]
+fn walking_lists_a_tree_in_order() {
+    on_each_driver(|engine, directory| {
+        engine.block_on(async {
+            let root = engine.open_directory(directory).await.unwrap();
+            for path in ["b", "a", "a/z", "a/z/deep", "a.d", "a/b"] {
+                if path == "a/z" || path == "a/z/deep" {
+                    continue;
+                }
+                root.create_directory(path.as_ref(), 0o755).await.unwrap();
+            }
+            root.create_directory("a/z".as_ref(), 0o755).await.unwrap();
+            root.create_symlink("..".as_ref(), "a/z/up".as_ref())
+                .await
+                .unwrap();
+            let found: Vec<_> = walk(&root)
+                .await
+                .unwrap()
+                .into_iter()
+                .map(|e| e.path)
+                .collect();
+            let expected = ["a", "a/b", "a/z", "a/z/up", "a.d", "b"];
+            assert_eq!(found, expected.map(Path::new));
+        });
+    });
+}
+
+#[test]
+fn more_operations_than_slots_wait_their_turn() {
+    for driver in [DriverChoice::Uring, DriverChoice::Threads] {
+        let builder = Engine::builder().driver(driver).workers(1).queue_depth(4);
+        let Ok(engine) = builder.build() else {
+            continue;
+        };
+        let directory = tempfile::tempdir().unwrap();
+        engine.block_on(async {
+            drop(write_whole(&engine, directory.path(), "file", &content(100_000)).await);
+            let path = directory.path().join("file");
+            let file = engine.open(&path, OpenOptions::reading()).await.unwrap();
+            let reads: Vec<_> = (0..200)
+                .map(|number| {
+                    let buffer = engine.pool().try_get(256).unwrap();
+                    file.read(buffer, 256, number * 256)
+                })
+                .collect();
+            let whole = content(100_000);
+            for (number, read) in reads.into_iter().enumerate() {
+                let buffer = read.await.unwrap();
+                assert_eq!(buffer[..], whole[number * 256..][..256]);
+            }
+        });
+    }
+}
+
+#[test]
+fn tasks_run_panic_and_are_cancelled() {
+    on_each_driver(|engine, directory| {
+        let handle = engine.handle().clone();
+        let path = directory.to_path_buf();
+        let task = engine.spawn(async move {
+            let inner = handle.spawn(async { 20 });
+            handle.metadata(&path, true).await.unwrap();
+            inner.await + 1
+        });
+        assert_eq!(engine.block_on(task), 21);
+        let task = engine.spawn(async { panic!("on purpose") });
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            engine.block_on(task);
+        }));
+        assert!(caught.is_err(), "the panic reaches whoever awaits the task");
+        let value = std::sync::Arc::new(());
+        let held = value.clone();
+        let task = engine.spawn(async move {
+            std::future::pending::<()>().await;
+            drop(held);
+        });
+        drop(task);
+        // The worker drops the cancelled future when it next looks; a task behind it shows when.
+        while std::sync::Arc::strong_count(&value) > 1 {
+            engine.block_on(engine.spawn(async {}));
+        }
+    });
+}
+
+#[test]
+fn handles_outlive_their_engine_and_say_so() {
+    on_each_driver(|engine, directory| {
+        let other = Engine::builder().driver(engine.driver().0).build().unwrap();
+        let handle = other.handle().clone();
+        let path = directory.to_path_buf();
+        let file = handle.block_on(async {
+            drop(write_whole(&other, &path, "file", b"x").await);
+            handle
+                .open(&path.join("file"), OpenOptions::reading())
+                .await
+                .unwrap()
+        });
+        drop(other);
+        let error = handle.block_on(handle.metadata(&path, true)).unwrap_err();
+        assert_eq!(
+            error.kind(),
+            std::io::Error::from_raw_os_error(108).kind(),
+            "{error}"
+        );
+        drop(file);
+    });
+}
