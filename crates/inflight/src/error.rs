@@ -64,6 +64,17 @@ impl Error {
         self.0.source.kind()
     }
 
+    /// Whether the path leads to nothing, or to something that is not what was asked for: a
+    /// directory in place of a file, a link where none may be.
+    #[must_use]
+    pub fn is_not_there(&self) -> bool {
+        use io::ErrorKind::{CrossesDevices, IsADirectory, NotADirectory, NotFound};
+        matches!(
+            self.kind(),
+            NotFound | NotADirectory | IsADirectory | CrossesDevices
+        ) || self.0.source.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+    }
+
     /// What a user can do about it, where that is known.
     #[must_use]
     pub fn remedy(&self) -> Option<&'static str> {

@@ -1,0 +1,243 @@
+//! The command line: one definition from which parsing, help, man page and completions come.
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use inflight_patch::{Preserve, Preset};
+
+use crate::size::parse_size;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold());
+
+/// Patches for whole directory trees, at the speed of the disk.
+///
+/// Makes a small patch from two versions of a tree (or of a file), and turns the old version and
+/// the patch into the new one: contents, names, kinds, permissions, links and holes alike.
+#[derive(Debug, Parser)]
+#[command(
+    name = "inflight",
+    version,
+    styles = STYLES,
+    max_term_width = 100,
+    after_help = EXIT_STATUS
+)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// What goes for every command.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+const EXIT_STATUS: &str = "\
+Exit status: 0 done, 1 failed or differs, 2 wrong usage.
+Environment: INFLIGHT_DRIVER=uring|threads forces how I/O is done; by default io_uring where the
+system allows it, else threads.";
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// Print one JSON object on standard output, and nothing else there
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// Memory to use at most, as 512MiB or 2GiB [default: 2GiB or half of what is free, whichever
+    /// is less]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = parse_size)]
+    pub memory: Option<u64>,
+
+    /// Threads for processor work [default: one for each core]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+
+    /// Show what an error was caused by
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a patch that turns OLD into NEW
+    #[command(after_help = "\
+Examples:
+  inflight diff game-1.0 game-1.1 -o 1.0-1.1.patch
+  inflight diff old.img new.img -o img.patch --preset small
+  inflight diff v1 v2 -o p --memory 512MiB --preserve times,owner")]
+    Diff(DiffArguments),
+
+    /// Build NEW from OLD and a patch
+    ///
+    /// NEW is built beside its final place and gets its name only when it is whole: every file's
+    /// digest was compared, and all of it is on the disk. OLD is only read.
+    #[command(after_help = "\
+Examples:
+  inflight apply 1.0-1.1.patch game-1.0 game-1.1
+  inflight apply p v1 v2 --no-sync")]
+    Apply(ApplyArguments),
+
+    /// Say whether TREE is the new tree of a patch, and list what differs
+    #[command(after_help = "\
+Examples:
+  inflight verify 1.0-1.1.patch game-1.1
+  inflight verify 1.0-1.1.patch game-1.0 --old")]
+    Verify(VerifyArguments),
+
+    /// Tell what is inside a patch
+    #[command(after_help = "\
+Examples:
+  inflight info 1.0-1.1.patch
+  inflight info 1.0-1.1.patch --largest 50 --json")]
+    Info(InfoArguments),
+
+    /// Do the whole job, on the bundled trees or on two given ones, and show the figures
+    ///
+    /// Makes a patch, applies it and verifies the result in a temporary directory, which is
+    /// removed again.
+    #[command(after_help = "\
+Examples:
+  inflight demo
+  inflight demo game-1.0 game-1.1 --preset small")]
+    Demo(DemoArguments),
+
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  inflight completions bash > \
+        ~/.local/share/bash-completion/completions/inflight")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+
+    /// Print the man page
+    #[command(after_help = "Example:\n  inflight man | man -l -")]
+    Man,
+}
+
+/// Arguments of `diff`.
+#[derive(Debug, Args)]
+pub struct DiffArguments {
+    /// The old version: a directory or a file
+    pub old: PathBuf,
+    /// The new version
+    pub new: PathBuf,
+    /// The patch to write; replaced if it exists
+    #[arg(short, long, value_name = "PATCH")]
+    pub output: PathBuf,
+    /// Time against size
+    #[arg(long, value_enum, default_value_t = PresetName::Default)]
+    pub preset: PresetName,
+    /// What to keep besides contents, names, kinds and permissions
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
+    pub preserve: Vec<PreserveName>,
+}
+
+/// Arguments of `apply`.
+#[derive(Debug, Args)]
+pub struct ApplyArguments {
+    /// The patch
+    pub patch: PathBuf,
+    /// The tree it was made from; only read
+    pub old: PathBuf,
+    /// The tree to build; nothing may exist there
+    pub new: PathBuf,
+    /// Do not wait until the new tree is durable: faster, but a power failure soon afterwards may
+    /// leave it damaged
+    #[arg(long)]
+    pub no_sync: bool,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArguments {
+    /// The patch
+    pub patch: PathBuf,
+    /// The tree to compare
+    pub tree: PathBuf,
+    /// Compare with the patch's old tree instead
+    #[arg(long)]
+    pub old: bool,
+}
+
+/// Arguments of `info`.
+#[derive(Debug, Args)]
+pub struct InfoArguments {
+    /// The patch
+    pub patch: PathBuf,
+    /// How many of the files that take most of the patch to list
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub largest: usize,
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArguments {
+    /// The old version [default: the time zone database of 2024]
+    #[arg(requires = "new")]
+    pub old: Option<PathBuf>,
+    /// The new version [default: that of 2025]
+    pub new: Option<PathBuf>,
+    /// Time against size
+    #[arg(long, value_enum, default_value_t = PresetName::Default)]
+    pub preset: PresetName,
+}
+
+/// A [`Preset`] by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PresetName {
+    /// As fast as the disk
+    Fast,
+    /// The best size that costs little time
+    Default,
+    /// The smallest patch
+    Small,
+}
+
+impl From<PresetName> for Preset {
+    fn from(name: PresetName) -> Preset {
+        match name {
+            PresetName::Fast => Preset::Fast,
+            PresetName::Default => Preset::Default,
+            PresetName::Small => Preset::Small,
+        }
+    }
+}
+
+/// A member of [`Preserve`] by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PreserveName {
+    /// Modification times
+    Times,
+    /// User and group, by number
+    Owner,
+    /// Extended attributes
+    Xattrs,
+}
+
+/// The set of the names given.
+pub fn preserve(names: &[PreserveName]) -> Preserve {
+    names.iter().fold(Preserve::NONE, |set, name| {
+        set | match name {
+            PreserveName::Times => Preserve::TIMES,
+            PreserveName::Owner => Preserve::OWNER,
+            PreserveName::Xattrs => Preserve::XATTRS,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+}

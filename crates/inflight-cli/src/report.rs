@@ -1,0 +1,284 @@
+//! What a command tells when it is done: lines for people, or one object for programs.
+
+use std::path::Path;
+use std::time::Duration;
+
+use indicatif::{BinaryBytes, HumanCount};
+use inflight::{Engine, Metrics};
+use inflight_patch::{DiffReport, PatchInfo, TreeInfo, VerifyReport};
+use serde_json::{Map, Value, json};
+
+/// What went through the engine, and how long it took.
+#[derive(Debug, Clone, Copy)]
+pub struct Cost {
+    pub metrics: Metrics,
+    pub elapsed: Duration,
+}
+
+impl Cost {
+    /// The share of the I/O limit: how much of the time a read or write was in flight. At 1 the
+    /// job went as fast as its I/O.
+    pub fn io_share(&self) -> f64 {
+        (self.metrics.busy.as_secs_f64() / self.elapsed.as_secs_f64().max(1e-9)).min(1.0)
+    }
+
+    /// The last line for people.
+    pub fn line(&self, engine: &Engine) -> String {
+        format!(
+            "read {}, wrote {} in {:.2} s; I/O in flight {:.0} % of the time ({})",
+            BinaryBytes(self.metrics.bytes_read),
+            BinaryBytes(self.metrics.bytes_written),
+            self.elapsed.as_secs_f64(),
+            self.io_share() * 100.0,
+            engine.driver().0.name(),
+        )
+    }
+
+    fn json(&self, engine: &Engine) -> Value {
+        json!({
+            "bytes_read": self.metrics.bytes_read,
+            "bytes_written": self.metrics.bytes_written,
+            "operations": self.metrics.operations,
+            "seconds": self.elapsed.as_secs_f64(),
+            "io_share": self.io_share(),
+            "driver": engine.driver().0.name(),
+        })
+    }
+}
+
+/// A command's outcome, in both forms.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Whether the answer is yes: nothing failed, nothing differs.
+    pub ok: bool,
+    pub lines: Vec<String>,
+    pub fields: Value,
+}
+
+impl Outcome {
+    /// Prints it on standard output.
+    pub fn print(self, command: &str, json: bool, cost: &Cost, engine: &Engine) {
+        if !json {
+            for line in &self.lines {
+                println!("{line}");
+            }
+            println!("{}", cost.line(engine));
+            return;
+        }
+        let mut object = Map::new();
+        object.insert("command".into(), command.into());
+        object.insert("ok".into(), self.ok.into());
+        if let Value::Object(fields) = self.fields {
+            object.extend(fields);
+        }
+        object.insert("io".into(), cost.json(engine));
+        println!("{}", Value::Object(object));
+    }
+}
+
+/// Prints a failure as an object on standard output.
+pub fn print_json_error(command: &str, error: &str) {
+    println!(
+        "{}",
+        json!({ "command": command, "ok": false, "error": error })
+    );
+}
+
+pub fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 * 100.0 / whole as f64
+    }
+}
+
+pub fn diff(report: &DiffReport, patch: &Path) -> Outcome {
+    let (old, new) = report.bytes;
+    let mut lines: Vec<String> = report
+        .warnings
+        .iter()
+        .map(|warning| format!("warning: {warning}"))
+        .collect();
+    lines.push(format!(
+        "{}: {} for {} of new data ({:.2} %)",
+        patch.display(),
+        BinaryBytes(report.patch_bytes),
+        BinaryBytes(new),
+        percent(report.patch_bytes, new),
+    ));
+    lines.push(format!(
+        "{} entries; {} copied from old, {} new before compression",
+        HumanCount(report.entries.1),
+        BinaryBytes(report.copied_bytes),
+        BinaryBytes(report.literal_bytes),
+    ));
+    if report.chunk_bytes > 1024 {
+        lines.push(format!(
+            "memory was short: chunks of {} in place of 1 KiB; more memory makes a smaller patch",
+            BinaryBytes(report.chunk_bytes),
+        ));
+    }
+    let fields = json!({
+        "patch": patch.display().to_string(),
+        "patch_bytes": report.patch_bytes,
+        "old_bytes": old,
+        "new_bytes": new,
+        "old_entries": report.entries.0,
+        "new_entries": report.entries.1,
+        "copied_bytes": report.copied_bytes,
+        "literal_bytes": report.literal_bytes,
+        "chunk_bytes": report.chunk_bytes,
+        "warnings": report.warnings,
+    });
+    Outcome {
+        ok: true,
+        lines,
+        fields,
+    }
+}
+
+pub fn verify(report: &VerifyReport, tree: &Path, side: &str) -> Outcome {
+    let ok = report.differences.is_empty();
+    let shown = |path: &Path| match path.as_os_str().is_empty() {
+        true => tree.display().to_string(),
+        false => path.display().to_string(),
+    };
+    let mut lines: Vec<String> = report
+        .differences
+        .iter()
+        .map(|difference| format!("{}: {}", shown(&difference.path), difference.what))
+        .collect();
+    lines.push(match ok {
+        true => format!(
+            "{} is the {side} tree: {} entries, {}",
+            tree.display(),
+            HumanCount(report.entries),
+            BinaryBytes(report.bytes)
+        ),
+        false => format!(
+            "{} is not the {side} tree: {} differences",
+            tree.display(),
+            HumanCount(report.differences.len() as u64)
+        ),
+    });
+    let differences: Vec<Value> = report
+        .differences
+        .iter()
+        .map(|d| json!({ "path": d.path.display().to_string(), "what": d.what }))
+        .collect();
+    let fields = json!({
+        "tree": tree.display().to_string(),
+        "side": side,
+        "entries": report.entries,
+        "bytes": report.bytes,
+        "differences": differences,
+    });
+    Outcome { ok, lines, fields }
+}
+
+fn tree_line(name: &str, tree: &TreeInfo) -> String {
+    format!(
+        "{name}: {} in {} files, {} directories, {} symbolic and {} hard links",
+        BinaryBytes(tree.bytes),
+        HumanCount(tree.files),
+        HumanCount(tree.directories),
+        HumanCount(tree.symlinks),
+        HumanCount(tree.hard_links),
+    )
+}
+
+fn tree_json(tree: &TreeInfo) -> Value {
+    json!({
+        "bytes": tree.bytes,
+        "files": tree.files,
+        "directories": tree.directories,
+        "symlinks": tree.symlinks,
+        "hard_links": tree.hard_links,
+    })
+}
+
+pub fn info(info: &PatchInfo, patch: &Path) -> Outcome {
+    let preserved = match info.preserve.names() {
+        names if names.is_empty() => "contents, names, kinds, permissions".to_string(),
+        names => format!("contents, names, kinds, permissions, {}", names.join(", ")),
+    };
+    let mut lines = vec![
+        format!(
+            "{}: format {}, {}",
+            patch.display(),
+            info.version,
+            BinaryBytes(info.patch_bytes)
+        ),
+        tree_line("old", &info.old),
+        tree_line("new", &info.new),
+        format!("keeps {preserved}"),
+        format!(
+            "{} instructions: {} copied, {} literal, {} runs",
+            HumanCount(info.instructions),
+            BinaryBytes(info.copied_bytes),
+            BinaryBytes(info.literal_bytes),
+            BinaryBytes(info.run_bytes),
+        ),
+    ];
+    for (kind, (count, stored, raw)) in &info.blocks {
+        lines.push(format!(
+            "  {:14} {:>7} blocks  {:>12} stored  {:>12} decoded",
+            kind.name(),
+            HumanCount(*count),
+            BinaryBytes(*stored).to_string(),
+            BinaryBytes(*raw).to_string(),
+        ));
+    }
+    if !info.largest.is_empty() {
+        lines.push("files that take most of it (before compression):".into());
+    }
+    for entry in &info.largest {
+        let path = match entry.path.as_os_str().is_empty() {
+            true => "(the file itself)".into(),
+            false => entry.path.display().to_string(),
+        };
+        lines.push(format!(
+            "  {:>12} of {:>12}  {path}",
+            BinaryBytes(entry.literal_bytes).to_string(),
+            BinaryBytes(entry.bytes).to_string(),
+        ));
+    }
+    let blocks: Map<String, Value> = info
+        .blocks
+        .iter()
+        .map(|(kind, (count, stored, raw))| {
+            let sums = json!({ "count": count, "stored_bytes": stored, "raw_bytes": raw });
+            (kind.name().replace(' ', "_"), sums)
+        })
+        .collect();
+    let largest: Vec<Value> = info
+        .largest
+        .iter()
+        .map(|entry| {
+            json!({
+                "path": entry.path.display().to_string(),
+                "bytes": entry.bytes,
+                "literal_bytes": entry.literal_bytes,
+            })
+        })
+        .collect();
+    let fields = json!({
+        "patch": patch.display().to_string(),
+        "format_version": info.version,
+        "patch_bytes": info.patch_bytes,
+        "old": tree_json(&info.old),
+        "new": tree_json(&info.new),
+        "preserve": info.preserve.names(),
+        "instructions": info.instructions,
+        "copied_bytes": info.copied_bytes,
+        "literal_bytes": info.literal_bytes,
+        "run_bytes": info.run_bytes,
+        "blocks": blocks,
+        "largest": largest,
+    });
+    Outcome {
+        ok: true,
+        lines,
+        fields,
+    }
+}

@@ -1,0 +1,372 @@
+//! Making the new tree's files, unit by unit.
+//!
+//! A small file is written, with its permissions, once its digest has been compared. The units of
+//! a large file, and of one with holes, are written into a file opened before; it is compared when
+//! the last one is there.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use inflight::{Buffer, File, Handle, NewFile, OpenOptions, Task};
+
+use super::Inputs;
+use super::groups::{Source, Sources};
+use super::staging::Staging;
+use crate::crew::Hand;
+use crate::digest::{self, UnitDigest};
+use crate::error::{Error, Result};
+use crate::image::Image;
+use crate::job::Job;
+use crate::layout::Layout;
+use crate::manifest::{Digest, Entry, EntryKind, Manifest};
+use crate::pump::pump;
+
+/// Empty files made by one operation.
+const EMPTY_FILES_AT_ONCE: usize = 256;
+
+/// Units under way at once.
+pub(super) fn depth(job: &Job) -> usize {
+    job.depth()
+}
+
+/// The tree being built, as units see it. Cheap to clone.
+#[derive(Clone)]
+struct Target {
+    manifest: Arc<Manifest>,
+    layout: Arc<Layout>,
+    /// For each file, its digest; empty ones have none.
+    digests: Arc<Vec<Option<Digest>>>,
+    staging: Staging,
+}
+
+impl Target {
+    fn new(inputs: &Inputs, staging: &Staging) -> Target {
+        let layout = Layout::new(&inputs.new);
+        let mut digests = inputs.new_digests.iter();
+        let digest = |file: &crate::layout::FileSpan| match file.image.is_empty() {
+            true => None,
+            false => digests.next().copied(),
+        };
+        let digests = layout.files.iter().map(digest).collect();
+        Target {
+            manifest: inputs.new.clone(),
+            layout: Arc::new(layout),
+            digests: Arc::new(digests),
+            staging: staging.clone(),
+        }
+    }
+
+    fn entry(&self, file: u32) -> &Entry {
+        &self.manifest.entries[self.layout.files[file as usize].entry as usize]
+    }
+
+    /// Where a file is built.
+    fn place(&self, file: u32) -> &Path {
+        self.staging.locate(&self.entry(file).path)
+    }
+
+    /// Whether a file is written by one operation: all its data in one unit, without holes.
+    fn is_simple(&self, file: u32) -> bool {
+        let span = &self.layout.files[file as usize];
+        !span.is_large() && span.bytes() == span.size
+    }
+
+    fn compare(&self, file: u32, digest: Digest) -> Result<()> {
+        match self.digests[file as usize] == Some(digest) {
+            true => Ok(()),
+            false => Err(Error::BuiltWrong {
+                path: self.entry(file).path.clone(),
+            }),
+        }
+    }
+}
+
+/// Makes all regular files.
+pub(super) async fn build(job: &Job, inputs: &Inputs, staging: &Staging) -> Result<()> {
+    let target = Target::new(inputs, staging);
+    make_files_without_data(job, &target).await?;
+    let units = target.layout.units();
+    let mut sources = Sources::new(job, &inputs.patch);
+    let mut open = OpenFiles {
+        target: target.clone(),
+        open: HashMap::new(),
+        units: Vec::new(),
+    };
+    let files = std::cell::RefCell::new(&mut open);
+    let start = async |unit: usize| -> Result<Task<Result<Built>>> {
+        job.progress.check()?;
+        let range: Range<u64> = units[unit].clone();
+        let sources = sources.take(range.end - range.start).await?;
+        let mut opened = Vec::new();
+        for (file, span) in target.layout.files_in(range.clone()) {
+            if target.is_simple(file) {
+                continue;
+            }
+            let known = files.borrow().open.get(&file).cloned();
+            let handle = match known {
+                Some(handle) => handle,
+                None => {
+                    let made = create(&target, file, span.bytes() == span.size).await?;
+                    files.borrow_mut().open.insert(file, made.clone());
+                    made
+                }
+            };
+            opened.push((file, handle));
+        }
+        let gathered = Gathering::start(&job.handle, &inputs.old, range.clone(), sources).await;
+        let work = UnitWork {
+            target: target.clone(),
+            hand: job.crew.hand(),
+            range,
+            opened,
+        };
+        Ok(job
+            .handle
+            .spawn(async move { work.run(gathered.finish().await?).await }))
+    };
+    let finish = async |_: usize, built: Built| {
+        job.progress.advance(built.bytes);
+        let complete = files.borrow_mut().add(built)?;
+        for (file, handle) in complete {
+            let entry = target.entry(file);
+            handle.set_mode(entry.mode).await?;
+            handle.close().await?;
+        }
+        Ok(())
+    };
+    pump(units.len(), depth(job), start, finish).await?;
+    sources.finish().await
+}
+
+/// Makes the files that have no data: empty ones, and those that are one hole.
+async fn make_files_without_data(job: &Job, target: &Target) -> Result<()> {
+    let mut empty = Vec::new();
+    for (file, span) in target.layout.files.iter().enumerate() {
+        let file = file as u32;
+        if !span.image.is_empty() {
+            continue;
+        }
+        let (place, mode) = (target.place(file), target.entry(file).mode);
+        if span.size > 0 {
+            let handle = create(target, file, false).await?;
+            handle.set_mode(mode).await?;
+            handle.close().await?;
+        } else {
+            empty.push(new_file(place, mode, 0, 0)?);
+        }
+        if empty.len() == EMPTY_FILES_AT_ONCE {
+            write_empty(job, target, std::mem::take(&mut empty)).await?;
+        }
+    }
+    write_empty(job, target, empty).await
+}
+
+async fn write_empty(job: &Job, target: &Target, files: Vec<NewFile>) -> Result<()> {
+    if !files.is_empty() {
+        let buffer = job.handle.buffer(1).await;
+        target
+            .staging
+            .directory()
+            .write_files(files, buffer)
+            .await?;
+    }
+    Ok(())
+}
+
+fn new_file(path: &Path, mode: u32, start: usize, length: usize) -> Result<NewFile> {
+    NewFile::new(path, mode, start, length)
+        .map_err(|error| inflight::Error::new("write", Some(path.into()), error).into())
+}
+
+/// Makes a file that will be written in parts, with space for all of it or, where it has holes,
+/// with its size only.
+async fn create(target: &Target, file: u32, allocate: bool) -> Result<File> {
+    let options = OpenOptions::creating(0o600);
+    let handle = target
+        .staging
+        .directory()
+        .open(target.place(file), options)
+        .await?;
+    let size = target.layout.files[file as usize].size;
+    if !allocate {
+        handle.truncate(size).await?;
+        return Ok(handle);
+    }
+    match handle.allocate(0, size).await {
+        // A file system that cannot reserve space can still be written.
+        Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {}
+        other => other?,
+    }
+    Ok(handle)
+}
+
+/// The parts of a unit: what was read of the old tree, and how to put it together.
+struct Gathering {
+    old: Image,
+    sources: Vec<Source>,
+    copies: Vec<Range<u64>>,
+    copied: Buffer,
+    /// Where the unit is put together; not needed where it is nothing but copies.
+    assembled: Option<Buffer>,
+}
+
+impl Gathering {
+    /// Takes the memory, in the order of the units.
+    async fn start(
+        handle: &Handle,
+        old: &Image,
+        range: Range<u64>,
+        sources: Vec<Source>,
+    ) -> Gathering {
+        let mut copies = Vec::new();
+        for source in &sources {
+            if let Source::Copy(range) = source {
+                copies.push(range.clone());
+            }
+        }
+        let mixed = copies.len() < sources.len();
+        let copied_bytes: u64 = copies.iter().map(|range| range.end - range.start).sum();
+        let copied = handle.buffer((copied_bytes as usize).max(1)).await;
+        let assembled = match mixed {
+            true => Some(handle.buffer((range.end - range.start) as usize).await),
+            false => None,
+        };
+        Gathering {
+            old: old.clone(),
+            sources,
+            copies,
+            copied,
+            assembled,
+        }
+    }
+
+    async fn finish(mut self) -> Result<Gathering> {
+        self.copied = self.old.read_ranges(&self.copies, self.copied).await?;
+        Ok(self)
+    }
+
+    /// The unit's bytes. Work for the crew.
+    fn assemble(self) -> Buffer {
+        let Some(mut out) = self.assembled else {
+            return self.copied;
+        };
+        let mut copied = &self.copied[..];
+        for source in &self.sources {
+            match source {
+                Source::Copy(range) => {
+                    let (now, later) = copied.split_at((range.end - range.start) as usize);
+                    out.extend_from_slice(now);
+                    copied = later;
+                }
+                Source::Literal(literals, range) => {
+                    out.extend_from_slice(&literals[range.clone()]);
+                }
+                Source::Run(byte, count) => out.extend_fill(*byte, *count),
+            }
+        }
+        out
+    }
+}
+
+/// A unit to be made.
+struct UnitWork {
+    target: Target,
+    hand: Hand,
+    range: Range<u64>,
+    /// The files of it that are not simple.
+    opened: Vec<(u32, File)>,
+}
+
+/// A unit that was written.
+struct Built {
+    bytes: u64,
+    /// Of the files that are not simple.
+    digests: Vec<(u32, UnitDigest)>,
+}
+
+impl UnitWork {
+    async fn run(self, gathered: Gathering) -> Result<Built> {
+        let (target, range) = (self.target.clone(), self.range.clone());
+        let work = move || -> Result<(Buffer, Vec<(u32, UnitDigest)>)> {
+            let buffer = gathered.assemble();
+            let mut digests = Vec::new();
+            for (file, digest) in digest::unit_of_image(&target.layout, &range, &buffer) {
+                if let UnitDigest::Whole(digest) = digest {
+                    target.compare(file, digest)?;
+                }
+                if !target.is_simple(file) {
+                    digests.push((file, digest));
+                }
+            }
+            Ok((buffer, digests))
+        };
+        let (buffer, digests) = self.hand.run(work).await?;
+        let bytes = buffer.len() as u64;
+        self.write(buffer).await?;
+        Ok(Built { bytes, digests })
+    }
+
+    async fn write(&self, mut buffer: Buffer) -> Result<()> {
+        let (target, start) = (&self.target, self.range.start);
+        for piece in target.layout.pieces(self.range.clone()) {
+            let opened = self.opened.iter().find(|(file, _)| *file == piece.file);
+            let Some((_, handle)) = opened else { continue };
+            let (at, length) = (
+                piece.image.start - start,
+                piece.image.end - piece.image.start,
+            );
+            buffer = handle
+                .write_full(buffer, at as usize, length as usize, piece.offset)
+                .await?;
+        }
+        let mut simple = Vec::new();
+        for (file, span) in target.layout.files_in(self.range.clone()) {
+            if target.is_simple(file) {
+                let at = (span.image.start - start) as usize;
+                let (place, mode) = (target.place(file), target.entry(file).mode);
+                simple.push(new_file(place, mode, at, span.bytes() as usize)?);
+            }
+        }
+        if !simple.is_empty() {
+            target
+                .staging
+                .directory()
+                .write_files(simple, buffer)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// Files that are written in parts.
+struct OpenFiles {
+    target: Target,
+    open: HashMap<u32, File>,
+    /// The units so far of the large file under way.
+    units: Vec<UnitDigest>,
+}
+
+impl OpenFiles {
+    /// Takes note of a written unit; hands out the files that are complete.
+    fn add(&mut self, built: Built) -> Result<Vec<(u32, File)>> {
+        let mut complete = Vec::new();
+        for (file, digest) in built.digests {
+            let span = &self.target.layout.files[file as usize];
+            self.units.push(digest);
+            if (self.units.len() as u64) < span.units() {
+                continue;
+            }
+            self.target
+                .compare(file, digest::whole(&self.units, span.bytes()))?;
+            self.units.clear();
+            debug_assert!(matches!(
+                self.target.entry(file).kind,
+                EntryKind::File { .. }
+            ));
+            complete.extend(self.open.remove(&file).map(|handle| (file, handle)));
+        }
+        Ok(complete)
+    }
+}

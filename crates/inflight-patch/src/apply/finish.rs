@@ -1,0 +1,110 @@
+//! What comes after the contents: links, and what was preserved on top.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use inflight::SetTimes;
+use inflight::stream::Ordered;
+
+use super::Inputs;
+use super::staging::Staging;
+use crate::error::Result;
+use crate::job::Job;
+use crate::manifest::{Entry, EntryKind, Preserve, Preserved};
+
+/// Names worked on at once.
+const NAMES_AT_ONCE: usize = 64;
+
+/// Makes links, and sets what was preserved of everything but directories, which come last.
+pub(super) async fn finish(job: &Job, inputs: &Inputs, staging: &Staging) -> Result<()> {
+    let entries = &inputs.new.entries;
+    let mut at_work = Ordered::new(NAMES_AT_ONCE);
+    for (index, entry) in entries.iter().enumerate() {
+        let link = matches!(
+            entry.kind,
+            EntryKind::Symlink { .. } | EntryKind::HardLink { .. }
+        );
+        let preserve = entry.preserved.is_some() && entry.kind != EntryKind::Directory;
+        if !link && !preserve {
+            continue;
+        }
+        job.progress.check()?;
+        if !at_work.has_room() {
+            at_work.next().await.transpose()?;
+        }
+        let (manifest, staging) = (inputs.new.clone(), staging.clone());
+        at_work.push(job.handle.spawn(async move {
+            let entry = &manifest.entries[index];
+            let (directory, place) = (staging.directory(), staging.locate(&entry.path));
+            match &entry.kind {
+                EntryKind::Symlink { target } => {
+                    let target = Path::new(OsStr::from_bytes(target));
+                    directory.create_symlink(target, place).await?;
+                }
+                EntryKind::HardLink { original } => {
+                    let original = &manifest.entries[*original as usize].path;
+                    directory
+                        .create_hard_link(staging.locate(original), place)
+                        .await?;
+                    // What is preserved belongs to the file, which the original sets.
+                    return Ok(());
+                }
+                _ => {}
+            }
+            if let Some(preserved) = &entry.preserved {
+                restore(&staging, entry, manifest.preserve, preserved).await?;
+            }
+            Ok::<(), crate::Error>(())
+        }));
+    }
+    while let Some(done) = at_work.next().await {
+        done?;
+    }
+    Ok(())
+}
+
+/// Gives a directory its permissions and what was preserved of it. Everything in it is done.
+pub(super) async fn set_directory(
+    staging: &Staging,
+    entry: &Entry,
+    preserve: Preserve,
+) -> Result<()> {
+    match &entry.preserved {
+        Some(preserved) => restore(staging, entry, preserve, preserved).await,
+        None => {
+            let place = staging.locate(&entry.path);
+            Ok(staging.directory().set_mode(place, entry.mode).await?)
+        }
+    }
+}
+
+/// Sets what was preserved: the owner first, as changing it takes set-user bits away; the times
+/// last, as everything else changes them.
+async fn restore(
+    staging: &Staging,
+    entry: &Entry,
+    preserve: Preserve,
+    preserved: &Preserved,
+) -> Result<()> {
+    let (directory, place) = (staging.directory(), staging.locate(&entry.path));
+    if preserve.has(Preserve::OWNER) {
+        directory.set_owner(place, preserved.owner).await?;
+    }
+    for (name, value) in &preserved.attributes {
+        directory
+            .set_attribute(place, name.as_bytes(), value.clone())
+            .await?;
+    }
+    if !matches!(entry.kind, EntryKind::Symlink { .. }) {
+        directory.set_mode(place, entry.mode).await?;
+    }
+    if preserve.has(Preserve::TIMES) {
+        let times = SetTimes {
+            accessed: None,
+            modified: Some(preserved.modified),
+        };
+        directory.set_times(place, times).await?;
+    }
+    Ok(())
+}

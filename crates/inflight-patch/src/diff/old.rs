@@ -1,0 +1,288 @@
+//! The old image, to compare with: all of it where memory allows, else the units in use.
+//!
+//! Where it does not fit, units come and go, least recently used first, and the one behind the
+//! unit just asked for is fetched ahead, because most matches go on along the old image.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use inflight::{Buffer, Handle, block_on};
+
+use crate::error::Result;
+use crate::image::Image;
+
+/// The old image in memory, wholly or in parts.
+#[derive(Debug, Clone)]
+pub(crate) struct OldImage {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    image: Image,
+    handle: Handle,
+    units: Vec<Range<u64>>,
+    /// How many units may be held; all of them, or fewer.
+    capacity: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    held: HashMap<usize, Held>,
+    clock: u64,
+    ahead: Option<usize>,
+}
+
+#[derive(Debug)]
+struct Held {
+    bytes: Arc<Buffer>,
+    used: u64,
+}
+
+impl OldImage {
+    pub(crate) fn new(
+        image: Image,
+        handle: Handle,
+        units: Vec<Range<u64>>,
+        capacity: usize,
+    ) -> OldImage {
+        let shared = Shared {
+            image,
+            handle,
+            units,
+            capacity,
+            state: Mutex::default(),
+        };
+        OldImage {
+            shared: Arc::new(shared),
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.shared.image.layout.bytes
+    }
+
+    pub(crate) fn image(&self) -> &Image {
+        &self.shared.image
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a unit that was read for its signature, if all units fit; else gives it up.
+    pub(crate) fn keep(&self, unit: usize, bytes: Buffer) {
+        if self.shared.capacity >= self.shared.units.len() {
+            self.state().held.insert(
+                unit,
+                Held {
+                    bytes: Arc::new(bytes),
+                    used: 0,
+                },
+            );
+        }
+    }
+
+    /// A unit's bytes, read if they are not here. May block: only for threads of the crew.
+    fn unit(&self, unit: usize) -> Result<Arc<Buffer>> {
+        if let Some(bytes) = self.held(unit) {
+            return Ok(bytes);
+        }
+        let bytes = Arc::new(block_on(self.load(unit))?);
+        self.insert(unit, bytes.clone());
+        self.fetch_ahead(unit + 1);
+        Ok(bytes)
+    }
+
+    fn held(&self, unit: usize) -> Option<Arc<Buffer>> {
+        let mut state = self.state();
+        state.clock += 1;
+        let now = state.clock;
+        let held = state.held.get_mut(&unit)?;
+        held.used = now;
+        Some(held.bytes.clone())
+    }
+
+    async fn load(&self, unit: usize) -> Result<Buffer> {
+        let range = self.shared.units[unit].clone();
+        let buffer = self
+            .shared
+            .handle
+            .buffer((range.end - range.start) as usize)
+            .await;
+        self.shared.image.read(range, buffer).await
+    }
+
+    fn insert(&self, unit: usize, bytes: Arc<Buffer>) {
+        let mut state = self.state();
+        state.clock += 1;
+        let used = state.clock;
+        state.held.insert(unit, Held { bytes, used });
+        while state.held.len() > self.shared.capacity {
+            let oldest = state
+                .held
+                .iter()
+                .min_by_key(|(_, held)| held.used)
+                .map(|(unit, _)| *unit);
+            let Some(oldest) = oldest else { break };
+            state.held.remove(&oldest);
+        }
+    }
+
+    /// Starts reading a unit that will probably be asked for next; one at a time.
+    fn fetch_ahead(&self, unit: usize) {
+        let mut state = self.state();
+        if unit >= self.shared.units.len()
+            || state.ahead.is_some()
+            || state.held.contains_key(&unit)
+        {
+            return;
+        }
+        state.ahead = Some(unit);
+        drop(state);
+        let this = self.clone();
+        let task = async move {
+            // An error shows again, with its place, when the unit is really needed.
+            if let Ok(bytes) = this.load(unit).await {
+                this.insert(unit, Arc::new(bytes));
+            }
+            this.state().ahead = None;
+        };
+        self.shared.handle.spawn(task).detach();
+    }
+
+    /// A view for one piece of work.
+    pub(crate) fn view(&self) -> OldView {
+        OldView {
+            old: self.clone(),
+            recent: [None, None],
+        }
+    }
+}
+
+/// Reads the old image at any place; holds the two units it used last.
+#[derive(Debug)]
+pub(crate) struct OldView {
+    old: OldImage,
+    recent: [Option<(Range<u64>, Arc<Buffer>)>; 2],
+}
+
+impl OldView {
+    /// The unit that `place` lies in. `place` must lie in the image.
+    fn unit_of(&mut self, place: u64) -> Result<(&Range<u64>, &[u8])> {
+        let holds = |slot: &Option<(Range<u64>, Arc<Buffer>)>| {
+            slot.as_ref()
+                .is_some_and(|(range, _)| range.contains(&place))
+        };
+        if !holds(&self.recent[0]) {
+            self.recent.swap(0, 1);
+        }
+        if !holds(&self.recent[0]) {
+            let units = &self.old.shared.units;
+            let unit = units.partition_point(|range| range.end <= place);
+            let range = units[unit].clone();
+            // Let go of the older unit first: what is held has a bound.
+            self.recent[0] = None;
+            self.recent[0] = Some((range, self.old.unit(unit)?));
+        }
+        let (range, bytes) = self.recent[0].as_ref().expect("just put there");
+        Ok((range, bytes))
+    }
+
+    /// How many bytes at the start of `new` are equal to the old image from `place` on.
+    pub(crate) fn equal_ahead(&mut self, new: &[u8], place: u64) -> Result<usize> {
+        let mut equal = 0;
+        while equal < new.len() && place + (equal as u64) < self.old.bytes() {
+            let at = place + equal as u64;
+            let (range, bytes) = self.unit_of(at)?;
+            let here = &bytes[(at - range.start) as usize..];
+            let count = common_prefix(&new[equal..], here);
+            equal += count;
+            if count < here.len() {
+                break;
+            }
+        }
+        Ok(equal)
+    }
+
+    /// How many bytes at the end of `new` are equal to the old image before `place`.
+    pub(crate) fn equal_behind(&mut self, new: &[u8], place: u64) -> Result<usize> {
+        let mut equal = 0;
+        while equal < new.len() && (equal as u64) < place {
+            let end = place - equal as u64;
+            let (range, bytes) = self.unit_of(end - 1)?;
+            let here = &bytes[..(end - range.start) as usize];
+            let count = common_suffix(&new[..new.len() - equal], here);
+            equal += count;
+            if count < here.len() {
+                break;
+            }
+        }
+        Ok(equal)
+    }
+
+    /// The old bytes at `place`, as many as `length` and its unit allow.
+    pub(crate) fn bytes_at(&mut self, place: u64, length: usize) -> Result<&[u8]> {
+        if place >= self.old.bytes() {
+            return Ok(&[]);
+        }
+        let (range, bytes) = self.unit_of(place)?;
+        let here = &bytes[(place - range.start) as usize..];
+        Ok(&here[..here.len().min(length)])
+    }
+}
+
+/// How many bytes at the start of both are equal.
+pub(crate) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    const BLOCK: usize = 64;
+    let blocks = a.chunks_exact(BLOCK).zip(b.chunks_exact(BLOCK));
+    let equal = blocks.take_while(|(a, b)| a == b).count() * BLOCK;
+    equal
+        + a[equal..]
+            .iter()
+            .zip(&b[equal..])
+            .take_while(|(a, b)| a == b)
+            .count()
+}
+
+/// How many bytes at the end of both are equal.
+fn common_suffix(a: &[u8], b: &[u8]) -> usize {
+    const BLOCK: usize = 64;
+    let blocks = a.rchunks_exact(BLOCK).zip(b.rchunks_exact(BLOCK));
+    let equal = blocks.take_while(|(a, b)| a == b).count() * BLOCK;
+    let (a, b) = (&a[..a.len() - equal], &b[..b.len() - equal]);
+    equal
+        + a.iter()
+            .rev()
+            .zip(b.iter().rev())
+            .take_while(|(a, b)| a == b)
+            .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn common_parts_are_exact(
+            shared in prop::collection::vec(0u8..3, 0..300),
+            a in prop::collection::vec(0u8..3, 0..100),
+            b in prop::collection::vec(0u8..3, 0..100),
+        ) {
+            let count = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
+            let (x, y) = ([&shared[..], &a].concat(), [&shared[..], &b].concat());
+            prop_assert_eq!(common_prefix(&x, &y), shared.len() + count);
+            let count = a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count();
+            let (x, y) = ([&a[..], &shared].concat(), [&b[..], &shared].concat());
+            prop_assert_eq!(common_suffix(&x, &y), shared.len() + count);
+        }
+    }
+}

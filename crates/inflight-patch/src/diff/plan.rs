@@ -1,0 +1,125 @@
+//! How a diff spends its memory: decided before it starts.
+//!
+//! What every diff needs comes first (units under way, groups being compressed, manifests). Of the
+//! rest, the index of the old tree takes up to a half, with chunks as fine as that allows; what is
+//! left holds the old tree's bytes, all of them if they fit.
+
+use inflight::{Pool, Reservation};
+
+use super::chunk::ChunkSizes;
+use super::index::Index;
+use super::{WRITE_BYTES, WRITE_DEPTH};
+use crate::error::{Error, Result};
+use crate::image::Image;
+use crate::job::Job;
+use crate::layout::{Layout, UNIT_BYTES};
+use crate::manifest::Manifest;
+use crate::preset::Preset;
+
+/// Target length of chunks when memory is no matter.
+const CHUNK_BYTES: usize = 1 << 10;
+/// Target length at most: coarser chunks find too little.
+const CHUNK_BYTES_MAX: usize = 64 << 10;
+/// Units of the old tree held at least.
+const HELD_UNITS_MIN: usize = 4;
+/// What the allocator, stacks and small things take.
+const OVERHEAD_BYTES: u64 = 8 << 20;
+
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Units under way at once.
+    pub(super) depth: usize,
+    /// Groups being compressed at once.
+    pub(super) groups: usize,
+    pub(super) sizes: ChunkSizes,
+    /// How many chunks the index has room for.
+    pub(super) index_chunks: u64,
+    /// How many units of the old image may be held.
+    pub(super) old_units: usize,
+    /// Memory that is not buffers, held while the job runs.
+    _reserved: Reservation,
+}
+
+impl Plan {
+    pub(super) fn new(job: &Job, old: &Image, new: &Image, preset: Preset) -> Result<Plan> {
+        let budget = job.handle.pool().budget();
+        let limit = budget.limit();
+        let threads = job.crew.threads();
+        let manifests = footprint(&old.manifest) + footprint(&new.manifest);
+        // An entry of a huge tree is worth more than a unit in flight.
+        let depth = job
+            .depth()
+            .min((limit / 8 / UNIT_BYTES) as usize)
+            .max(threads + 1);
+        let groups = threads + 1;
+        let each = 2 * preset.literal_bytes() as u64 + preset.compressor_bytes();
+        // One group more is being gathered.
+        let encoding = threads as u64 * each + 2 * 2 * preset.literal_bytes() as u64;
+        let reserved = manifests + encoding + OVERHEAD_BYTES;
+        let writer = ((WRITE_DEPTH + 1) * WRITE_BYTES) as u64;
+        // Where the old tree does not fit: each thread may hold two units that were given up
+        // meanwhile and wait for a third, and one is fetched ahead.
+        let transient_units = 3 * threads + 1;
+        let old_bytes = old.layout.bytes;
+        let units = old.layout.units();
+        let least_units = (transient_units + HELD_UNITS_MIN).min(units.len()) as u64 * UNIT_BYTES;
+        let fixed = reserved + writer + depth as u64 * UNIT_BYTES + least_units;
+        let index_least = Index::bytes(chunks(old_bytes, CHUNK_BYTES_MAX));
+        if fixed + index_least > limit {
+            let (needed_mib, given_mib) = ((fixed + index_least).div_ceil(1 << 20), limit >> 20);
+            return Err(Error::Memory {
+                needed_mib,
+                given_mib,
+            });
+        }
+        let mut target = CHUNK_BYTES;
+        while target < CHUNK_BYTES_MAX
+            && Index::bytes(chunks(old_bytes, target)) > (limit - fixed) / 2
+        {
+            target *= 2;
+        }
+        let index_chunks = chunks(old_bytes, target);
+        let index_bytes = Index::bytes(index_chunks);
+        let rest = limit - fixed - index_bytes + least_units;
+        let whole: u64 = units
+            .iter()
+            .map(|u| Pool::footprint((u.end - u.start) as usize))
+            .sum();
+        let old_units = match whole <= rest {
+            true => units.len(),
+            false => ((rest / UNIT_BYTES) as usize - transient_units).min(units.len() - 1),
+        };
+        let reserved = budget
+            .try_reserve(reserved + index_bytes)
+            .ok_or(Error::Memory {
+                needed_mib: (fixed + index_bytes + budget.used()).div_ceil(1 << 20),
+                given_mib: limit >> 20,
+            })?;
+        let sizes = ChunkSizes::around(target);
+        Ok(Plan {
+            depth,
+            groups,
+            sizes,
+            index_chunks,
+            old_units,
+            _reserved: reserved,
+        })
+    }
+}
+
+/// How many chunks an image has, with room for chance.
+fn chunks(bytes: u64, target: usize) -> u64 {
+    bytes / target as u64 * 5 / 4 + 1024
+}
+
+/// Memory that a manifest and its layout take.
+fn footprint(manifest: &Manifest) -> u64 {
+    let entries = manifest.entries.len();
+    let paths: usize = manifest
+        .entries
+        .iter()
+        .map(|e| e.path.as_os_str().len())
+        .sum();
+    // Entry, layout, digests, and the encoded form while it is written.
+    (entries * (size_of::<crate::manifest::Entry>() + size_of::<Layout>() + 128) + 2 * paths) as u64
+}

@@ -1,0 +1,83 @@
+//! Digests of files. Those of new files that are whole copies of old ones are references.
+
+use super::wire::{Cursor, Damage, put_signed};
+use crate::manifest::Digest;
+
+/// One file's digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DigestEntry {
+    /// Spelled out.
+    Here(Digest),
+    /// That of the old tree's file of this number, counting files with data.
+    Old(u32),
+}
+
+/// What stands before a digest that is spelled out; references are never this far apart.
+const HERE: i64 = i64::MIN;
+
+/// The payload: a signed number for each file, then the digests that are spelled out. References
+/// count from the file behind the last one referred to.
+pub(crate) fn encode(entries: &[DigestEntry]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut expected = 0;
+    for entry in entries {
+        match entry {
+            DigestEntry::Here(digest) => {
+                put_signed(&mut out, HERE);
+                out.extend_from_slice(digest);
+            }
+            DigestEntry::Old(number) => {
+                put_signed(&mut out, i64::from(*number) - expected);
+                expected = i64::from(*number) + 1;
+            }
+        }
+    }
+    out
+}
+
+/// Reads digests; blocks of them may be joined.
+pub(crate) fn decode(payload: &[u8], old: &[Digest]) -> Result<Vec<Digest>, Damage> {
+    let mut cursor = Cursor::new(payload);
+    let mut digests = Vec::new();
+    let mut expected = 0i64;
+    while !cursor.is_empty() {
+        let number = cursor.signed("a digest's reference")?;
+        if number == HERE {
+            let digest = cursor.take(32, "a digest")?;
+            digests.push(digest.try_into().expect("32 bytes"));
+            continue;
+        }
+        let number = expected.wrapping_add(number);
+        let digest = usize::try_from(number)
+            .ok()
+            .and_then(|number| old.get(number));
+        let digest = digest.ok_or_else(|| Damage::new(0, "a digest refers to no old file"))?;
+        digests.push(*digest);
+        expected = number + 1;
+    }
+    Ok(digests)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_round_trip() {
+        let old: Vec<Digest> = (0..10).map(|n| [n; 32]).collect();
+        let entries = [
+            DigestEntry::Old(0),
+            DigestEntry::Old(1),
+            DigestEntry::Here([99; 32]),
+            DigestEntry::Old(9),
+            DigestEntry::Old(2),
+        ];
+        let decoded = decode(&encode(&entries), &old).unwrap();
+        assert_eq!(decoded, [[0; 32], [1; 32], [99; 32], [9; 32], [2; 32]]);
+        assert!(decode(&encode(&[DigestEntry::Old(10)]), &old).is_err());
+        assert!(
+            decode(&encode(&entries)[..40], &old).is_err(),
+            "cut inside a digest"
+        );
+    }
+}

@@ -1,0 +1,448 @@
+//! The manifest's encoding, and the checks that make a decoded one safe to act on.
+//!
+//! After [`decode`] every path is relative, without `.` or `..`, listed once, in order, and inside
+//! directories that the manifest lists before it, so that nothing a patch says can name a place
+//! outside the tree, or go through a link that the patch itself made.
+
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use inflight::{Owner, Timestamp};
+
+use super::wire::{Cursor, Damage, put_bytes, put_signed, put_varint};
+use crate::manifest::{Entry, EntryKind, Manifest, Preserve, Preserved};
+
+/// The longest path, in bytes: what Linux takes in one call.
+const PATH_BYTES_MAX: usize = 4096;
+/// The longest name, in bytes: what file systems in use can hold, with room to spare.
+const NAME_BYTES_MAX: usize = 1024;
+
+const DIRECTORY: u8 = 0;
+const FILE: u8 = 1;
+const SYMLINK: u8 = 2;
+const HARD_LINK: u8 = 3;
+
+/// The payload of a manifest's blocks, joined.
+pub(crate) fn encode(manifest: &Manifest) -> Vec<u8> {
+    let mut out = vec![manifest.preserve.bits()];
+    put_varint(&mut out, manifest.entries.len() as u64);
+    let mut previous: &[u8] = &[];
+    for entry in &manifest.entries {
+        let path = entry.path.as_os_str().as_bytes();
+        let shared = path
+            .iter()
+            .zip(previous)
+            .take_while(|(a, b)| a == b)
+            .count();
+        out.push(match entry.kind {
+            EntryKind::Directory => DIRECTORY,
+            EntryKind::File { .. } => FILE,
+            EntryKind::Symlink { .. } => SYMLINK,
+            EntryKind::HardLink { .. } => HARD_LINK,
+        });
+        put_varint(&mut out, shared as u64);
+        put_bytes(&mut out, &path[shared..]);
+        encode_kind(&mut out, entry);
+        if let Some(preserved) = &entry.preserved {
+            encode_preserved(&mut out, manifest.preserve, preserved);
+        }
+        previous = path;
+    }
+    out
+}
+
+fn encode_kind(out: &mut Vec<u8>, entry: &Entry) {
+    match &entry.kind {
+        EntryKind::Directory => put_varint(out, entry.mode.into()),
+        EntryKind::File { size, holes } => {
+            put_varint(out, entry.mode.into());
+            put_varint(out, *size);
+            put_varint(out, holes.len() as u64);
+            let mut end = 0;
+            for (hole, length) in holes {
+                put_varint(out, hole - end);
+                put_varint(out, *length);
+                end = hole + length;
+            }
+        }
+        EntryKind::Symlink { target } => put_bytes(out, target),
+        EntryKind::HardLink { original } => put_varint(out, (*original).into()),
+    }
+}
+
+fn encode_preserved(out: &mut Vec<u8>, preserve: Preserve, preserved: &Preserved) {
+    if preserve.has(Preserve::TIMES) {
+        put_signed(out, preserved.modified.seconds);
+        put_varint(out, preserved.modified.nanoseconds.into());
+    }
+    if preserve.has(Preserve::OWNER) {
+        put_varint(out, preserved.owner.user.into());
+        put_varint(out, preserved.owner.group.into());
+    }
+    if preserve.has(Preserve::XATTRS) {
+        put_varint(out, preserved.attributes.len() as u64);
+        for (name, value) in &preserved.attributes {
+            put_bytes(out, name.as_bytes());
+            put_bytes(out, value);
+        }
+    }
+}
+
+/// Reads a manifest and checks it: see the module's text.
+pub(crate) fn decode(payload: &[u8]) -> Result<Manifest, Damage> {
+    let mut cursor = Cursor::new(payload);
+    let bits = cursor.byte("what is preserved")?;
+    let preserve = Preserve::from_bits(bits)
+        .ok_or_else(|| Damage::unknown(0, format!("preserved properties {bits:#x}")))?;
+    let count = cursor.count("the number of entries")?;
+    if u32::try_from(count).is_err() {
+        return Err(Damage::new(
+            0,
+            "a manifest has more entries than can be numbered",
+        ));
+    }
+    let mut manifest = Manifest {
+        preserve,
+        entries: Vec::new(),
+    };
+    let mut image_bytes = 0u64;
+    for _ in 0..count {
+        let entry = decode_entry(&mut cursor, &manifest)?;
+        check_place(&entry, &manifest.entries)?;
+        if let EntryKind::File { size, .. } = entry.kind {
+            image_bytes = image_bytes
+                .checked_add(size)
+                .filter(|bytes| *bytes <= i64::MAX as u64)
+                .ok_or_else(|| Damage::new(0, "a manifest's sizes add up to more than 8 EiB"))?;
+        }
+        manifest.entries.push(entry);
+    }
+    cursor.finish("a manifest")?;
+    match manifest.entries.first() {
+        Some(root) if root.path.as_os_str().is_empty() => Ok(manifest),
+        _ => Err(Damage::new(0, "a manifest does not start with its root")),
+    }
+}
+
+fn decode_entry(cursor: &mut Cursor<'_>, manifest: &Manifest) -> Result<Entry, Damage> {
+    let kind = cursor.byte("an entry's kind")?;
+    let path = decode_path(cursor, manifest.entries.last())?;
+    let (kind, mode) = match kind {
+        DIRECTORY => (EntryKind::Directory, decode_mode(cursor)?),
+        FILE => {
+            let mode = decode_mode(cursor)?;
+            let size = cursor.varint("a file's size")?;
+            (
+                EntryKind::File {
+                    size,
+                    holes: decode_holes(cursor, size)?,
+                },
+                mode,
+            )
+        }
+        SYMLINK => {
+            let target = cursor.bytes("a symbolic link")?.to_vec();
+            if target.is_empty() || target.contains(&0) || target.len() > PATH_BYTES_MAX {
+                return Err(Damage::new(
+                    0,
+                    format!("{} is no valid link", path.display()),
+                ));
+            }
+            (EntryKind::Symlink { target }, 0)
+        }
+        HARD_LINK => {
+            let original = cursor.varint("a hard link's original")?;
+            let entries = &manifest.entries;
+            let file = usize::try_from(original)
+                .ok()
+                .and_then(|index| entries.get(index));
+            if !file.is_some_and(|file| matches!(file.kind, EntryKind::File { .. })) {
+                let what = format!("{} is a link to no earlier file", path.display());
+                return Err(Damage::new(0, what));
+            }
+            (
+                EntryKind::HardLink {
+                    original: original as u32,
+                },
+                0,
+            )
+        }
+        other => return Err(Damage::unknown(0, format!("entries of kind {other}"))),
+    };
+    let preserved = match manifest.preserve {
+        Preserve::NONE => None,
+        preserve => Some(Box::new(decode_preserved(cursor, preserve)?)),
+    };
+    Ok(Entry {
+        path,
+        kind,
+        mode,
+        preserved,
+    })
+}
+
+fn decode_path(cursor: &mut Cursor<'_>, previous: Option<&Entry>) -> Result<PathBuf, Damage> {
+    let previous = previous.map_or(&[][..], |entry| entry.path.as_os_str().as_bytes());
+    let shared = cursor.varint("a shared prefix")?;
+    let shared = usize::try_from(shared)
+        .ok()
+        .and_then(|shared| previous.get(..shared));
+    let shared = shared.ok_or_else(|| Damage::new(0, "a path shares more than there is"))?;
+    let suffix = cursor.bytes("a path")?;
+    if shared.len() + suffix.len() > PATH_BYTES_MAX {
+        return Err(Damage::new(0, "a path is longer than any system takes"));
+    }
+    let mut path = shared.to_vec();
+    path.extend_from_slice(suffix);
+    check_path(&path)?;
+    Ok(PathBuf::from(std::ffi::OsString::from_vec(path)))
+}
+
+/// A path is empty (the root), or names of files joined by single slashes.
+fn check_path(path: &[u8]) -> Result<(), Damage> {
+    if path.is_empty() {
+        return Ok(());
+    }
+    for name in path.split(|byte| *byte == b'/') {
+        let bad = match name {
+            b"" => Some("an empty name or a leading or trailing slash"),
+            b"." | b".." => Some("a name that means another directory"),
+            _ if name.contains(&0) => Some("a NUL byte"),
+            _ if name.len() > NAME_BYTES_MAX => Some("a name longer than any file system takes"),
+            _ => None,
+        };
+        if let Some(bad) = bad {
+            let path = Path::new(OsStr::from_bytes(path)).display();
+            return Err(Damage::new(0, format!("the path {path:?} has {bad}")));
+        }
+    }
+    Ok(())
+}
+
+/// Entries are in order, listed once, and inside directories that were listed before.
+fn check_place(entry: &Entry, before: &[Entry]) -> Result<(), Damage> {
+    let Some(last) = before.last() else {
+        return Ok(());
+    };
+    let path = entry.path.display();
+    if entry.path <= last.path {
+        return Err(Damage::new(
+            0,
+            format!("the path {path:?} is listed twice or out of order"),
+        ));
+    }
+    // In this order the parent is the last entry, or one that the last entry is inside of.
+    let parent = entry.path.parent().unwrap_or(Path::new(""));
+    let index = before.binary_search_by(|other| other.path.as_path().cmp(parent));
+    let directory = index.is_ok_and(|index| before[index].kind == EntryKind::Directory);
+    match directory {
+        true => Ok(()),
+        false => Err(Damage::new(
+            0,
+            format!("the path {path:?} is in no listed directory"),
+        )),
+    }
+}
+
+fn decode_mode(cursor: &mut Cursor<'_>) -> Result<u32, Damage> {
+    match cursor.varint("permissions")? {
+        mode if mode <= 0o7777 => Ok(mode as u32),
+        mode => Err(Damage::new(0, format!("{mode:#o} are no permissions"))),
+    }
+}
+
+fn decode_holes(cursor: &mut Cursor<'_>, size: u64) -> Result<Vec<(u64, u64)>, Damage> {
+    let count = cursor.count("the number of holes")?;
+    let mut holes = Vec::new();
+    let mut end = 0u64;
+    for number in 0..count {
+        let (gap, length) = (
+            cursor.varint("a hole's place")?,
+            cursor.varint("a hole's length")?,
+        );
+        let hole = end.checked_add(gap);
+        let behind = hole
+            .and_then(|hole| hole.checked_add(length))
+            .filter(|end| *end <= size);
+        let (Some(hole), Some(behind)) = (hole, behind) else {
+            return Err(Damage::new(0, "a hole reaches past its file"));
+        };
+        if length == 0 || (gap == 0 && number > 0) {
+            return Err(Damage::new(0, "holes touch or are empty"));
+        }
+        holes.push((hole, length));
+        end = behind;
+    }
+    Ok(holes)
+}
+
+fn decode_preserved(cursor: &mut Cursor<'_>, preserve: Preserve) -> Result<Preserved, Damage> {
+    let mut preserved = Preserved::default();
+    if preserve.has(Preserve::TIMES) {
+        let seconds = cursor.signed("a time")?;
+        let nanoseconds = cursor.varint("a time")?;
+        if nanoseconds >= 1_000_000_000 {
+            return Err(Damage::new(0, "a time has too many nanoseconds"));
+        }
+        preserved.modified = Timestamp {
+            seconds,
+            nanoseconds: nanoseconds as u32,
+        };
+    }
+    if preserve.has(Preserve::OWNER) {
+        let mut number = || {
+            let number = cursor.varint("an owner")?;
+            u32::try_from(number).map_err(|_| Damage::new(0, "an owner's number is too large"))
+        };
+        preserved.owner = Owner {
+            user: number()?,
+            group: number()?,
+        };
+    }
+    if preserve.has(Preserve::XATTRS) {
+        for _ in 0..cursor.count("the number of attributes")? {
+            let name = CString::new(cursor.bytes("an attribute's name")?)
+                .map_err(|_| Damage::new(0, "an attribute's name has a NUL byte"))?;
+            let value = cursor.bytes("an attribute's value")?.to_vec();
+            preserved.attributes.push((name, value));
+        }
+    }
+    Ok(preserved)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &[u8], size: u64) -> Entry {
+        Entry {
+            path: OsStr::from_bytes(path).into(),
+            kind: EntryKind::File {
+                size,
+                holes: Vec::new(),
+            },
+            mode: 0o644,
+            preserved: None,
+        }
+    }
+
+    fn directory(path: &str) -> Entry {
+        Entry {
+            path: path.into(),
+            kind: EntryKind::Directory,
+            mode: 0o755,
+            preserved: None,
+        }
+    }
+
+    fn round_trip(entries: Vec<Entry>) -> Result<Manifest, Damage> {
+        decode(&encode(&Manifest {
+            preserve: Preserve::NONE,
+            entries,
+        }))
+    }
+
+    #[test]
+    fn everything_round_trips() {
+        let preserve = Preserve::TIMES | Preserve::OWNER | Preserve::XATTRS;
+        let preserved = Some(Box::new(Preserved {
+            modified: Timestamp {
+                seconds: -7,
+                nanoseconds: 999_999_999,
+            },
+            owner: Owner {
+                user: u32::MAX,
+                group: 5,
+            },
+            attributes: vec![(c"user.x".into(), vec![0, 255])],
+        }));
+        let mut entries = vec![
+            directory(""),
+            directory("d"),
+            file(b"d/\xff\xfe", 10),
+            file(b"sparse", 1 << 40),
+            file(b"z", 0),
+        ];
+        entries[3].kind = EntryKind::File {
+            size: 1 << 40,
+            holes: vec![(0, 5), (100, 1 << 39)],
+        };
+        let link = EntryKind::Symlink {
+            target: b"../\xff".to_vec(),
+        };
+        entries.push(Entry {
+            kind: link,
+            mode: 0,
+            ..file(b"zl", 0)
+        });
+        entries.push(Entry {
+            kind: EntryKind::HardLink { original: 2 },
+            mode: 0,
+            ..file(b"zz", 0)
+        });
+        for entry in &mut entries {
+            entry.preserved.clone_from(&preserved);
+        }
+        let manifest = Manifest { preserve, entries };
+        assert_eq!(decode(&encode(&manifest)).unwrap(), manifest);
+    }
+
+    #[test]
+    fn hostile_paths_are_refused() {
+        for path in [
+            "../x",
+            "/x",
+            "a/../../x",
+            "a/./b",
+            "a//b",
+            "a/",
+            "..",
+            ".",
+            "a\0b",
+            "x/y",
+        ] {
+            let error = round_trip(vec![
+                directory(""),
+                directory("a"),
+                file(path.as_bytes(), 1),
+            ]);
+            assert!(error.is_err(), "{path:?}");
+        }
+        let through_link = Entry {
+            kind: EntryKind::Symlink {
+                target: b"/".to_vec(),
+            },
+            ..file(b"l", 0)
+        };
+        assert!(round_trip(vec![directory(""), through_link, file(b"l/x", 1)]).is_err());
+        assert!(
+            round_trip(vec![directory(""), file(b"a", 1), file(b"a", 1)]).is_err(),
+            "twice"
+        );
+        assert!(
+            round_trip(vec![directory(""), file(b"b", 1), file(b"a", 1)]).is_err(),
+            "order"
+        );
+        assert!(round_trip(vec![file(b"a", 1)]).is_err(), "no root");
+        assert!(
+            round_trip(vec![file(b"", 1), file(b"a", 1)]).is_err(),
+            "inside a file"
+        );
+        assert!(round_trip(vec![file(b"", 1)]).is_ok(), "a single file");
+        assert!(
+            round_trip(vec![directory(""), file(&[b'x'; 1025], 1)]).is_err(),
+            "long name"
+        );
+    }
+
+    #[test]
+    fn sizes_cannot_overflow() {
+        let entries = vec![
+            directory(""),
+            file(b"a", u64::MAX / 2),
+            file(b"b", u64::MAX / 2),
+        ];
+        assert!(round_trip(entries).is_err());
+    }
+}

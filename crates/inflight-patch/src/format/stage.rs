@@ -1,0 +1,78 @@
+//! Stages: the named, versioned transformations that turn a block's payload into its raw bytes.
+//!
+//! A patch lists the stages it uses, by name and version; its blocks refer to them by number. A
+//! reader that does not know one says its name and goes no further. New stages come as new names:
+//! nothing else in the format changes for them.
+
+use super::wire::{Cursor, Damage, put_bytes, put_varint};
+
+/// The payload is the raw bytes.
+pub(crate) const STORED: u8 = 0;
+/// The payload is one zstd frame.
+pub(crate) const ZSTD: u8 = 1;
+
+/// What this version writes and reads; a stage's number is its place.
+const KNOWN: [(&str, u64); 2] = [("stored", 1), ("zstd", 1)];
+
+/// The payload of the block that lists the stages.
+pub(super) fn encode_table() -> Vec<u8> {
+    let mut out = Vec::new();
+    put_varint(&mut out, KNOWN.len() as u64);
+    for (name, version) in KNOWN {
+        put_bytes(&mut out, name.as_bytes());
+        put_varint(&mut out, version);
+    }
+    out
+}
+
+/// The stages of a patch, as this version numbers them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StageTable {
+    stages: Vec<u8>,
+}
+
+impl StageTable {
+    pub(super) fn decode(payload: &[u8]) -> Result<StageTable, Damage> {
+        let mut cursor = Cursor::new(payload);
+        let count = cursor.count("the number of stages")?;
+        let mut stages = Vec::with_capacity(count.min(256));
+        for _ in 0..count {
+            let name = String::from_utf8_lossy(cursor.bytes("a stage's name")?).into_owned();
+            let version = cursor.varint("a stage's version")?;
+            let known = KNOWN.iter().position(|known| *known == (&*name, version));
+            let Some(stage) = known else {
+                let what = format!("the stage {:?} version {version}", name);
+                return Err(Damage::unknown(0, what));
+            };
+            stages.push(stage as u8);
+        }
+        cursor.finish("the table of stages")?;
+        Ok(StageTable { stages })
+    }
+
+    /// Our number for a block's stage.
+    pub(super) fn resolve(&self, number: u8) -> Result<u8, Damage> {
+        let stage = self.stages.get(usize::from(number)).copied();
+        stage.ok_or_else(|| Damage::new(0, format!("stage {number} is not in the patch's table")))
+    }
+}
+
+/// Turns a payload into exactly `raw_length` bytes. The caller has bounded that length.
+pub(super) fn decode(stage: u8, payload: &[u8], raw_length: usize) -> Result<Vec<u8>, Damage> {
+    if stage == STORED {
+        return match payload.len() == raw_length {
+            true => Ok(payload.to_vec()),
+            false => Err(Damage::new(0, "a stored block's two lengths differ")),
+        };
+    }
+    let wrong =
+        |what: String| Damage::new(0, format!("a compressed block does not decode: {what}"));
+    let raw = zstd::bulk::decompress(payload, raw_length).map_err(|e| wrong(e.to_string()))?;
+    match raw.len() == raw_length {
+        true => Ok(raw),
+        false => Err(wrong(format!(
+            "{} bytes in place of {raw_length}",
+            raw.len()
+        ))),
+    }
+}

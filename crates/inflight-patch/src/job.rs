@@ -1,0 +1,151 @@
+//! What a job runs on: the engine, the crew of processor threads, its memory bound, and the
+//! progress that others watch and stop it by.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+
+use inflight::Handle;
+
+use crate::crew::Crew;
+use crate::error::{Error, Result};
+
+/// Everything a job runs on.
+#[derive(Debug)]
+pub struct Job {
+    pub(crate) handle: Handle,
+    pub(crate) crew: Crew,
+    pub(crate) progress: Arc<Progress>,
+}
+
+impl Job {
+    /// A job on an engine, with `threads` threads for processor work. Its memory bound is that of
+    /// the engine's buffer pool: whatever is large counts against it.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn new(handle: &Handle, threads: usize) -> Result<Job> {
+        let crew = Crew::new(threads).map_err(|error| {
+            Error::Io(inflight::Error::new(
+                "start the processor threads",
+                None,
+                error,
+            ))
+        })?;
+        Ok(Job {
+            handle: handle.clone(),
+            crew,
+            progress: Arc::default(),
+        })
+    }
+
+    /// What others watch and stop the job by.
+    #[must_use]
+    pub fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
+    /// How many units of work are under way at once.
+    pub(crate) fn depth(&self) -> usize {
+        2 * self.crew.threads() + 4
+    }
+}
+
+/// What a job is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Listing trees.
+    Scan,
+    /// Reading the old tree.
+    ReadOld,
+    /// Reading the new tree and matching it.
+    Match,
+    /// Building the new tree.
+    Build,
+    /// Comparing contents.
+    Verify,
+    /// Making what was written durable and giving it its name.
+    Finish,
+}
+
+impl Phase {
+    const ALL: [Phase; 6] = [
+        Phase::Scan,
+        Phase::ReadOld,
+        Phase::Match,
+        Phase::Build,
+        Phase::Verify,
+        Phase::Finish,
+    ];
+
+    /// A few words for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Phase::Scan => "listing",
+            Phase::ReadOld => "reading old",
+            Phase::Match => "matching new",
+            Phase::Build => "building",
+            Phase::Verify => "verifying",
+            Phase::Finish => "finishing",
+        }
+    }
+}
+
+/// How far a job is. Written by the job, read by anyone; [`Progress::cancel`] stops the job at its
+/// next step.
+#[derive(Debug, Default)]
+pub struct Progress {
+    phase: AtomicU8,
+    done_bytes: AtomicU64,
+    total_bytes: AtomicU64,
+    cancelled: AtomicBool,
+}
+
+impl Progress {
+    /// What the job is doing.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        Phase::ALL[usize::from(self.phase.load(Relaxed)) % Phase::ALL.len()]
+    }
+
+    /// Bytes worked through and bytes in all, over the whole job; a total of 0 is not known yet.
+    #[must_use]
+    pub fn bytes(&self) -> (u64, u64) {
+        (
+            self.done_bytes.load(Relaxed),
+            self.total_bytes.load(Relaxed),
+        )
+    }
+
+    /// Asks the job to stop and clean up after itself.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Relaxed);
+    }
+
+    /// Whether somebody asked.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Relaxed)
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Relaxed);
+    }
+
+    pub(crate) fn expect(&self, bytes: u64) {
+        self.total_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    pub(crate) fn advance(&self, bytes: u64) {
+        self.done_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.is_cancelled() {
+            Err(Error::Cancelled)
+        } else {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! Whether a tree is the new (or the old) tree of a patch, and what differs.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use inflight::stream::{WalkEntry, walk};
+use inflight::{FileKind, Task};
+
+use crate::digest::{self, UnitDigest};
+use crate::error::Result;
+use crate::format::{BlockKind, PatchFile};
+use crate::image::{Image, Mismatch};
+use crate::job::{Job, Phase};
+use crate::layout::Layout;
+use crate::manifest::{Digest, Entry, EntryKind, Manifest, Preserve};
+use crate::pump::pump;
+use crate::tree::Tree;
+
+/// Which of a patch's two trees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The one it is applied to.
+    Old,
+    /// The one it makes.
+    New,
+}
+
+/// One thing that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Path below the tree's root; empty for the root.
+    pub path: PathBuf,
+    /// What differs, in words.
+    pub what: String,
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct VerifyReport {
+    /// Entries that were compared.
+    pub entries: u64,
+    /// Bytes that were compared.
+    pub bytes: u64,
+    /// All differences, in the order of paths.
+    pub differences: Vec<Difference>,
+}
+
+/// Compares the tree at `path` with one of a patch's two trees.
+///
+/// # Errors
+/// See [`crate::Error`]. That the tree differs is no error: the report says so.
+pub async fn verify(job: &Job, patch: &Path, path: &Path, side: Side) -> Result<VerifyReport> {
+    job.progress.enter(Phase::Scan);
+    let patch = PatchFile::open(&job.handle, patch).await?;
+    let tree = Tree::open(&job.handle, path).await?;
+    let old_digests = patch.digests(BlockKind::OldDigests, &[]).await?;
+    let (manifest, digests) = match side {
+        Side::Old => (patch.manifest(BlockKind::OldManifest).await?, old_digests),
+        Side::New => {
+            let digests = patch.digests(BlockKind::NewDigests, &old_digests).await?;
+            (patch.manifest(BlockKind::NewManifest).await?, digests)
+        }
+    };
+    let mut found = vec![WalkEntry {
+        path: PathBuf::new(),
+        metadata: *tree.metadata(),
+    }];
+    if !tree.is_single() {
+        found.extend(walk(tree.directory()).await?);
+    }
+    let mut comparison = Comparison {
+        tree: &tree,
+        manifest: &manifest,
+        found: &found,
+        differences: Vec::new(),
+        readable: HashSet::new(),
+    };
+    comparison.compare().await?;
+    let Comparison {
+        mut differences,
+        readable,
+        ..
+    } = comparison;
+
+    let (image, digests) = readable_image(&tree, &manifest, &digests, &readable);
+    job.progress.enter(Phase::Verify);
+    job.progress.expect(image.layout.bytes);
+    let mut wrong = HashSet::new();
+    each_digest(job, &image, |file, digest| {
+        if digests[file as usize] != Some(digest) {
+            wrong.insert(image.entry(file).path.clone());
+        }
+        true
+    })
+    .await?;
+    for entry in &image.manifest.entries {
+        if wrong.contains(&entry.path) || !holes_are_empty(&tree, entry).await? {
+            let what = "its contents differ".into();
+            differences.push(Difference {
+                path: entry.path.clone(),
+                what,
+            });
+        }
+    }
+    differences.sort_by(|a, b| a.path.cmp(&b.path));
+    let entries = manifest.entries.len() as u64;
+    Ok(VerifyReport {
+        entries,
+        bytes: image.layout.bytes,
+        differences,
+    })
+}
+
+/// Compares everything but contents.
+struct Comparison<'a> {
+    tree: &'a Tree,
+    manifest: &'a Manifest,
+    found: &'a [WalkEntry],
+    differences: Vec<Difference>,
+    /// Files whose contents are worth reading, by index of their entries.
+    readable: HashSet<usize>,
+}
+
+impl Comparison<'_> {
+    async fn compare(&mut self) -> Result<()> {
+        for (index, entry) in self.manifest.entries.iter().enumerate() {
+            match self.find(&entry.path) {
+                None => self.differs(&entry.path, format!("the {} is missing", entry.kind.name())),
+                Some(found) => self.compare_entry(index, entry, found).await?,
+            }
+        }
+        let expected: HashSet<&Path> = self
+            .manifest
+            .entries
+            .iter()
+            .map(|entry| entry.path.as_path())
+            .collect();
+        for found in self
+            .found
+            .iter()
+            .filter(|found| !expected.contains(&*found.path))
+        {
+            // What a patch never holds is no difference.
+            let kind = found.metadata.kind;
+            if matches!(
+                kind,
+                FileKind::File | FileKind::Directory | FileKind::Symlink
+            ) {
+                self.differs(
+                    &found.path,
+                    format!("the {} should not be there", kind.name()),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&self, path: &Path) -> Option<WalkEntry> {
+        let place = self
+            .found
+            .binary_search_by(|found| found.path.as_path().cmp(path))
+            .ok()?;
+        Some(self.found[place].clone())
+    }
+
+    fn differs(&mut self, path: &Path, what: impl Into<String>) {
+        self.differences.push(Difference {
+            path: path.into(),
+            what: what.into(),
+        });
+    }
+
+    async fn compare_entry(&mut self, index: usize, entry: &Entry, found: WalkEntry) -> Result<()> {
+        let metadata = &found.metadata;
+        let kind = match &entry.kind {
+            EntryKind::Directory => FileKind::Directory,
+            EntryKind::File { .. } | EntryKind::HardLink { .. } => FileKind::File,
+            EntryKind::Symlink { .. } => FileKind::Symlink,
+        };
+        if metadata.kind != kind {
+            let (is, should) = (metadata.kind.name(), kind.name());
+            self.differs(&entry.path, format!("it is a {is} in place of a {should}"));
+            return Ok(());
+        }
+        match &entry.kind {
+            EntryKind::File { size, .. } if metadata.size != *size => {
+                let what = format!("it has {} bytes in place of {size}", metadata.size);
+                self.differs(&entry.path, what);
+            }
+            EntryKind::File { .. } => drop(self.readable.insert(index)),
+            EntryKind::HardLink { original } => {
+                let path = &self.manifest.entries[*original as usize].path;
+                let original = self.find(path);
+                if !original.is_some_and(|other| other.metadata.same_file(metadata)) {
+                    let what = format!("it is no hard link to {}", path.display());
+                    self.differs(&entry.path, what);
+                }
+            }
+            EntryKind::Symlink { target } => {
+                let place = self.tree.locate(&entry.path);
+                if self.tree.directory().read_link(place).await? != *target {
+                    self.differs(&entry.path, "the link points elsewhere");
+                }
+            }
+            EntryKind::Directory => {}
+        }
+        let with_mode = matches!(entry.kind, EntryKind::Directory | EntryKind::File { .. });
+        if with_mode && metadata.mode != entry.mode {
+            let what = format!(
+                "its permissions are {:04o} in place of {:04o}",
+                metadata.mode, entry.mode
+            );
+            self.differs(&entry.path, what);
+        }
+        self.compare_preserved(entry, &found).await
+    }
+
+    async fn compare_preserved(&mut self, entry: &Entry, found: &WalkEntry) -> Result<()> {
+        let (preserve, metadata) = (self.manifest.preserve, &found.metadata);
+        let Some(preserved) = &entry.preserved else {
+            return Ok(());
+        };
+        if preserve.has(Preserve::TIMES) && metadata.modified != preserved.modified {
+            self.differs(&entry.path, "its modification time differs");
+        }
+        if preserve.has(Preserve::OWNER) && metadata.owner != preserved.owner {
+            self.differs(&entry.path, "its owner differs");
+        }
+        if preserve.has(Preserve::XATTRS) {
+            let place = self.tree.locate(&entry.path);
+            if self.tree.directory().attributes(place).await? != preserved.attributes {
+                self.differs(&entry.path, "its extended attributes differ");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The part of a tree whose contents can be compared, with the digests they should have.
+fn readable_image(
+    tree: &Tree,
+    manifest: &Manifest,
+    digests: &[Digest],
+    readable: &HashSet<usize>,
+) -> (Image, Vec<Option<Digest>>) {
+    let layout = Layout::new(manifest);
+    let (mut entries, mut expected) = (Vec::new(), Vec::new());
+    let mut digests = digests.iter();
+    for file in &layout.files {
+        let digest = if file.image.is_empty() {
+            None
+        } else {
+            digests.next().copied()
+        };
+        if readable.contains(&(file.entry as usize)) {
+            entries.push(manifest.entries[file.entry as usize].clone());
+            expected.push(digest);
+        }
+    }
+    let manifest = Manifest {
+        preserve: manifest.preserve,
+        entries,
+    };
+    (
+        Image::new(tree.clone(), Arc::new(manifest), Mismatch::OtherTree),
+        expected,
+    )
+}
+
+/// Reads an image once and tells `each` the digest of every file with data, in order, until it
+/// says to stop.
+async fn each_digest(
+    job: &Job,
+    image: &Image,
+    mut each: impl FnMut(u32, Digest) -> bool,
+) -> Result<()> {
+    let units = image.layout.units();
+    let mut open: Vec<UnitDigest> = Vec::new();
+    let mut go_on = true;
+    let start = async |unit: usize| -> Result<Task<Result<(u64, Vec<(u32, UnitDigest)>)>>> {
+        job.progress.check()?;
+        let range: Range<u64> = units[unit].clone();
+        let buffer = job.handle.buffer((range.end - range.start) as usize).await;
+        let (image, hand) = (image.clone(), job.crew.hand());
+        Ok(job.handle.spawn(async move {
+            let buffer = image.read(range.clone(), buffer).await?;
+            let work = move || {
+                let digests = digest::unit_of_image(&image.layout, &range, &buffer);
+                (buffer.len() as u64, digests)
+            };
+            Ok(hand.run(work).await)
+        }))
+    };
+    let finish = async |_: usize, (bytes, digests): (u64, Vec<(u32, UnitDigest)>)| {
+        for (file, digest) in digests {
+            open.push(digest);
+            let span = &image.layout.files[file as usize];
+            if open.len() as u64 == span.units() {
+                go_on = go_on && each(file, digest::whole(&open, span.bytes()));
+                open.clear();
+            }
+        }
+        job.progress.advance(bytes);
+        Ok(())
+    };
+    pump(units.len(), job.depth(), start, finish).await
+}
+
+/// The first file of an image whose contents do not have the digest they should have.
+pub(crate) async fn first_wrong_file(
+    job: &Job,
+    image: &Image,
+    digests: &[Digest],
+) -> Result<Option<u32>> {
+    let mut wrong = None;
+    let mut expected = digests.iter();
+    each_digest(job, image, |file, digest| {
+        if wrong.is_none() && expected.next() != Some(&digest) {
+            wrong = Some(file);
+        }
+        wrong.is_none()
+    })
+    .await?;
+    Ok(wrong)
+}
+
+/// Whether a file has nothing but zeros where its manifest says that holes are.
+async fn holes_are_empty(tree: &Tree, entry: &Entry) -> Result<bool> {
+    let EntryKind::File { holes, .. } = &entry.kind else {
+        return Ok(true);
+    };
+    if holes.is_empty() {
+        return Ok(true);
+    }
+    let file = tree
+        .directory()
+        .open(tree.locate(&entry.path), tree.reading_beneath())
+        .await?;
+    for (hole, length) in holes {
+        let (mut position, end) = (*hole, hole + length);
+        while let Some((data, data_end)) = file.find_data(position).await? {
+            if data >= end {
+                break;
+            }
+            let stop = data_end.min(end);
+            let mut at = data.max(position);
+            while at < stop {
+                let part = (stop - at).min(1 << 20) as usize;
+                let buffer = file.handle().buffer(part).await;
+                let buffer = file.read_full(buffer, part, at).await?;
+                if buffer.len() < part || buffer.iter().any(|byte| *byte != 0) {
+                    return Ok(false);
+                }
+                at += part as u64;
+            }
+            position = stop;
+        }
+    }
+    Ok(true)
+}
