@@ -35,10 +35,13 @@ pub(crate) fn encode(entries: &[DigestEntry]) -> Vec<u8> {
     out
 }
 
-/// Reads digests; blocks of them may be joined.
-pub(crate) fn decode(payload: &[u8], old: &[Digest]) -> Result<Vec<Digest>, Damage> {
+/// Appends the digests of one block.
+pub(crate) fn decode(
+    payload: &[u8],
+    old: &[Digest],
+    digests: &mut Vec<Digest>,
+) -> Result<(), Damage> {
     let mut cursor = Cursor::new(payload);
-    let mut digests = Vec::new();
     let mut expected = 0i64;
     while !cursor.is_empty() {
         let number = cursor.signed("a digest's reference")?;
@@ -55,7 +58,7 @@ pub(crate) fn decode(payload: &[u8], old: &[Digest]) -> Result<Vec<Digest>, Dama
         digests.push(*digest);
         expected = number + 1;
     }
-    Ok(digests)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -72,7 +75,8 @@ mod tests {
             DigestEntry::Old(9),
             DigestEntry::Old(2),
         ];
-        let decoded = decode(&encode(&entries), &old).unwrap();
+        let mut decoded = Vec::new();
+        decode(&encode(&entries), &old, &mut decoded).unwrap();
         assert_eq!(decoded, [[0; 32], [1; 32], [99; 32], [9; 32], [2; 32]]);
         assert!(decode(&encode(&[DigestEntry::Old(10)]), &old).is_err());
         assert!(

@@ -174,49 +174,40 @@ impl PatchFile {
         decoded.map_err(|damage| self.damaged(damage.inside(entry.offset)))
     }
 
-    /// All blocks of a kind, joined, where the memory bound allows it.
-    pub(crate) async fn joined(&self, kind: BlockKind) -> Result<Vec<u8>> {
+    /// All blocks of a kind, decoded, where the memory bound allows it.
+    async fn all(&self, kind: BlockKind) -> Result<Vec<(u64, Vec<u8>)>> {
         let blocks = || self.frame.blocks.iter().filter(|entry| entry.kind == kind);
         let raw_bytes: u64 = blocks().map(|entry| u64::from(entry.raw_bytes)).sum();
         let limit = self.file.handle().pool().budget().limit();
         let needed = raw_bytes.saturating_mul(MANIFEST_FOOTPRINT);
         if needed > limit {
             let (needed_mib, given_mib) = (needed.div_ceil(1 << 20), limit >> 20);
-            return Err(Error::Memory {
-                needed_mib,
-                given_mib,
-            });
+            return Err(Error::Memory { needed_mib, given_mib });
         }
-        let mut joined = Vec::with_capacity(raw_bytes as usize);
+        let mut all = Vec::new();
         for entry in blocks() {
             let sealed = self.fetch(entry).await?;
-            joined.extend_from_slice(&self.decode(entry, &sealed)?);
+            all.push((entry.offset, self.decode(entry, &sealed)?));
         }
-        Ok(joined)
+        Ok(all)
     }
 
     /// The digests of the files with data, of one tree. `old` are those that the new tree's may
     /// refer to.
     pub(crate) async fn digests(&self, kind: BlockKind, old: &[Digest]) -> Result<Vec<Digest>> {
-        let payload = self.joined(kind).await?;
-        let at = self
-            .frame
-            .blocks
-            .iter()
-            .find(|entry| entry.kind == kind)
-            .map_or(0, |e| e.offset);
-        digests::decode(&payload, old).map_err(|damage| self.damaged(damage.inside(at)))
+        let mut found = Vec::new();
+        for (at, payload) in self.all(kind).await? {
+            digests::decode(&payload, old, &mut found)
+                .map_err(|damage| self.damaged(damage.inside(at)))?;
+        }
+        Ok(found)
     }
 
     /// A tree's manifest, checked.
     pub(crate) async fn manifest(&self, kind: BlockKind) -> Result<Manifest> {
-        let payload = self.joined(kind).await?;
-        let at = self
-            .frame
-            .blocks
-            .iter()
-            .find(|entry| entry.kind == kind)
-            .map_or(0, |e| e.offset);
+        let blocks = self.all(kind).await?;
+        let at = blocks.first().map_or(0, |(at, _)| *at);
+        let payload: Vec<u8> = blocks.into_iter().flat_map(|(_, payload)| payload).collect();
         manifest::decode(&payload).map_err(|damage| self.damaged(damage.inside(at)))
     }
 }
@@ -420,14 +411,14 @@ pub(super) fn read_all(bytes: &[u8]) -> Result<(), Damage> {
     let stages = parse_stages(slice(&blocks[0]))?;
     let mut position = 0;
     let mut manifests = [Vec::new(), Vec::new()];
-    let mut sums = [Vec::new(), Vec::new()];
+    let mut sums = (Vec::new(), Vec::new());
     for entry in &blocks {
         let raw = open_block(slice(entry), entry, &stages)?;
         match entry.kind {
             BlockKind::NewManifest => manifests[0].extend_from_slice(&raw),
             BlockKind::OldManifest => manifests[1].extend_from_slice(&raw),
-            BlockKind::OldDigests => sums[0].extend_from_slice(&raw),
-            BlockKind::NewDigests => sums[1].extend_from_slice(&raw),
+            BlockKind::OldDigests => digests::decode(&raw, &[], &mut sums.0)?,
+            BlockKind::NewDigests => digests::decode(&raw, &sums.0, &mut sums.1)?,
             BlockKind::Instructions => {
                 position +=
                     GroupInstructions::decode(&raw, position, old_bytes, new_bytes)?.length();
@@ -437,7 +428,5 @@ pub(super) fn read_all(bytes: &[u8]) -> Result<(), Damage> {
     }
     manifest::decode(&manifests[0])?;
     manifest::decode(&manifests[1])?;
-    let old = digests::decode(&sums[0], &[])?;
-    digests::decode(&sums[1], &old)?;
     Ok(())
 }
