@@ -77,31 +77,19 @@ fn cost_since(start: Instant, before: Metrics, engine: &Engine) -> Cost {
     metrics.bytes_read -= before.bytes_read;
     metrics.bytes_written -= before.bytes_written;
     metrics.busy = metrics.busy.saturating_sub(before.busy);
-    Cost {
-        metrics,
-        elapsed: start.elapsed(),
-    }
+    Cost { metrics, elapsed: start.elapsed() }
 }
 
 async fn run_diff(job: &Job, arguments: &DiffArguments) -> Result<Outcome> {
-    let options = DiffOptions {
-        preset: arguments.preset.into(),
-        preserve: preserve(&arguments.preserve),
-    };
-    let DiffArguments {
-        old, new, output, ..
-    } = arguments;
+    let options =
+        DiffOptions { preset: arguments.preset.into(), preserve: preserve(&arguments.preserve) };
+    let DiffArguments { old, new, output, .. } = arguments;
     let report = inflight_patch::diff(job, old, new, output, options).await?;
     Ok(report::diff(&report, output))
 }
 
 async fn run_apply(job: &Job, arguments: &ApplyArguments) -> Result<Outcome> {
-    let ApplyArguments {
-        patch,
-        old,
-        new,
-        no_sync,
-    } = arguments;
+    let ApplyArguments { patch, old, new, no_sync } = arguments;
     let options = ApplyOptions { sync: !no_sync };
     let report = inflight_patch::apply(job, patch, old, new, options).await?;
     let line = format!(
@@ -116,11 +104,7 @@ async fn run_apply(job: &Job, arguments: &ApplyArguments) -> Result<Outcome> {
         "bytes": report.bytes,
         "patch_bytes": report.patch_bytes,
     });
-    Ok(Outcome {
-        ok: true,
-        lines: vec![line],
-        fields,
-    })
+    Ok(Outcome { ok: true, lines: vec![line], fields })
 }
 
 async fn run_verify(job: &Job, arguments: &VerifyArguments) -> Result<Outcome> {
@@ -155,10 +139,7 @@ async fn run_demo(engine: &Engine, job: &Job, arguments: &DemoArguments) -> Resu
         .tempdir()
         .context("cannot make a temporary directory")?;
     let (patch, built) = (place.path().join("patch"), place.path().join("new"));
-    let options = DiffOptions {
-        preset: arguments.preset.into(),
-        ..DiffOptions::default()
-    };
+    let options = DiffOptions { preset: arguments.preset.into(), ..DiffOptions::default() };
     let mut steps = Vec::new();
 
     let (start, before) = (Instant::now(), engine.metrics());
@@ -169,21 +150,13 @@ async fn run_demo(engine: &Engine, job: &Job, arguments: &DemoArguments) -> Resu
         BinaryBytes(diff.patch_bytes),
         report::percent(diff.patch_bytes, diff.bytes.1)
     );
-    steps.push(Step {
-        name: "diff",
-        cost,
-        result,
-    });
+    steps.push(Step { name: "diff", cost, result });
 
     let (start, before) = (Instant::now(), engine.metrics());
     let applied = inflight_patch::apply(job, &patch, &old, &built, ApplyOptions::default()).await?;
     let cost = cost_since(start, before, engine);
     let result = format!("{} entries built", HumanCount(applied.entries));
-    steps.push(Step {
-        name: "apply",
-        cost,
-        result,
-    });
+    steps.push(Step { name: "apply", cost, result });
 
     let (start, before) = (Instant::now(), engine.metrics());
     let verified = inflight_patch::verify(job, &patch, &built, Side::New).await?;
@@ -193,11 +166,7 @@ async fn run_demo(engine: &Engine, job: &Job, arguments: &DemoArguments) -> Resu
         true => "identical".into(),
         false => format!("{} differences", verified.differences.len()),
     };
-    steps.push(Step {
-        name: "verify",
-        cost,
-        result,
-    });
+    steps.push(Step { name: "verify", cost, result });
     Ok(demo_outcome(ok, &old, &new, &steps))
 }
 

@@ -58,16 +58,9 @@ fn print_man_page() -> Result<bool> {
     let mut command = Arguments::command();
     command.build();
     clap_mangen::Man::new(command.clone()).render(&mut page)?;
-    for subcommand in command
-        .get_subcommands()
-        .filter(|sub| sub.get_name() != "help")
-    {
+    for subcommand in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
         let man = clap_mangen::Man::new(subcommand.clone());
-        writeln!(
-            page,
-            ".SH \"INFLIGHT {}\"",
-            subcommand.get_name().to_uppercase()
-        )?;
+        writeln!(page, ".SH \"INFLIGHT {}\"", subcommand.get_name().to_uppercase())?;
         man.render_synopsis_section(&mut page)?;
         man.render_description_section(&mut page)?;
         man.render_options_section(&mut page)?;

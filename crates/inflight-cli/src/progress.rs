@@ -23,10 +23,7 @@ impl Bar {
     /// A bar on standard error, if that is a terminal and `wanted`.
     pub fn start(progress: &Arc<Progress>, wanted: bool) -> Bar {
         if !wanted || !std::io::stderr().is_terminal() {
-            return Bar {
-                stop: None,
-                thread: None,
-            };
+            return Bar { stop: None, thread: None };
         }
         let (stop, stopped) = channel();
         let progress = progress.clone();
@@ -34,10 +31,7 @@ impl Bar {
             .name("progress".into())
             .spawn(move || show(&progress, &stopped))
             .ok();
-        Bar {
-            stop: Some(stop),
-            thread,
-        }
+        Bar { stop: Some(stop), thread }
     }
 }
 
@@ -48,11 +42,7 @@ fn show(progress: &Progress, stopped: &Receiver<()>) {
     let bar = ProgressBar::no_length().with_style(style);
     while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(PERIOD) {
         let (done, total) = progress.bytes();
-        let phase = if progress.is_cancelled() {
-            "stopping"
-        } else {
-            progress.phase().name()
-        };
+        let phase = if progress.is_cancelled() { "stopping" } else { progress.phase().name() };
         bar.set_message(phase);
         bar.set_length(total.max(1));
         bar.set_position(done);

@@ -78,27 +78,17 @@ impl Outcome {
 
 /// Prints a failure as an object on standard output.
 pub fn print_json_error(command: &str, error: &str) {
-    println!(
-        "{}",
-        json!({ "command": command, "ok": false, "error": error })
-    );
+    println!("{}", json!({ "command": command, "ok": false, "error": error }));
 }
 
 pub fn percent(part: u64, whole: u64) -> f64 {
-    if whole == 0 {
-        0.0
-    } else {
-        part as f64 * 100.0 / whole as f64
-    }
+    if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
 }
 
 pub fn diff(report: &DiffReport, patch: &Path) -> Outcome {
     let (old, new) = report.bytes;
-    let mut lines: Vec<String> = report
-        .warnings
-        .iter()
-        .map(|warning| format!("warning: {warning}"))
-        .collect();
+    let mut lines: Vec<String> =
+        report.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
     lines.push(format!(
         "{}: {} for {} of new data ({:.2} %)",
         patch.display(),
@@ -130,11 +120,7 @@ pub fn diff(report: &DiffReport, patch: &Path) -> Outcome {
         "chunk_bytes": report.chunk_bytes,
         "warnings": report.warnings,
     });
-    Outcome {
-        ok: true,
-        lines,
-        fields,
-    }
+    Outcome { ok: true, lines, fields }
 }
 
 pub fn verify(report: &VerifyReport, tree: &Path, side: &str) -> Outcome {
@@ -203,12 +189,7 @@ pub fn info(info: &PatchInfo, patch: &Path) -> Outcome {
         names => format!("contents, names, kinds, permissions, {}", names.join(", ")),
     };
     let mut lines = vec![
-        format!(
-            "{}: format {}, {}",
-            patch.display(),
-            info.version,
-            BinaryBytes(info.patch_bytes)
-        ),
+        format!("{}: format {}, {}", patch.display(), info.version, BinaryBytes(info.patch_bytes)),
         tree_line("old", &info.old),
         tree_line("new", &info.new),
         format!("keeps {preserved}"),
@@ -276,9 +257,5 @@ pub fn info(info: &PatchInfo, patch: &Path) -> Outcome {
         "blocks": blocks,
         "largest": largest,
     });
-    Outcome {
-        ok: true,
-        lines,
-        fields,
-    }
+    Outcome { ok: true, lines, fields }
 }

@@ -4,9 +4,7 @@
 /// of 1024, as memory is never counted otherwise.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is no size; write it as 512MiB or 2GiB");
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
         "" | "b" => 1,
@@ -41,17 +39,9 @@ pub fn default_memory_bytes() -> u64 {
 #[allow(clippy::disallowed_methods, reason = "asked before there is an engine")]
 fn free_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-    let number = |path| {
-        std::fs::read_to_string(path)
-            .ok()?
-            .trim()
-            .parse::<u64>()
-            .ok()
-    };
+    let number = |path| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let group = number("/sys/fs/cgroup/memory.max")
         .map(|limit| limit.saturating_sub(number("/sys/fs/cgroup/memory.current").unwrap_or(0)));
     Some((kibibytes << 10).min(group.unwrap_or(u64::MAX)))
@@ -73,16 +63,7 @@ mod tests {
         ] {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
-        for text in [
-            "",
-            "0",
-            "GiB",
-            "-1",
-            "5x",
-            "1e9",
-            "99999999999GiB",
-            "1.2.3G",
-        ] {
+        for text in ["", "0", "GiB", "-1", "5x", "1e9", "99999999999GiB", "1.2.3G"] {
             assert!(parse_size(text).is_err(), "{text}");
         }
     }

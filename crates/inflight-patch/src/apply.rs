@@ -12,23 +12,17 @@
 mod build;
 mod finish;
 mod groups;
+mod inputs;
 mod staging;
 
 use std::path::Path;
-use std::sync::Arc;
-
-use inflight::FileKind;
-use inflight::stream::walk;
 
 use crate::error::{Error, Result};
-use crate::format::{BlockKind, PatchFile};
-use crate::image::{Image, Mismatch};
+use crate::format::PatchFile;
 use crate::job::{Job, Phase};
-use crate::layout::UNIT_BYTES;
-use crate::manifest::{Digest, EntryKind, Manifest};
 use crate::paths::check_output;
 use crate::tree::Tree;
-use crate::verify::first_wrong_file;
+use inputs::Inputs;
 use staging::Staging;
 
 /// What an apply may choose.
@@ -107,7 +101,11 @@ async fn build_and_name(
     job.progress.enter(Phase::Finish);
     finish::finish(job, inputs, staging).await?;
     job.progress.check()?;
-    staging.publish(&inputs.new, new, options.sync).await
+    if options.sync {
+        staging.sync().await?;
+    }
+    finish::set_directories(inputs, staging).await?;
+    staging.publish(new, options.sync).await
 }
 
 /// `new` must not exist; a dangling link of that name counts.
@@ -116,142 +114,8 @@ async fn check_target(job: &Job, new: &Path) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error.into()),
         Ok(_) => {
-            let text = format!(
-                "{} exists already; remove it or choose another",
-                new.display()
-            );
+            let text = format!("{} exists already; remove it or choose another", new.display());
             Err(Error::Paths(text))
-        }
-    }
-}
-
-/// Everything an apply works from, decoded and checked.
-#[derive(Debug)]
-pub(crate) struct Inputs {
-    pub(crate) patch: PatchFile,
-    pub(crate) old: Image,
-    pub(crate) old_digests: Vec<Digest>,
-    pub(crate) new: Arc<Manifest>,
-    /// Of the new files that have data, in order.
-    pub(crate) new_digests: Vec<Digest>,
-}
-
-impl Inputs {
-    async fn read(patch: &PatchFile, old_tree: Tree) -> Result<Inputs> {
-        let new = Arc::new(patch.manifest(BlockKind::NewManifest).await?);
-        let old = Arc::new(patch.manifest(BlockKind::OldManifest).await?);
-        let old_digests = patch.digests(BlockKind::OldDigests, &[]).await?;
-        let new_digests = patch.digests(BlockKind::NewDigests, &old_digests).await?;
-        let old = Image::new(old_tree, old, Mismatch::OtherTree);
-        let inputs = Inputs {
-            patch: patch.clone(),
-            old,
-            old_digests,
-            new,
-            new_digests,
-        };
-        inputs.check_sums()?;
-        Ok(inputs)
-    }
-
-    /// Manifests, digests and header speak of the same trees.
-    fn check_sums(&self) -> Result<()> {
-        let new = crate::layout::Layout::new(&self.new);
-        let with_data = |layout: &crate::layout::Layout| {
-            layout
-                .files
-                .iter()
-                .filter(|file| !file.image.is_empty())
-                .count()
-        };
-        let (old_bytes, new_bytes) = self.patch.image_bytes();
-        let wrong = if (self.old.layout.bytes, new.bytes) != (old_bytes, new_bytes) {
-            "header and manifests speak of different amounts of data"
-        } else if with_data(&self.old.layout) != self.old_digests.len()
-            || with_data(&new) != self.new_digests.len()
-        {
-            "there is not one digest for each file"
-        } else {
-            return Ok(());
-        };
-        Err(self.patch.damaged(crate::format::Damage::new(0, wrong)))
-    }
-
-    /// The old tree has the files that the patch was made from, as far as names and sizes tell.
-    async fn check_old(&self) -> Result<()> {
-        let tree = self.old.tree();
-        let root = &self.old.manifest.entries[0].kind;
-        if tree.is_single() != matches!(root, EntryKind::File { .. }) {
-            let path = tree.display_path(Path::new(""));
-            return Err(Error::OldDiffers {
-                path,
-                how: format!("that was a {}", root.name()),
-            });
-        }
-        let found = match tree.is_single() {
-            true => Vec::new(),
-            false => walk(tree.directory()).await?,
-        };
-        for entry in &self.old.manifest.entries {
-            let EntryKind::File { size, .. } = entry.kind else {
-                continue;
-            };
-            let metadata = match tree.is_single() {
-                true => Some(tree.metadata()),
-                false => {
-                    let place = found.binary_search_by(|other| other.path.cmp(&entry.path));
-                    place.ok().map(|place| &found[place].metadata)
-                }
-            };
-            let how = match metadata {
-                None => "it is missing".into(),
-                Some(found) if found.kind != FileKind::File => {
-                    format!("it is a {}", found.kind.name())
-                }
-                Some(found) if found.size != size => {
-                    format!("it has {} bytes in place of {size}", found.size)
-                }
-                Some(_) => continue,
-            };
-            return Err(Error::OldDiffers {
-                path: tree.display_path(&entry.path),
-                how,
-            });
-        }
-        Ok(())
-    }
-
-    /// Whether units, groups and manifests fit into the memory allowed.
-    fn check_memory(&self, job: &Job) -> Result<()> {
-        let limit = job.handle.pool().budget().limit();
-        // Two buffers for a unit that mixes copies with literals.
-        let units = build::depth(job) as u64 * 2 * UNIT_BYTES;
-        let groups = groups::bytes_at_once(&self.patch);
-        let needed = units + groups + (16 << 20);
-        match needed <= limit {
-            true => Ok(()),
-            false => {
-                let (needed_mib, given_mib) = (needed.div_ceil(1 << 20), limit >> 20);
-                Err(Error::Memory {
-                    needed_mib,
-                    given_mib,
-                })
-            }
-        }
-    }
-
-    /// A file came out wrong: finds the old file that is to blame.
-    async fn explain(&self, job: &Job, error: Error) -> Error {
-        if !matches!(error, Error::BuiltWrong { .. }) {
-            return error;
-        }
-        match first_wrong_file(job, &self.old, &self.old_digests).await {
-            Ok(Some(file)) => Error::OldDiffers {
-                path: self.old.display_path(file),
-                how: "its contents differ".into(),
-            },
-            Ok(None) => error,
-            Err(other) => other,
         }
     }
 }

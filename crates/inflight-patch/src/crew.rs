@@ -30,15 +30,10 @@ impl Crew {
                     runnable.run();
                 }
             };
-            std::thread::Builder::new()
-                .name(format!("inflight-cpu-{number}"))
-                .spawn(run)
+            std::thread::Builder::new().name(format!("inflight-cpu-{number}")).spawn(run)
         };
         let threads = (0..threads.max(1)).map(start).collect::<io::Result<_>>()?;
-        Ok(Crew {
-            queue: Some(queue),
-            threads,
-        })
+        Ok(Crew { queue: Some(queue), threads })
     }
 
     pub(crate) fn threads(&self) -> usize {
@@ -47,9 +42,7 @@ impl Crew {
 
     /// A way to put work on the crew that can be given to tasks.
     pub(crate) fn hand(&self) -> Hand {
-        Hand {
-            queue: self.queue.clone().expect("there until the drop"),
-        }
+        Hand { queue: self.queue.clone().expect("there until the drop") }
     }
 }
 
@@ -78,9 +71,7 @@ impl Hand {
 
 impl fmt::Debug for Crew {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Crew")
-            .field("threads", &self.threads())
-            .finish()
+        f.debug_struct("Crew").field("threads", &self.threads()).finish()
     }
 }
 

@@ -42,12 +42,7 @@ use group::{Group, GroupBuilder};
 use index::{Index, Signature};
 use matching::{Stretch, append, is_copy_of, match_stretch, signatures};
 use old::OldImage;
-use plan::Plan;
-
-/// Bytes of one write to the patch.
-const WRITE_BYTES: usize = 1 << 20;
-/// Writes behind.
-const WRITE_DEPTH: usize = 4;
+use plan::{Plan, WRITE_BYTES, WRITE_DEPTH};
 
 /// What a diff may choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -93,20 +88,14 @@ pub async fn diff(
 ) -> Result<DiffReport> {
     let handle = &job.handle;
     job.progress.enter(Phase::Scan);
-    let (old_tree, new_tree) = (
-        Tree::open(handle, old).await?,
-        Tree::open(handle, new).await?,
-    );
+    let (old_tree, new_tree) = (Tree::open(handle, old).await?, Tree::open(handle, new).await?);
     check_apart((&old_tree, old), (&new_tree, new)).await?;
     check_output(handle, patch, &old_tree, old).await?;
     check_output(handle, patch, &new_tree, new).await?;
     let old = scan(old_tree, options.preserve).await?;
     let new = scan(new_tree, options.preserve).await?;
     let mut report = DiffReport {
-        entries: (
-            old.manifest.entries.len() as u64,
-            new.manifest.entries.len() as u64,
-        ),
+        entries: (old.manifest.entries.len() as u64, new.manifest.entries.len() as u64),
         warnings: [old.warnings, new.warnings].concat(),
         ..DiffReport::default()
     };
@@ -118,10 +107,7 @@ pub async fn diff(
     let unfinished = temporary_beside(patch);
     let made = make(job, old, new, &unfinished, options, &mut report).await;
     let named = match made {
-        Ok(()) => handle
-            .rename(&unfinished, patch, true)
-            .await
-            .map_err(Into::into),
+        Ok(()) => handle.rename(&unfinished, patch, true).await.map_err(Into::into),
         Err(error) => Err(error),
     };
     if named.is_err() {
@@ -146,29 +132,11 @@ async fn make(
     let writer = Writer::new(file, None, WRITE_BYTES, WRITE_DEPTH).await?;
     let mut patch = PatchWriter::start(writer, old.layout.bytes, new.layout.bytes).await?;
     let level = options.preset.level();
-    patch
-        .write_split(
-            BlockKind::NewManifest,
-            &encode_manifest(&new.manifest),
-            level,
-        )
-        .await?;
-    patch
-        .write_split(
-            BlockKind::OldManifest,
-            &encode_manifest(&old.manifest),
-            level,
-        )
-        .await?;
+    patch.write_split(BlockKind::NewManifest, &encode_manifest(&new.manifest), level).await?;
+    patch.write_split(BlockKind::OldManifest, &encode_manifest(&old.manifest), level).await?;
 
     let known = read_old(job, old, &plan).await?;
-    patch
-        .write_split(
-            BlockKind::OldDigests,
-            &encode_digests(&known.digests),
-            level,
-        )
-        .await?;
+    patch.write_split(BlockKind::OldDigests, &encode_digests(&known.digests), level).await?;
     let output = Output {
         patch,
         encoding: Ordered::new(plan.groups),
@@ -200,12 +168,7 @@ struct Known {
 async fn read_old(job: &Job, image: Image, plan: &Plan) -> Result<Known> {
     job.progress.enter(Phase::ReadOld);
     let units = image.layout.units();
-    let old = OldImage::new(
-        image.clone(),
-        job.handle.clone(),
-        units.clone(),
-        plan.old_units,
-    );
+    let old = OldImage::new(image.clone(), job.handle.clone(), units.clone(), plan.old_units);
     let mut index = Index::new(plan.index_chunks);
     let mut digests: Vec<Vec<UnitDigest>> = vec![Vec::new(); image.layout.files.len()];
     let sizes = plan.sizes;
@@ -237,14 +200,7 @@ async fn read_old(job: &Job, image: Image, plan: &Plan) -> Result<Known> {
             whole.push(DigestEntry::Here(digest::whole(units, file.bytes())));
         }
     }
-    Ok(Known {
-        image: old,
-        index,
-        sizes,
-        units: digests,
-        digests: whole,
-        numbers,
-    })
+    Ok(Known { image: old, index, sizes, units: digests, digests: whole, numbers })
 }
 
 /// What the crew makes of a unit of the old image.
@@ -259,19 +215,10 @@ fn sign(image: &Image, range: Range<u64>, buffer: Buffer, sizes: ChunkSizes) -> 
     let mut digests = Vec::new();
     for part in image.layout.parts(&range) {
         let bytes = &buffer[part.inside.clone()];
-        signatures(
-            bytes,
-            range.start + part.inside.start as u64,
-            sizes,
-            &mut found,
-        );
+        signatures(bytes, range.start + part.inside.start as u64, sizes, &mut found);
         digests.push((part.file, digest::unit(bytes, part.offset, part.length)));
     }
-    Signed {
-        signatures: found,
-        digests,
-        buffer,
-    }
+    Signed { signatures: found, digests, buffer }
 }
 
 /// Where matched units go: into groups, which are compressed by the crew and written in order.
@@ -286,10 +233,7 @@ struct Output {
 impl Output {
     async fn add(&mut self, matched: &Matched, report: &mut DiffReport) -> Result<()> {
         let mut full = Vec::new();
-        self.builder
-            .add(&matched.instructions, &matched.buffer, |group| {
-                full.push(group)
-            });
+        self.builder.add(&matched.instructions, &matched.buffer, |group| full.push(group));
         for group in full {
             self.encode(group, report).await?;
         }
@@ -302,8 +246,7 @@ impl Output {
         }
         report.literal_bytes += group.literal_bytes();
         let level = self.level;
-        self.encoding
-            .push(self.hand.run(move || group.encode(level)));
+        self.encoding.push(self.hand.run(move || group.encode(level)));
         Ok(())
     }
 
@@ -347,8 +290,7 @@ async fn match_new(
         let (image, hand, known) = (image.clone(), job.crew.hand(), known.clone());
         Ok(job.handle.spawn(async move {
             let buffer = image.read(range.clone(), buffer).await?;
-            hand.run(move || match_unit(&image, range, buffer, &known))
-                .await
+            hand.run(move || match_unit(&image, range, buffer, &known)).await
         }))
     };
     let finish = async |_: usize, matched: Matched| {
@@ -358,9 +300,7 @@ async fn match_new(
             open.push(*digest);
             let span = &image.layout.files[*file as usize];
             if open.len() as u64 == span.units() {
-                output
-                    .builder
-                    .add_digest(file_digest(&open, span.bytes(), &known));
+                output.builder.add_digest(file_digest(&open, span.bytes(), &known));
                 open.clear();
             }
         }
@@ -401,13 +341,7 @@ fn match_unit(image: &Image, range: Range<u64>, buffer: Buffer, known: &Known) -
         let bytes = &buffer[part.inside.clone()];
         let guess = guess(image, &part, known);
         list.clear();
-        match_stretch(
-            &Stretch { bytes, guess },
-            &known.index,
-            known.sizes,
-            &mut view,
-            &mut list,
-        )?;
+        match_stretch(&Stretch { bytes, guess }, &known.index, known.sizes, &mut view, &mut list)?;
         let taken = take_over_digest(&list, &part, known);
         let digest = taken.unwrap_or_else(|| PartDigest {
             digest: digest::unit(bytes, part.offset, part.length),
@@ -418,11 +352,7 @@ fn match_unit(image: &Image, range: Range<u64>, buffer: Buffer, known: &Known) -
             append(&mut instructions, *instruction);
         }
     }
-    Ok(Matched {
-        instructions,
-        digests,
-        buffer,
-    })
+    Ok(Matched { instructions, digests, buffer })
 }
 
 /// Where a part would be in the old image, if its file had not changed.
@@ -449,17 +379,12 @@ fn take_over_digest(list: &[Instruction], part: &FilePart, known: &Known) -> Opt
     }
     let unit = (part.offset / UNIT_BYTES) as usize;
     let digest = *known.units[file as usize].get(unit)?;
-    Some(PartDigest {
-        digest,
-        old_file: Some(file),
-    })
+    Some(PartDigest { digest, old_file: Some(file) })
 }
 
 /// The digest of a file from its units: a reference, where all came from one old file.
 fn file_digest(parts: &[PartDigest], length: u64, known: &Known) -> DigestEntry {
-    let old = parts[0]
-        .old_file
-        .filter(|old| parts.iter().all(|part| part.old_file == Some(*old)));
+    let old = parts[0].old_file.filter(|old| parts.iter().all(|part| part.old_file == Some(*old)));
     match old {
         Some(file) => DigestEntry::Old(known.numbers[file as usize]),
         None => {

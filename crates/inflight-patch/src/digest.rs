@@ -36,12 +36,7 @@ pub(crate) fn unit_of_image(
     range: &Range<u64>,
     bytes: &[u8],
 ) -> Vec<(u32, UnitDigest)> {
-    let digest = |part: FilePart| {
-        (
-            part.file,
-            unit(&bytes[part.inside], part.offset, part.length),
-        )
-    };
+    let digest = |part: FilePart| (part.file, unit(&bytes[part.inside], part.offset, part.length));
     layout.parts(range).map(digest).collect()
 }
 
@@ -77,9 +72,7 @@ mod tests {
 
     #[test]
     fn parts_make_the_ordinary_digest() {
-        let bytes: Vec<u8> = (0..7 * UNIT_BYTES as usize + 5)
-            .map(|i| (i >> 7) as u8)
-            .collect();
+        let bytes: Vec<u8> = (0..7 * UNIT_BYTES as usize + 5).map(|i| (i >> 7) as u8).collect();
         let unit_bytes = UNIT_BYTES as usize;
         for length in [
             0,
@@ -100,11 +93,7 @@ mod tests {
                     .map(|(i, part)| unit(part, i as u64 * UNIT_BYTES, length as u64))
                     .collect(),
             };
-            assert_eq!(
-                whole(&digests, length as u64),
-                *blake3::hash(file).as_bytes(),
-                "{length}"
-            );
+            assert_eq!(whole(&digests, length as u64), *blake3::hash(file).as_bytes(), "{length}");
         }
     }
 }

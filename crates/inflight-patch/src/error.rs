@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::format::Damage;
+use crate::damage::Damage;
 
 /// The result of this crate's calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -10,6 +10,7 @@
 
 mod block;
 mod digests;
+mod frame;
 mod instruction;
 mod manifest;
 mod reader;
@@ -17,32 +18,14 @@ mod stage;
 mod wire;
 mod writer;
 
-pub(crate) use block::BLOCK_BYTES_MAX;
 pub use block::BlockKind;
 pub(crate) use digests::{DigestEntry, encode as encode_digests};
+pub use frame::VERSION;
 pub(crate) use instruction::{GroupInstructions, Instruction};
 pub use reader::{BlockEntry, PatchFile};
-pub(crate) use stage::{STORED, ZSTD};
-pub use wire::Damage;
 pub(crate) use writer::{EncodedBlock, PatchWriter, encode_block};
 
 pub(crate) use manifest::encode as encode_manifest;
-
-/// The first bytes of every patch: not text, and broken by anything that converts line ends.
-pub(crate) const MAGIC: [u8; 8] = *b"\x89INFL\r\n\x1a";
-/// The last bytes of every whole patch.
-pub(crate) const MAGIC_END: [u8; 8] = *b"INFLend\n";
-/// The version that this module reads and writes.
-pub const VERSION: u16 = 1;
-/// Bytes of the header.
-pub(crate) const HEADER_BYTES: usize = 40;
-/// Bytes of the trailer.
-pub(crate) const TRAILER_BYTES: usize = 40;
-
-/// The checksum of blocks, header and trailer: XXH3, 64 bits.
-pub(crate) fn checksum(bytes: &[u8]) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(bytes)
-}
 
 /// What patches are tested with from outside this crate: not part of its interface.
 #[doc(hidden)]
@@ -63,7 +46,7 @@ pub mod testing {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn read_all(bytes: &[u8]) -> Result<(), super::Damage> {
+    pub fn read_all(bytes: &[u8]) -> Result<(), crate::Damage> {
         super::reader::read_all(bytes)
     }
 }

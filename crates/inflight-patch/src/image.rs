@@ -36,12 +36,7 @@ pub(crate) enum Mismatch {
 impl Image {
     pub(crate) fn new(tree: Tree, manifest: Arc<Manifest>, mismatch: Mismatch) -> Image {
         let layout = Arc::new(Layout::new(&manifest));
-        Image {
-            manifest,
-            layout,
-            tree,
-            mismatch,
-        }
+        Image { manifest, layout, tree, mismatch }
     }
 
     pub(crate) fn tree(&self) -> &Tree {
@@ -76,10 +71,8 @@ impl Image {
         ranges: &[Range<u64>],
         buffer: Buffer,
     ) -> Result<Buffer> {
-        let pieces: Vec<Piece> = ranges
-            .iter()
-            .flat_map(|range| self.layout.pieces(range.clone()))
-            .collect();
+        let pieces: Vec<Piece> =
+            ranges.iter().flat_map(|range| self.layout.pieces(range.clone())).collect();
         match &pieces[..] {
             [] => Ok(buffer),
             [piece] if piece.image.end - piece.image.start >= ALONE_BYTES => {
@@ -118,20 +111,10 @@ impl Image {
             let request = FilePiece::new(path, piece.offset, length as usize)
                 .map_err(|error| inflight::Error::new("read", Some(entry.path.clone()), error))?;
             let size = self.layout.files[piece.file as usize].size;
-            Ok(FilePiece {
-                expect_end: piece.offset + length == size,
-                ..request
-            })
+            Ok(FilePiece { expect_end: piece.offset + length == size, ..request })
         };
-        let requests = pieces
-            .iter()
-            .map(request)
-            .collect::<inflight::Result<Vec<_>>>()?;
-        let read = self
-            .tree
-            .directory()
-            .read_files(requests, self.options(), buffer)
-            .await;
+        let requests = pieces.iter().map(request).collect::<inflight::Result<Vec<_>>>()?;
+        let read = self.tree.directory().read_files(requests, self.options(), buffer).await;
         let (done, buffer) = match read {
             Ok(read) => read,
             Err(error) => {
@@ -159,10 +142,7 @@ impl Image {
         let path = self.display_path(file);
         match self.mismatch {
             Mismatch::Changed => Error::Changed { path, how },
-            Mismatch::OtherTree => Error::OldDiffers {
-                path,
-                how: how.into(),
-            },
+            Mismatch::OtherTree => Error::OldDiffers { path, how: how.into() },
         }
     }
 
@@ -170,14 +150,12 @@ impl Image {
     fn explain(&self, file: u32, error: inflight::Error) -> Error {
         let path = self.display_path(file);
         match (error.is_not_there(), self.mismatch) {
-            (true, Mismatch::Changed) => Error::Changed {
-                path,
-                how: "it is gone or is no file any more",
-            },
-            (true, Mismatch::OtherTree) => Error::OldDiffers {
-                path,
-                how: "it is missing or is no file".into(),
-            },
+            (true, Mismatch::Changed) => {
+                Error::Changed { path, how: "it is gone or is no file any more" }
+            }
+            (true, Mismatch::OtherTree) => {
+                Error::OldDiffers { path, how: "it is missing or is no file".into() }
+            }
             (false, _) => error.into(),
         }
     }
@@ -185,13 +163,7 @@ impl Image {
     /// The file of this very path, if the tree has one.
     pub(crate) fn file_at(&self, path: &Path) -> Option<u32> {
         let entries = &self.manifest.entries;
-        let entry = entries
-            .binary_search_by(|entry| entry.path.as_path().cmp(path))
-            .ok()? as u32;
-        self.layout
-            .files
-            .binary_search_by_key(&entry, |file| file.entry)
-            .ok()
-            .map(|f| f as u32)
+        let entry = entries.binary_search_by(|entry| entry.path.as_path().cmp(path)).ok()? as u32;
+        self.layout.files.binary_search_by_key(&entry, |file| file.entry).ok().map(|f| f as u32)
     }
 }

@@ -55,10 +55,7 @@ pub struct TreeInfo {
 
 impl TreeInfo {
     fn of(manifest: &Manifest) -> TreeInfo {
-        let mut info = TreeInfo {
-            bytes: Layout::new(manifest).bytes,
-            ..TreeInfo::default()
-        };
+        let mut info = TreeInfo { bytes: Layout::new(manifest).bytes, ..TreeInfo::default() };
         for entry in &manifest.entries {
             *match entry.kind {
                 EntryKind::Directory => &mut info.directories,
@@ -117,7 +114,7 @@ pub async fn info(job: &Job, patch: &Path, largest: usize) -> Result<PatchInfo> 
             continue;
         }
         job.progress.check()?;
-        let raw = patch.decode(block, &*patch.fetch(block).await?)?;
+        let raw = patch.decode(block, &patch.fetch(block).await?)?;
         let group = GroupInstructions::decode(&raw, position, old_bytes, new_bytes)
             .map_err(|damage| patch.damaged(damage.inside(block.offset)))?;
         info.instructions += group.list.len() as u64;
@@ -138,9 +135,7 @@ pub async fn info(job: &Job, patch: &Path, largest: usize) -> Result<PatchInfo> 
             position += length;
         }
     }
-    let mut order: Vec<usize> = (0..literals.len())
-        .filter(|file| literals[*file] > 0)
-        .collect();
+    let mut order: Vec<usize> = (0..literals.len()).filter(|file| literals[*file] > 0).collect();
     order.sort_by_key(|file| (std::cmp::Reverse(literals[*file]), *file));
     let entry = |file: &usize| EntryInfo {
         path: new.entries[layout.files[*file].entry as usize].path.clone(),

@@ -25,17 +25,9 @@ impl Job {
     /// When a thread cannot be started.
     pub fn new(handle: &Handle, threads: usize) -> Result<Job> {
         let crew = Crew::new(threads).map_err(|error| {
-            Error::Io(inflight::Error::new(
-                "start the processor threads",
-                None,
-                error,
-            ))
+            Error::Io(inflight::Error::new("start the processor threads", None, error))
         })?;
-        Ok(Job {
-            handle: handle.clone(),
-            crew,
-            progress: Arc::default(),
-        })
+        Ok(Job { handle: handle.clone(), crew, progress: Arc::default() })
     }
 
     /// What others watch and stop the job by.
@@ -69,14 +61,8 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Phase; 6] = [
-        Phase::Scan,
-        Phase::ReadOld,
-        Phase::Match,
-        Phase::Build,
-        Phase::Verify,
-        Phase::Finish,
-    ];
+    const ALL: [Phase; 6] =
+        [Phase::Scan, Phase::ReadOld, Phase::Match, Phase::Build, Phase::Verify, Phase::Finish];
 
     /// A few words for people.
     #[must_use]
@@ -112,10 +98,7 @@ impl Progress {
     /// Bytes worked through and bytes in all, over the whole job; a total of 0 is not known yet.
     #[must_use]
     pub fn bytes(&self) -> (u64, u64) {
-        (
-            self.done_bytes.load(Relaxed),
-            self.total_bytes.load(Relaxed),
-        )
+        (self.done_bytes.load(Relaxed), self.total_bytes.load(Relaxed))
     }
 
     /// Asks the job to stop and clean up after itself.
@@ -142,10 +125,6 @@ impl Progress {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        if self.is_cancelled() {
-            Err(Error::Cancelled)
-        } else {
-            Ok(())
-        }
+        if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 }

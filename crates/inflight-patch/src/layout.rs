@@ -86,11 +86,7 @@ pub(crate) struct FilePart {
 
 impl Layout {
     pub(crate) fn new(manifest: &Manifest) -> Layout {
-        let mut layout = Layout {
-            files: Vec::new(),
-            extents: Vec::new(),
-            bytes: 0,
-        };
+        let mut layout = Layout { files: Vec::new(), extents: Vec::new(), bytes: 0 };
         for (entry, item) in manifest.entries.iter().enumerate() {
             let EntryKind::File { size, holes } = &item.kind else {
                 continue;
@@ -103,11 +99,7 @@ impl Layout {
             }
             layout.push_extent(offset, *size);
             let image = start..layout.bytes;
-            layout.files.push(FileSpan {
-                entry: entry as u32,
-                image,
-                size: *size,
-            });
+            layout.files.push(FileSpan { entry: entry as u32, image, size: *size });
         }
         layout
     }
@@ -116,32 +108,20 @@ impl Layout {
         if from < to {
             let image = self.bytes..self.bytes + (to - from);
             self.bytes = image.end;
-            self.extents.push(Extent {
-                image,
-                file: self.files.len() as u32,
-                offset: from,
-            });
+            self.extents.push(Extent { image, file: self.files.len() as u32, offset: from });
         }
     }
 
     /// The pieces of files that lie in a range of the image, in order.
     pub(crate) fn pieces(&self, range: Range<u64>) -> impl Iterator<Item = Piece> + '_ {
-        let first = self
-            .extents
-            .partition_point(|extent| extent.image.end <= range.start);
+        let first = self.extents.partition_point(|extent| extent.image.end <= range.start);
         let inside = self.extents[first..].iter();
         let Range { start, end } = range;
-        inside
-            .take_while(move |extent| extent.image.start < end)
-            .map(move |extent| {
-                let image = extent.image.start.max(start)..extent.image.end.min(end);
-                let offset = extent.offset + (image.start - extent.image.start);
-                Piece {
-                    file: extent.file,
-                    image,
-                    offset,
-                }
-            })
+        inside.take_while(move |extent| extent.image.start < end).map(move |extent| {
+            let image = extent.image.start.max(start)..extent.image.end.min(end);
+            let offset = extent.offset + (image.start - extent.image.start);
+            Piece { file: extent.file, image, offset }
+        })
     }
 
     /// The files whose data lies wholly or partly in a range of the image, empty ones left out.
@@ -149,9 +129,7 @@ impl Layout {
         &self,
         range: Range<u64>,
     ) -> impl Iterator<Item = (u32, &FileSpan)> + '_ {
-        let first = self
-            .files
-            .partition_point(|file| file.image.end <= range.start);
+        let first = self.files.partition_point(|file| file.image.end <= range.start);
         let inside = self.files[first..].iter().enumerate();
         inside
             .take_while(move |(_, file)| file.image.start < range.end)
@@ -211,17 +189,11 @@ mod tests {
     fn manifest(files: &[(u64, &[(u64, u64)])]) -> Manifest {
         let entry = |(number, (size, holes)): (usize, &(u64, &[(u64, u64)]))| Entry {
             path: number.to_string().into(),
-            kind: EntryKind::File {
-                size: *size,
-                holes: holes.to_vec(),
-            },
+            kind: EntryKind::File { size: *size, holes: holes.to_vec() },
             mode: 0o644,
             preserved: None,
         };
-        Manifest {
-            entries: files.iter().enumerate().map(entry).collect(),
-            ..Manifest::default()
-        }
+        Manifest { entries: files.iter().enumerate().map(entry).collect(), ..Manifest::default() }
     }
 
     #[test]
@@ -239,21 +211,9 @@ mod tests {
         assert_eq!(
             pieces,
             [
-                Piece {
-                    file: 0,
-                    image: 5..10,
-                    offset: 5
-                },
-                Piece {
-                    file: 0,
-                    image: 10..70,
-                    offset: 30
-                },
-                Piece {
-                    file: 3,
-                    image: 70..72,
-                    offset: 0
-                },
+                Piece { file: 0, image: 5..10, offset: 5 },
+                Piece { file: 0, image: 10..70, offset: 30 },
+                Piece { file: 3, image: 70..72, offset: 0 },
             ]
         );
         let files: Vec<u32> = layout.files_in(60..71).map(|(index, _)| index).collect();
@@ -262,16 +222,7 @@ mod tests {
 
     #[test]
     fn units_cover_the_image_and_align_with_large_files() {
-        let sizes = [
-            10,
-            UNIT_BYTES - 10,
-            5,
-            3 * UNIT_BYTES + 7,
-            1,
-            UNIT_BYTES,
-            0,
-            2,
-        ];
+        let sizes = [10, UNIT_BYTES - 10, 5, 3 * UNIT_BYTES + 7, 1, UNIT_BYTES, 0, 2];
         let files: Vec<(u64, &[(u64, u64)])> = sizes.iter().map(|s| (*s, &[][..])).collect();
         let layout = Layout::new(&manifest(&files));
         let units = layout.units();

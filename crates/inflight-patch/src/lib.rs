@@ -22,6 +22,7 @@
 
 mod apply;
 mod crew;
+mod damage;
 mod diff;
 mod digest;
 mod error;
@@ -38,6 +39,7 @@ mod tree;
 mod verify;
 
 pub use apply::{ApplyOptions, ApplyReport, apply};
+pub use damage::Damage;
 pub use diff::{DiffOptions, DiffReport, diff};
 pub use error::{Error, Result};
 pub use info::{EntryInfo, PatchInfo, TreeInfo, info};

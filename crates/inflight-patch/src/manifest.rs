@@ -117,14 +117,10 @@ impl Preserve {
     /// The names of what is in the set.
     #[must_use]
     pub fn names(self) -> Vec<&'static str> {
-        [
-            (Preserve::TIMES, "times"),
-            (Preserve::OWNER, "owner"),
-            (Preserve::XATTRS, "xattrs"),
-        ]
-        .into_iter()
-        .filter_map(|(item, name)| self.has(item).then_some(name))
-        .collect()
+        [(Preserve::TIMES, "times"), (Preserve::OWNER, "owner"), (Preserve::XATTRS, "xattrs")]
+            .into_iter()
+            .filter_map(|(item, name)| self.has(item).then_some(name))
+            .collect()
     }
 }
 

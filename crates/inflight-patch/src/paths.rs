@@ -17,16 +17,11 @@ const DEPTH_MAX: usize = 4096;
 pub(crate) async fn check_apart(old: (&Tree, &Path), new: (&Tree, &Path)) -> Result<()> {
     if old.0.metadata().same_file(new.0.metadata()) {
         let (a, b) = (old.1.display(), new.1.display());
-        return Err(Error::Paths(format!(
-            "{a} and {b} are the same; give two different trees"
-        )));
+        return Err(Error::Paths(format!("{a} and {b} are the same; give two different trees")));
     }
     for (inner, outer) in [(old, new), (new, old)] {
         let ancestors = ancestors(inner.0).await?;
-        if ancestors
-            .iter()
-            .any(|ancestor| ancestor.same_file(outer.0.metadata()))
-        {
+        if ancestors.iter().any(|ancestor| ancestor.same_file(outer.0.metadata())) {
             let (inner, outer) = (inner.1.display(), outer.1.display());
             let text = format!("{inner} lies inside {outer}; give trees that are apart");
             return Err(Error::Paths(text));
@@ -49,10 +44,7 @@ pub(crate) async fn check_output(
     if let Ok(there) = handle.metadata(output, true).await {
         above.push(there);
     }
-    match above
-        .iter()
-        .any(|ancestor| ancestor.same_file(tree.metadata()))
-    {
+    match above.iter().any(|ancestor| ancestor.same_file(tree.metadata())) {
         true => {
             let (output, path) = (output.display(), path.display());
             let text = format!("{output} lies inside the input {path}; choose a place outside");

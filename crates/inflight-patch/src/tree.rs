@@ -36,20 +36,12 @@ impl Tree {
         match metadata.kind {
             FileKind::Directory => {
                 let directory = handle.open_directory(path).await?;
-                Ok(Tree {
-                    directory,
-                    single: None,
-                    metadata,
-                })
+                Ok(Tree { directory, single: None, metadata })
             }
             FileKind::File => {
                 let name = path.file_name().unwrap_or(OsStr::new("."));
                 let directory = handle.open_directory(parent(path)).await?;
-                Ok(Tree {
-                    directory,
-                    single: Some(Path::new(name).into()),
-                    metadata,
-                })
+                Ok(Tree { directory, single: Some(Path::new(name).into()), metadata })
             }
             other => Err(Error::Tree {
                 path: path.into(),
@@ -124,19 +116,13 @@ pub(crate) struct Scanned {
 
 /// Lists a tree.
 pub(crate) async fn scan(tree: Tree, preserve: Preserve) -> Result<Scanned> {
-    let mut found = vec![WalkEntry {
-        path: PathBuf::new(),
-        metadata: *tree.metadata(),
-    }];
+    let mut found = vec![WalkEntry { path: PathBuf::new(), metadata: *tree.metadata() }];
     if !tree.is_single() {
         found.extend(walk(tree.directory()).await?);
     }
     let mut scanner = Scanner {
         lookups: Ordered::new(LOOKUPS_AT_ONCE),
-        manifest: Manifest {
-            preserve,
-            entries: Vec::with_capacity(found.len()),
-        },
+        manifest: Manifest { preserve, entries: Vec::with_capacity(found.len()) },
         names: HashMap::new(),
         warnings: Vec::new(),
         tree,
@@ -147,11 +133,7 @@ pub(crate) async fn scan(tree: Tree, preserve: Preserve) -> Result<Scanned> {
     while let Some(done) = scanner.lookups.next().await {
         scanner.settle(done?);
     }
-    Ok(Scanned {
-        tree: scanner.tree,
-        manifest: scanner.manifest,
-        warnings: scanner.warnings,
-    })
+    Ok(Scanned { tree: scanner.tree, manifest: scanner.manifest, warnings: scanner.warnings })
 }
 
 /// What a look-up found for one entry.
@@ -181,11 +163,7 @@ impl Scanner {
             FileKind::File => self.file_kind(&metadata, index),
             other => {
                 let path = self.tree.display_path(&path);
-                self.warnings.push(format!(
-                    "{} is a {}; left out",
-                    path.display(),
-                    other.name()
-                ));
+                self.warnings.push(format!("{} is a {}; left out", path.display(), other.name()));
                 return Ok(());
             }
         };
@@ -201,14 +179,9 @@ impl Scanner {
                 self.settle(done?);
             }
             let (tree, path) = (self.tree.clone(), path.clone());
-            let wanted = Wanted {
-                symlink,
-                sparse: sparse.then_some(metadata.size),
-                attributes,
-            };
+            let wanted = Wanted { symlink, sparse: sparse.then_some(metadata.size), attributes };
             let task = async move { wanted.look_up(&tree, &path, index).await };
-            self.lookups
-                .push(self.tree.directory().handle().spawn(task));
+            self.lookups.push(self.tree.directory().handle().spawn(task));
         }
         let mode = match kind {
             EntryKind::Directory | EntryKind::File { .. } => metadata.mode,
@@ -229,12 +202,7 @@ impl Scanner {
                 attributes: Vec::new(),
             })
         });
-        self.manifest.entries.push(Entry {
-            path,
-            kind,
-            mode,
-            preserved,
-        });
+        self.manifest.entries.push(Entry { path, kind, mode, preserved });
         Ok(())
     }
 
@@ -242,16 +210,11 @@ impl Scanner {
         if metadata.links > 1 && !self.tree.is_single() {
             let identity = (metadata.device, metadata.inode);
             if let Some(original) = self.names.get(&identity) {
-                return EntryKind::HardLink {
-                    original: *original,
-                };
+                return EntryKind::HardLink { original: *original };
             }
             self.names.insert(identity, index as u32);
         }
-        EntryKind::File {
-            size: metadata.size,
-            holes: Vec::new(),
-        }
+        EntryKind::File { size: metadata.size, holes: Vec::new() }
     }
 
     fn settle(&mut self, found: Found) {
@@ -278,12 +241,7 @@ struct Wanted {
 impl Wanted {
     async fn look_up(self, tree: &Tree, path: &Path, entry: usize) -> Result<Found> {
         let place = tree.locate(path);
-        let mut found = Found {
-            entry,
-            target: None,
-            holes: Vec::new(),
-            attributes: Vec::new(),
-        };
+        let mut found = Found { entry, target: None, holes: Vec::new(), attributes: Vec::new() };
         if self.symlink {
             found.target = Some(tree.directory().read_link(place).await?);
         }

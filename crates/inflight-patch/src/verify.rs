@@ -64,10 +64,7 @@ pub async fn verify(job: &Job, patch: &Path, path: &Path, side: Side) -> Result<
             (patch.manifest(BlockKind::NewManifest).await?, digests)
         }
     };
-    let mut found = vec![WalkEntry {
-        path: PathBuf::new(),
-        metadata: *tree.metadata(),
-    }];
+    let mut found = vec![WalkEntry { path: PathBuf::new(), metadata: *tree.metadata() }];
     if !tree.is_single() {
         found.extend(walk(tree.directory()).await?);
     }
@@ -79,11 +76,7 @@ pub async fn verify(job: &Job, patch: &Path, path: &Path, side: Side) -> Result<
         readable: HashSet::new(),
     };
     comparison.compare().await?;
-    let Comparison {
-        mut differences,
-        readable,
-        ..
-    } = comparison;
+    let Comparison { mut differences, readable, .. } = comparison;
 
     let (image, digests) = readable_image(&tree, &manifest, &digests, &readable);
     job.progress.enter(Phase::Verify);
@@ -99,19 +92,12 @@ pub async fn verify(job: &Job, patch: &Path, path: &Path, side: Side) -> Result<
     for entry in &image.manifest.entries {
         if wrong.contains(&entry.path) || !holes_are_empty(&tree, entry).await? {
             let what = "its contents differ".into();
-            differences.push(Difference {
-                path: entry.path.clone(),
-                what,
-            });
+            differences.push(Difference { path: entry.path.clone(), what });
         }
     }
     differences.sort_by(|a, b| a.path.cmp(&b.path));
     let entries = manifest.entries.len() as u64;
-    Ok(VerifyReport {
-        entries,
-        bytes: image.layout.bytes,
-        differences,
-    })
+    Ok(VerifyReport { entries, bytes: image.layout.bytes, differences })
 }
 
 /// Compares everything but contents.
@@ -132,45 +118,25 @@ impl Comparison<'_> {
                 Some(found) => self.compare_entry(index, entry, found).await?,
             }
         }
-        let expected: HashSet<&Path> = self
-            .manifest
-            .entries
-            .iter()
-            .map(|entry| entry.path.as_path())
-            .collect();
-        for found in self
-            .found
-            .iter()
-            .filter(|found| !expected.contains(&*found.path))
-        {
+        let expected: HashSet<&Path> =
+            self.manifest.entries.iter().map(|entry| entry.path.as_path()).collect();
+        for found in self.found.iter().filter(|found| !expected.contains(&*found.path)) {
             // What a patch never holds is no difference.
             let kind = found.metadata.kind;
-            if matches!(
-                kind,
-                FileKind::File | FileKind::Directory | FileKind::Symlink
-            ) {
-                self.differs(
-                    &found.path,
-                    format!("the {} should not be there", kind.name()),
-                );
+            if matches!(kind, FileKind::File | FileKind::Directory | FileKind::Symlink) {
+                self.differs(&found.path, format!("the {} should not be there", kind.name()));
             }
         }
         Ok(())
     }
 
     fn find(&self, path: &Path) -> Option<WalkEntry> {
-        let place = self
-            .found
-            .binary_search_by(|found| found.path.as_path().cmp(path))
-            .ok()?;
+        let place = self.found.binary_search_by(|found| found.path.as_path().cmp(path)).ok()?;
         Some(self.found[place].clone())
     }
 
     fn differs(&mut self, path: &Path, what: impl Into<String>) {
-        self.differences.push(Difference {
-            path: path.into(),
-            what: what.into(),
-        });
+        self.differences.push(Difference { path: path.into(), what: what.into() });
     }
 
     async fn compare_entry(&mut self, index: usize, entry: &Entry, found: WalkEntry) -> Result<()> {
@@ -209,10 +175,8 @@ impl Comparison<'_> {
         }
         let with_mode = matches!(entry.kind, EntryKind::Directory | EntryKind::File { .. });
         if with_mode && metadata.mode != entry.mode {
-            let what = format!(
-                "its permissions are {:04o} in place of {:04o}",
-                metadata.mode, entry.mode
-            );
+            let what =
+                format!("its permissions are {:04o} in place of {:04o}", metadata.mode, entry.mode);
             self.differs(&entry.path, what);
         }
         self.compare_preserved(entry, &found).await
@@ -250,25 +214,18 @@ fn readable_image(
     let (mut entries, mut expected) = (Vec::new(), Vec::new());
     let mut digests = digests.iter();
     for file in &layout.files {
-        let digest = if file.image.is_empty() {
-            None
-        } else {
-            digests.next().copied()
-        };
+        let digest = if file.image.is_empty() { None } else { digests.next().copied() };
         if readable.contains(&(file.entry as usize)) {
             entries.push(manifest.entries[file.entry as usize].clone());
             expected.push(digest);
         }
     }
-    let manifest = Manifest {
-        preserve: manifest.preserve,
-        entries,
-    };
-    (
-        Image::new(tree.clone(), Arc::new(manifest), Mismatch::OtherTree),
-        expected,
-    )
+    let manifest = Manifest { preserve: manifest.preserve, entries };
+    (Image::new(tree.clone(), Arc::new(manifest), Mismatch::OtherTree), expected)
 }
+
+/// Bytes of a unit, and the digests of the files in it.
+type Hashed = (u64, Vec<(u32, UnitDigest)>);
 
 /// Reads an image once and tells `each` the digest of every file with data, in order, until it
 /// says to stop.
@@ -280,7 +237,7 @@ async fn each_digest(
     let units = image.layout.units();
     let mut open: Vec<UnitDigest> = Vec::new();
     let mut go_on = true;
-    let start = async |unit: usize| -> Result<Task<Result<(u64, Vec<(u32, UnitDigest)>)>>> {
+    let start = async |unit: usize| -> Result<Task<Result<Hashed>>> {
         job.progress.check()?;
         let range: Range<u64> = units[unit].clone();
         let buffer = job.handle.buffer((range.end - range.start) as usize).await;
@@ -294,7 +251,7 @@ async fn each_digest(
             Ok(hand.run(work).await)
         }))
     };
-    let finish = async |_: usize, (bytes, digests): (u64, Vec<(u32, UnitDigest)>)| {
+    let finish = async |_: usize, (bytes, digests): Hashed| {
         for (file, digest) in digests {
             open.push(digest);
             let span = &image.layout.files[file as usize];
@@ -335,10 +292,7 @@ async fn holes_are_empty(tree: &Tree, entry: &Entry) -> Result<bool> {
     if holes.is_empty() {
         return Ok(true);
     }
-    let file = tree
-        .directory()
-        .open(tree.locate(&entry.path), tree.reading_beneath())
-        .await?;
+    let file = tree.directory().open(tree.locate(&entry.path), tree.reading_beneath()).await?;
     for (hole, length) in holes {
         let (mut position, end) = (*hole, hole + length);
         while let Some((data, data_end)) = file.find_data(position).await? {

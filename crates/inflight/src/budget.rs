@@ -42,12 +42,7 @@ impl Budget {
     /// A budget of `limit` bytes.
     #[must_use]
     pub fn new(limit: u64) -> Budget {
-        Budget {
-            shared: Arc::new(Shared {
-                limit,
-                state: Mutex::default(),
-            }),
-        }
+        Budget { shared: Arc::new(Shared { limit, state: Mutex::default() }) }
     }
 
     /// The bound in bytes.
@@ -76,28 +71,18 @@ impl Budget {
             return None;
         }
         state.take(bytes);
-        Some(Reservation {
-            budget: self.clone(),
-            bytes,
-        })
+        Some(Reservation { budget: self.clone(), bytes })
     }
 
     /// Waits until `bytes` fit, then reserves them. More than the limit is granted once nothing
     /// else is reserved.
     pub fn reserve(&self, bytes: u64) -> Reserve {
-        Reserve {
-            budget: self.clone(),
-            bytes,
-            ticket: None,
-        }
+        Reserve { budget: self.clone(), bytes, ticket: None }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // The state is plain numbers: a panic elsewhere cannot leave it half-changed.
-        self.shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fits(&self, state: &State, bytes: u64) -> bool {
@@ -159,10 +144,7 @@ impl Future for Reserve {
         if let Some(waker) = next {
             waker.wake();
         }
-        Poll::Ready(Reservation {
-            budget: this.budget.clone(),
-            bytes: this.bytes,
-        })
+        Poll::Ready(Reservation { budget: this.budget.clone(), bytes: this.bytes })
     }
 }
 
@@ -198,14 +180,8 @@ mod tests {
         let mut big = budget.reserve(90);
         let mut small = budget.reserve(10);
         assert!(poll(&mut big).is_pending());
-        assert!(
-            poll(&mut small).is_pending(),
-            "a later small request must not overtake"
-        );
-        assert!(
-            budget.try_reserve(1).is_none(),
-            "nor one that does not wait"
-        );
+        assert!(poll(&mut small).is_pending(), "a later small request must not overtake");
+        assert!(budget.try_reserve(1).is_none(), "nor one that does not wait");
         drop(first);
         let held = poll(&mut big);
         assert!(held.is_ready());

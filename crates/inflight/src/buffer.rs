@@ -10,6 +10,7 @@ mod block;
 mod list;
 mod pool;
 
-pub use aligned::{AlignedBuffer, AlignedOffset, BLOCK_BYTES};
+pub use aligned::{AlignedBuffer, AlignedOffset};
+pub use block::BLOCK_BYTES;
 pub use list::BufferList;
 pub use pool::{Buffer, Pool};

@@ -5,8 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::handle::Handle;
-use crate::operation::Operation;
+/// Closes descriptors that nobody waits for. The engine does it without blocking whoever drops.
+pub(crate) trait Closer: Send + Sync {
+    fn close(&self, descriptor: OwnedFd);
+}
 
 /// A share of an open file or directory. Every operation in flight holds one, so the count of
 /// shares *is* the count of operations in flight, and the number can never be closed (and given
@@ -18,16 +20,12 @@ struct Inner {
     /// `Some` until the drop.
     descriptor: Option<OwnedFd>,
     path: Box<Path>,
-    handle: Handle,
+    closer: Arc<dyn Closer>,
 }
 
 impl Descriptor {
-    pub(crate) fn new(descriptor: OwnedFd, path: &Path, handle: Handle) -> Descriptor {
-        Descriptor(Arc::new(Inner {
-            descriptor: Some(descriptor),
-            path: path.into(),
-            handle,
-        }))
+    pub(crate) fn new(descriptor: OwnedFd, path: &Path, closer: Arc<dyn Closer>) -> Descriptor {
+        Descriptor(Arc::new(Inner { descriptor: Some(descriptor), path: path.into(), closer }))
     }
 
     /// The path it was opened by, for messages.
@@ -36,27 +34,15 @@ impl Descriptor {
         &self.0.path
     }
 
-    /// The engine it belongs to.
-    #[must_use]
-    pub fn handle(&self) -> &Handle {
-        &self.0.handle
-    }
-
     /// Takes the descriptor out if this is the only share.
-    pub(crate) fn into_owned(self) -> Option<(OwnedFd, Handle)> {
-        let mut inner = Arc::into_inner(self.0)?;
-        let handle = inner.handle.clone();
-        Some((inner.descriptor.take()?, handle))
+    pub(crate) fn into_owned(self) -> Option<OwnedFd> {
+        Arc::into_inner(self.0)?.descriptor.take()
     }
 }
 
 impl AsFd for Descriptor {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0
-            .descriptor
-            .as_ref()
-            .expect("open until the last share is dropped")
-            .as_fd()
+        self.0.descriptor.as_ref().expect("open until the last share is dropped").as_fd()
     }
 }
 
@@ -69,7 +55,7 @@ impl fmt::Debug for Descriptor {
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Some(descriptor) = self.descriptor.take() {
-            self.handle.submit_orphan(Operation::Close { descriptor });
+            self.closer.close(descriptor);
         }
     }
 }

@@ -21,13 +21,10 @@ use crate::pending::Pending;
 #[derive(Clone)]
 pub struct Directory {
     descriptor: Descriptor,
+    handle: Handle,
 }
 
 impl Directory {
-    pub(crate) fn new(descriptor: Descriptor) -> Directory {
-        Directory { descriptor }
-    }
-
     /// The path it was opened by.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -37,7 +34,7 @@ impl Directory {
     /// The engine it belongs to.
     #[must_use]
     pub fn handle(&self) -> &Handle {
-        self.descriptor.handle()
+        &self.handle
     }
 
     /// This directory for an [`Operation`].
@@ -55,11 +52,8 @@ impl Directory {
     /// # Errors
     /// The system's, or `InvalidInput` for a path that holds a NUL byte; so for all methods here.
     pub async fn open(&self, path: &Path, options: OpenOptions) -> Result<File> {
-        Ok(File::new(
-            self.handle()
-                .open_at(Some(&self.descriptor), path, options)
-                .await?,
-        ))
+        let descriptor = self.handle.open_at(Some(&self.descriptor), path, options).await?;
+        Ok(File::new(descriptor, self.handle.clone()))
     }
 
     /// Opens a directory.
@@ -67,15 +61,9 @@ impl Directory {
     /// # Errors
     /// As for [`Directory::open`].
     pub async fn open_directory(&self, path: &Path, options: OpenOptions) -> Result<Directory> {
-        let options = OpenOptions {
-            directory: true,
-            ..options
-        };
-        Ok(Directory::new(
-            self.handle()
-                .open_at(Some(&self.descriptor), path, options)
-                .await?,
-        ))
+        let options = OpenOptions { directory: true, ..options };
+        let descriptor = self.handle.open_at(Some(&self.descriptor), path, options).await?;
+        Ok(Directory { descriptor, handle: self.handle.clone() })
     }
 
     /// Appends pieces of files to `buffer` in one operation: see [`Operation::ReadFiles`]. Each
@@ -87,14 +75,8 @@ impl Directory {
         buffer: Buffer,
     ) -> Pending<(Vec<FilePiece>, Buffer)> {
         let directory = Some(self.descriptor.clone());
-        let operation = Operation::ReadFiles {
-            directory,
-            options,
-            pieces,
-            current: 0,
-            buffer,
-        };
-        Pending::start(operation, self.handle(), |operation, _| match operation {
+        let operation = Operation::ReadFiles { directory, options, pieces, current: 0, buffer };
+        self.handle.start(operation, |operation, _| match operation {
             Operation::ReadFiles { pieces, buffer, .. } => (pieces, buffer),
             other => unreachable!("{other:?} came back for a read"),
         })
@@ -107,19 +89,11 @@ impl Directory {
     pub fn write_files(&self, files: Vec<NewFile>, buffer: Buffer) -> Pending<Buffer> {
         for file in &files {
             let end = file.start.checked_add(file.length);
-            assert!(
-                end.is_some_and(|end| end <= buffer.len()),
-                "a write must lie in its buffer"
-            );
+            assert!(end.is_some_and(|end| end <= buffer.len()), "a write must lie in its buffer");
         }
         let directory = Some(self.descriptor.clone());
-        let operation = Operation::WriteFiles {
-            directory,
-            files,
-            current: 0,
-            buffer,
-        };
-        Pending::start(operation, self.handle(), |operation, _| match operation {
+        let operation = Operation::WriteFiles { directory, files, current: 0, buffer };
+        self.handle.start(operation, |operation, _| match operation {
             Operation::WriteFiles { buffer, .. } => buffer,
             other => unreachable!("{other:?} came back for a write"),
         })
@@ -130,7 +104,7 @@ impl Directory {
     /// # Errors
     /// As for [`Directory::open`].
     pub async fn metadata(&self, path: &Path, follow: bool) -> Result<Metadata> {
-        metadata_at(self.handle(), self.at("look at", path)?, follow).await
+        metadata_at(&self.handle, self.at("look at", path)?, follow).await
     }
 
     /// Sets permission bits, looking through symbolic links.
@@ -139,7 +113,7 @@ impl Directory {
     /// As for [`Directory::open`].
     pub async fn set_mode(&self, path: &Path, mode: u32) -> Result<()> {
         let at = self.at("set the permissions of", path)?;
-        self.handle().run(Operation::SetMode { at, mode }).await
+        self.handle.run(Operation::SetMode { at, mode }).await
     }
 
     /// Sets times, of a symbolic link itself.
@@ -148,7 +122,7 @@ impl Directory {
     /// As for [`Directory::open`].
     pub async fn set_times(&self, path: &Path, times: SetTimes) -> Result<()> {
         let at = self.at("set the times of", path)?;
-        self.handle().run(Operation::SetTimes { at, times }).await
+        self.handle.run(Operation::SetTimes { at, times }).await
     }
 
     /// Sets user and group, of a symbolic link itself.
@@ -157,7 +131,7 @@ impl Directory {
     /// As for [`Directory::open`].
     pub async fn set_owner(&self, path: &Path, owner: Owner) -> Result<()> {
         let at = self.at("set the owner of", path)?;
-        self.handle().run(Operation::SetOwner { at, owner }).await
+        self.handle.run(Operation::SetOwner { at, owner }).await
     }
 
     /// Renames below this directory.
@@ -166,9 +140,7 @@ impl Directory {
     /// As for [`Directory::open`]; `AlreadyExists` if the new name exists and `replace` is off.
     pub async fn rename(&self, from: &Path, to: &Path, replace: bool) -> Result<()> {
         let (from, to) = (self.at("rename", from)?, self.at("rename", to)?);
-        self.handle()
-            .run(Operation::Rename { from, to, replace })
-            .await
+        self.handle.run(Operation::Rename { from, to, replace }).await
     }
 
     /// Removes a name.
@@ -177,7 +149,7 @@ impl Directory {
     /// As for [`Directory::open`].
     pub async fn remove(&self, path: &Path, kind: RemoveKind) -> Result<()> {
         let at = self.at("remove", path)?;
-        self.handle().run(Operation::Remove { at, kind }).await
+        self.handle.run(Operation::Remove { at, kind }).await
     }
 
     /// Makes a directory.
@@ -186,9 +158,7 @@ impl Directory {
     /// As for [`Directory::open`].
     pub async fn create_directory(&self, path: &Path, mode: u32) -> Result<()> {
         let at = self.at("create directory", path)?;
-        self.handle()
-            .run(Operation::CreateDirectory { at, mode })
-            .await
+        self.handle.run(Operation::CreateDirectory { at, mode }).await
     }
 
     /// Makes a symbolic link that says `target`.
@@ -198,9 +168,7 @@ impl Directory {
     pub async fn create_symlink(&self, target: &Path, path: &Path) -> Result<()> {
         let at = self.at("create symbolic link", path)?;
         let target = text("create symbolic link", path, target.as_os_str().as_bytes())?;
-        self.handle()
-            .run(Operation::CreateSymlink { target, at })
-            .await
+        self.handle.run(Operation::CreateSymlink { target, at }).await
     }
 
     /// Makes a second name for a file.
@@ -210,9 +178,7 @@ impl Directory {
     pub async fn create_hard_link(&self, original: &Path, path: &Path) -> Result<()> {
         let original = self.at("create hard link", original)?;
         let at = self.at("create hard link", path)?;
-        self.handle()
-            .run(Operation::CreateHardLink { original, at })
-            .await
+        self.handle.run(Operation::CreateHardLink { original, at }).await
     }
 
     /// What a symbolic link says.
@@ -221,11 +187,8 @@ impl Directory {
     /// As for [`Directory::open`].
     pub async fn read_link(&self, path: &Path) -> Result<Vec<u8>> {
         let at = self.at("read symbolic link", path)?;
-        let operation = Operation::ReadLink {
-            at,
-            target: Vec::new(),
-        };
-        match self.handle().submit(operation).await? {
+        let operation = Operation::ReadLink { at, target: Vec::new() };
+        match self.handle.submit(operation).await? {
             (Operation::ReadLink { target, .. }, _) => Ok(target),
             (other, _) => unreachable!("{other:?} came back for a symbolic link"),
         }
@@ -235,12 +198,8 @@ impl Directory {
     /// passed in is reused. The position is that of the open directory.
     pub fn read(&self, batch: DirectoryBatch, metadata: bool) -> Pending<DirectoryBatch> {
         let directory = self.descriptor.clone();
-        let operation = Operation::ReadDirectory {
-            directory,
-            metadata,
-            batch,
-        };
-        Pending::start(operation, self.handle(), |operation, _| match operation {
+        let operation = Operation::ReadDirectory { directory, metadata, batch };
+        self.handle.start(operation, |operation, _| match operation {
             Operation::ReadDirectory { batch, .. } => batch,
             other => unreachable!("{other:?} came back for a listing"),
         })
@@ -252,11 +211,8 @@ impl Directory {
     /// As for [`Directory::open`]. A file system without attributes has none.
     pub async fn attributes(&self, path: &Path) -> Result<Vec<(CString, Vec<u8>)>> {
         let at = self.at("read extended attributes of", path)?;
-        let operation = Operation::ReadAttributes {
-            at,
-            attributes: Vec::new(),
-        };
-        match self.handle().submit(operation).await? {
+        let operation = Operation::ReadAttributes { at, attributes: Vec::new() };
+        match self.handle.submit(operation).await? {
             (Operation::ReadAttributes { attributes, .. }, _) => Ok(attributes),
             (other, _) => unreachable!("{other:?} came back for attributes"),
         }
@@ -269,17 +225,23 @@ impl Directory {
     pub async fn set_attribute(&self, path: &Path, name: &[u8], value: Vec<u8>) -> Result<()> {
         let at = self.at("set extended attribute of", path)?;
         let name = text("set extended attribute of", path, name)?;
-        self.handle()
-            .run(Operation::WriteAttribute { at, name, value })
-            .await
+        self.handle.run(Operation::WriteAttribute { at, name, value }).await
     }
 
     /// Makes names created in it, or the whole file system, durable.
     pub fn sync(&self, scope: SyncScope) -> Pending<()> {
-        self.handle().run(Operation::Sync {
-            file: self.descriptor.clone(),
-            scope,
-        })
+        self.handle.run(Operation::Sync { file: self.descriptor.clone(), scope })
+    }
+}
+
+impl Handle {
+    /// Opens a directory, to list it and to resolve paths against it.
+    ///
+    /// # Errors
+    /// As for [`Handle::open`].
+    pub async fn open_directory(&self, path: &Path) -> Result<Directory> {
+        let descriptor = self.open_at(None, path, OpenOptions::directory()).await?;
+        Ok(Directory { descriptor, handle: self.clone() })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Picks a driver. Each one interprets [`crate::Operation`]; they have the same shape and pass the
 //! same conformance suite.
 
+mod interpreter;
 mod pool;
 mod syscall;
 mod threads;
@@ -9,21 +10,11 @@ mod uring;
 
 use std::sync::Arc;
 
-use crate::engine::DriverChoice;
 use crate::inbox::InboxRef;
 
+pub(crate) use interpreter::Driver;
+pub use interpreter::DriverChoice;
 pub(crate) use pool::SyscallPool;
-
-/// An interpreter of operations, owned by one worker and used by its thread alone.
-pub(crate) trait Driver {
-    /// Accepts the operation in a slot.
-    fn submit(&mut self, index: u32);
-    /// Tries to end an operation early.
-    fn cancel(&mut self, name: u64);
-    /// Passes on what was accepted and reports what has ended. With `wait`, returns only after
-    /// something ended or the alarm rang.
-    fn turn(&mut self, wait: bool);
-}
 
 /// Makes the driver of one worker, on that worker's thread.
 pub(crate) fn open(

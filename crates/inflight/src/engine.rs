@@ -1,49 +1,26 @@
-//! The engine: builder, workers, shutdown, and running a future on a plain thread.
+//! The engine: builder, workers, shutdown.
 //!
 //! An engine owns no global state, so several live in one process. Dropping it waits for what is
 //! in flight; operations submitted through a handle after that fail with a clear error.
 
-use std::cell::RefCell;
-use std::future::Future;
 use std::io;
 use std::ops::Deref;
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{JoinHandle, Thread};
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 
 use crate::budget::Budget;
 use crate::buffer::Pool;
-use crate::driver::{self, SyscallPool};
+use crate::driver::{self, DriverChoice, SyscallPool};
 use crate::error::{Error, Result};
-use crate::handle::{Handle, on_worker};
-use crate::inbox::{Inbox, InboxRef};
+use crate::handle::Handle;
+use crate::inbox::Inbox;
 use crate::metrics::Counters;
+use crate::shared::Shared;
 use crate::worker;
 
 /// Names the driver to use: `uring` or `threads`.
 pub const DRIVER_VARIABLE: &str = "INFLIGHT_DRIVER";
-
-/// Which interpreter of operations runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DriverChoice {
-    /// Linux's io_uring.
-    Uring,
-    /// System calls on a pool of threads.
-    Threads,
-}
-
-impl DriverChoice {
-    /// The name, as the environment variable [`DRIVER_VARIABLE`] takes it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            DriverChoice::Uring => "uring",
-            DriverChoice::Threads => "threads",
-        }
-    }
-}
 
 /// Settings of an [`Engine`].
 #[derive(Debug, Clone)]
@@ -115,36 +92,19 @@ impl Builder {
         let (driver, reason) = choose(self.driver)?;
         let threads_max = self.threads_max.unwrap_or_else(|| {
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            let each = if driver == DriverChoice::Threads {
-                4
-            } else {
-                2
-            };
+            let each = if driver == DriverChoice::Threads { 4 } else { 2 };
             (each * cores).clamp(4, 64)
         });
         let failed = |error| Error::new("start the I/O engine", None, error);
         let pool =
             SyscallPool::new(threads_max, self.workers * self.queue_depth).map_err(failed)?;
         let counters = Arc::new(Counters::new());
-        let inboxes = (0..self.workers)
-            .map(|_| Inbox::open(self.queue_depth, counters.clone()))
-            .collect();
+        let inboxes =
+            (0..self.workers).map(|_| Inbox::open(self.queue_depth, counters.clone())).collect();
         let buffers = Pool::new(Budget::new(self.memory_bytes_max));
-        let shared = Arc::new(Shared {
-            inboxes,
-            pool: buffers,
-            counters,
-            driver,
-            reason,
-        });
-        let handle = Handle {
-            shared: shared.clone(),
-        };
-        let mut engine = Engine {
-            handle,
-            pool: pool.clone(),
-            workers: Vec::new(),
-        };
+        let shared = Arc::new(Shared { inboxes, pool: buffers, counters, driver, reason });
+        let handle = Handle { shared: shared.clone() };
+        let mut engine = Engine { handle, pool: pool.clone(), workers: Vec::new() };
         for (number, inbox) in shared.inboxes.iter().copied().enumerate() {
             let pool = pool.clone();
             let thread = std::thread::Builder::new()
@@ -181,31 +141,13 @@ fn choose(forced: Option<DriverChoice>) -> Result<(DriverChoice, String)> {
     match (driver::probe_uring(), wanted) {
         (Ok(()), None) => Ok((DriverChoice::Uring, "the best one that works here".into())),
         (Ok(()), Some(_)) => Ok((DriverChoice::Uring, by.into())),
-        (Err(error), None) => Ok((
-            DriverChoice::Threads,
-            format!("io_uring cannot be used here: {error}"),
-        )),
+        (Err(error), None) => {
+            Ok((DriverChoice::Threads, format!("io_uring cannot be used here: {error}")))
+        }
         (Err(error), Some(_)) => {
             let text = format!("io_uring was {by} but cannot be used here: {error}");
             let error = io::Error::new(error.kind(), text);
             Err(Error::new("start the I/O engine", None, error))
-        }
-    }
-}
-
-/// What handles share.
-pub(crate) struct Shared {
-    pub(crate) inboxes: Box<[InboxRef]>,
-    pub(crate) pool: Pool,
-    pub(crate) counters: Arc<Counters>,
-    pub(crate) driver: DriverChoice,
-    reason: String,
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        for inbox in &self.inboxes {
-            inbox.close();
         }
     }
 }
@@ -273,58 +215,5 @@ impl Drop for Engine {
             let _ = worker.join();
         }
         self.pool.shut_down();
-    }
-}
-
-/// Wakes a thread that waits in [`block_on`].
-struct Parked {
-    thread: Thread,
-    woken: AtomicBool,
-}
-
-impl Wake for Parked {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if !self.woken.swap(true, Ordering::AcqRel) {
-            self.thread.unpark();
-        }
-    }
-}
-
-thread_local! {
-    /// Made once for each thread, so that waiting allocates nothing; taken while in use.
-    static PARKED: RefCell<Option<Arc<Parked>>> = const { RefCell::new(None) };
-}
-
-/// Runs a future on the calling thread, which sleeps while the future waits.
-///
-/// # Panics
-/// When called on a worker of an engine: it would wait for itself.
-pub fn block_on<F: Future>(future: F) -> F::Output {
-    assert!(
-        !on_worker(),
-        "block_on on a worker would wait for itself; await the future instead"
-    );
-    let parked = PARKED.take().unwrap_or_else(|| {
-        Arc::new(Parked {
-            thread: std::thread::current(),
-            woken: AtomicBool::new(false),
-        })
-    });
-    let waker = Waker::from(parked.clone());
-    let mut context = Context::from_waker(&waker);
-    let mut future = pin!(future);
-    loop {
-        parked.woken.store(false, Ordering::Release);
-        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-            PARKED.set(Some(parked));
-            return output;
-        }
-        while !parked.woken.load(Ordering::Acquire) {
-            std::thread::park();
-        }
     }
 }

@@ -32,12 +32,7 @@ impl Error {
     /// An error about `path` that no single operation stands for.
     #[must_use]
     pub fn new(operation: &'static str, path: Option<PathBuf>, source: io::Error) -> Error {
-        Error(Box::new(Inner {
-            operation,
-            path,
-            offset: None,
-            source,
-        }))
+        Error(Box::new(Inner { operation, path, offset: None, source }))
     }
 
     /// What was tried, as a verb.
@@ -69,10 +64,8 @@ impl Error {
     #[must_use]
     pub fn is_not_there(&self) -> bool {
         use io::ErrorKind::{CrossesDevices, IsADirectory, NotADirectory, NotFound};
-        matches!(
-            self.kind(),
-            NotFound | NotADirectory | IsADirectory | CrossesDevices
-        ) || self.0.source.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+        matches!(self.kind(), NotFound | NotADirectory | IsADirectory | CrossesDevices)
+            || self.0.source.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
     }
 
     /// What a user can do about it, where that is known.

@@ -9,7 +9,7 @@ use crate::descriptor::Descriptor;
 use crate::error::{Error, Result};
 use crate::handle::{Handle, metadata_at};
 use crate::metadata::{Metadata, SetTimes};
-use crate::operation::{At, Operation, SyncScope};
+use crate::operation::{At, OpenOptions, Operation, SyncScope};
 use crate::pending::Pending;
 
 /// An open file. Closed when dropped, or explicitly with [`File::close`].
@@ -18,11 +18,12 @@ use crate::pending::Pending;
 #[derive(Clone)]
 pub struct File {
     descriptor: Descriptor,
+    handle: Handle,
 }
 
 impl File {
-    pub(crate) fn new(descriptor: Descriptor) -> File {
-        File { descriptor }
+    pub(crate) fn new(descriptor: Descriptor, handle: Handle) -> File {
+        File { descriptor, handle }
     }
 
     /// The path it was opened by.
@@ -34,7 +35,7 @@ impl File {
     /// The engine it belongs to.
     #[must_use]
     pub fn handle(&self) -> &Handle {
-        self.descriptor.handle()
+        &self.handle
     }
 
     /// This file for an [`Operation`].
@@ -44,23 +45,15 @@ impl File {
     }
 
     fn this(&self) -> At {
-        At {
-            directory: Some(self.descriptor.clone()),
-            path: Cow::Borrowed(c""),
-        }
+        At { directory: Some(self.descriptor.clone()), path: Cow::Borrowed(c"") }
     }
 
     /// Appends up to `length` bytes from `offset` to `buffer`, as many as its spare room takes.
     /// Fewer may come; none only at the end of the file.
     pub fn read(&self, buffer: Buffer, length: usize, offset: u64) -> Pending<Buffer> {
         let file = self.descriptor.clone();
-        let operation = Operation::Read {
-            file,
-            buffer,
-            length,
-            offset,
-        };
-        Pending::start(operation, self.handle(), |operation, _| match operation {
+        let operation = Operation::Read { file, buffer, length, offset };
+        self.handle.start(operation, |operation, _| match operation {
             Operation::Read { buffer, .. } => buffer,
             other => unreachable!("{other:?} came back for a read"),
         })
@@ -80,9 +73,7 @@ impl File {
             if done == length {
                 return Ok(buffer);
             }
-            buffer = self
-                .read(buffer, length - done, offset + done as u64)
-                .await?;
+            buffer = self.read(buffer, length - done, offset + done as u64).await?;
             if buffer.len() - start == done {
                 return Ok(buffer);
             }
@@ -101,26 +92,13 @@ impl File {
         offset: u64,
     ) -> Pending<(Buffer, usize)> {
         let end = start.checked_add(length);
-        assert!(
-            end.is_some_and(|end| end <= buffer.len()),
-            "a write must lie in its buffer"
-        );
+        assert!(end.is_some_and(|end| end <= buffer.len()), "a write must lie in its buffer");
         let file = self.descriptor.clone();
-        let operation = Operation::Write {
-            file,
-            buffer,
-            start,
-            length,
-            offset,
-        };
-        Pending::start(
-            operation,
-            self.handle(),
-            |operation, written| match operation {
-                Operation::Write { buffer, .. } => (buffer, written as usize),
-                other => unreachable!("{other:?} came back for a write"),
-            },
-        )
+        let operation = Operation::Write { file, buffer, start, length, offset };
+        self.handle.start(operation, |operation, written| match operation {
+            Operation::Write { buffer, .. } => (buffer, written as usize),
+            other => unreachable!("{other:?} came back for a write"),
+        })
     }
 
     /// Writes `buffer[start..start + length]` at `offset`, in as many writes as it takes.
@@ -139,9 +117,8 @@ impl File {
     ) -> Result<Buffer> {
         let (mut buffer, mut done) = (buffer, 0);
         while done < length {
-            let (back, written) = self
-                .write(buffer, start + done, length - done, offset + done as u64)
-                .await?;
+            let (back, written) =
+                self.write(buffer, start + done, length - done, offset + done as u64).await?;
             if written == 0 {
                 let error = std::io::ErrorKind::WriteZero.into();
                 return Err(Error::new("write", Some(self.path().into()), error));
@@ -153,36 +130,20 @@ impl File {
 
     /// Fills the spare room of each buffer in turn from `offset` on. The result counts the bytes.
     pub fn read_vectored(&self, buffers: BufferList, offset: u64) -> Pending<(BufferList, usize)> {
-        let operation = Operation::ReadVectored {
-            file: self.descriptor.clone(),
-            buffers,
-            offset,
-        };
-        Pending::start(
-            operation,
-            self.handle(),
-            |operation, bytes| match operation {
-                Operation::ReadVectored { buffers, .. } => (buffers, bytes as usize),
-                other => unreachable!("{other:?} came back for a vectored read"),
-            },
-        )
+        let operation = Operation::ReadVectored { file: self.descriptor.clone(), buffers, offset };
+        self.handle.start(operation, |operation, bytes| match operation {
+            Operation::ReadVectored { buffers, .. } => (buffers, bytes as usize),
+            other => unreachable!("{other:?} came back for a vectored read"),
+        })
     }
 
     /// Writes the filled part of each buffer in turn from `offset` on. The result counts the bytes.
     pub fn write_vectored(&self, buffers: BufferList, offset: u64) -> Pending<(BufferList, usize)> {
-        let operation = Operation::WriteVectored {
-            file: self.descriptor.clone(),
-            buffers,
-            offset,
-        };
-        Pending::start(
-            operation,
-            self.handle(),
-            |operation, bytes| match operation {
-                Operation::WriteVectored { buffers, .. } => (buffers, bytes as usize),
-                other => unreachable!("{other:?} came back for a vectored write"),
-            },
-        )
+        let operation = Operation::WriteVectored { file: self.descriptor.clone(), buffers, offset };
+        self.handle.start(operation, |operation, bytes| match operation {
+            Operation::WriteVectored { buffers, .. } => (buffers, bytes as usize),
+            other => unreachable!("{other:?} came back for a vectored write"),
+        })
     }
 
     /// What the system knows about it.
@@ -190,48 +151,32 @@ impl File {
     /// # Errors
     /// The system's.
     pub async fn metadata(&self) -> Result<Metadata> {
-        metadata_at(self.handle(), self.this(), true).await
+        metadata_at(&self.handle, self.this(), true).await
     }
 
     /// Makes what was written durable.
     pub fn sync(&self, scope: SyncScope) -> Pending<()> {
-        self.handle().run(Operation::Sync {
-            file: self.descriptor.clone(),
-            scope,
-        })
+        self.handle.run(Operation::Sync { file: self.descriptor.clone(), scope })
     }
 
     /// Reserves space for a range; the file grows to hold it.
     pub fn allocate(&self, offset: u64, length: u64) -> Pending<()> {
-        self.handle().run(Operation::Allocate {
-            file: self.descriptor.clone(),
-            offset,
-            length,
-        })
+        self.handle.run(Operation::Allocate { file: self.descriptor.clone(), offset, length })
     }
 
     /// Sets the size in bytes.
     pub fn truncate(&self, length: u64) -> Pending<()> {
-        self.handle().run(Operation::Truncate {
-            file: self.descriptor.clone(),
-            length,
-        })
+        self.handle.run(Operation::Truncate { file: self.descriptor.clone(), length })
     }
 
     /// Sets permission bits.
     pub fn set_mode(&self, mode: u32) -> Pending<()> {
-        self.handle().run(Operation::SetMode {
-            at: self.this(),
-            mode,
-        })
+        self.handle.run(Operation::SetMode { at: self.this(), mode })
     }
 
     /// Sets times.
     pub fn set_times(&self, times: SetTimes) -> Pending<()> {
-        self.handle().run(Operation::SetTimes {
-            at: self.this(),
-            times,
-        })
+        self.handle.run(Operation::SetTimes { at: self.this(), times })
     }
 
     /// Copies up to `length` bytes to another file inside the kernel. The result counts them.
@@ -243,18 +188,14 @@ impl File {
             to_offset: to,
             length,
         };
-        Pending::start(operation, self.handle(), |_, bytes| bytes)
+        self.handle.start(operation, |_, bytes| bytes)
     }
 
     /// The first run of data at or after `offset`, as (first byte, byte behind the last); `None`
     /// when only a hole or the end follows.
     pub fn find_data(&self, offset: u64) -> Pending<Option<(u64, u64)>> {
-        let operation = Operation::FindData {
-            file: self.descriptor.clone(),
-            offset,
-            data: None,
-        };
-        Pending::start(operation, self.handle(), |operation, _| match operation {
+        let operation = Operation::FindData { file: self.descriptor.clone(), offset, data: None };
+        self.handle.start(operation, |operation, _| match operation {
             Operation::FindData { data, .. } => data,
             other => unreachable!("{other:?} came back for a query of data"),
         })
@@ -267,9 +208,29 @@ impl File {
     /// The system's.
     pub async fn close(self) -> Result<()> {
         match self.descriptor.into_owned() {
-            Some((descriptor, handle)) => handle.run(Operation::Close { descriptor }).await,
+            Some(descriptor) => self.handle.run(Operation::Close { descriptor }).await,
             None => Ok(()),
         }
+    }
+}
+
+impl Handle {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// The system's, or `InvalidInput` for a path that holds a NUL byte.
+    pub async fn open(&self, path: &Path, options: OpenOptions) -> Result<File> {
+        Ok(File::new(self.open_at(None, path, options).await?, self.clone()))
+    }
+
+    /// Opens a file around the page cache.
+    ///
+    /// # Errors
+    /// As for [`Handle::open`]; `Unsupported` where the file system or its device cannot do direct
+    /// I/O in blocks of [`BLOCK_BYTES`].
+    pub async fn open_direct(&self, path: &Path, options: OpenOptions) -> Result<DirectFile> {
+        let descriptor = self.open_at(None, path, options.direct()).await?;
+        DirectFile::checked(File::new(descriptor, self.clone())).await
     }
 }
 

@@ -4,58 +4,23 @@
 //! through its inbox, with one wake-up if it sleeps. Handles are cheap to clone; operations do not
 //! clone them.
 
-use std::cell::{Cell, RefCell};
 use std::ffi::CString;
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::block_on::block_on;
 use crate::buffer::{Buffer, Pool};
 use crate::descriptor::Descriptor;
-use crate::directory::Directory;
-use crate::engine::{Shared, block_on};
 use crate::error::{Error, Result};
-use crate::file::{DirectFile, File};
-use crate::inbox::InboxRef;
 use crate::metadata::Metadata;
 use crate::metrics::Metrics;
-use crate::operation::{At, OpenOptions, Operation};
+use crate::operation::{At, OpenOptions, Operation, RemoveKind};
 use crate::pending::Pending;
+use crate::shared::Shared;
 use crate::slot::own_descriptor;
 use crate::task::Task;
-
-thread_local! {
-    /// The worker this thread is, and what it submitted to itself.
-    static LOCAL: RefCell<Option<Local>> = const { RefCell::new(None) };
-    /// Which worker this thread's next remote submission goes to.
-    static TURN: Cell<usize> = const { Cell::new(0) };
-}
-
-struct Local {
-    inbox: InboxRef,
-    submitted: Vec<u32>,
-}
-
-/// Makes this thread the worker of `inbox`.
-pub(crate) fn enter_worker(inbox: InboxRef) {
-    let submitted = Vec::with_capacity(inbox.slots.count());
-    LOCAL.with_borrow_mut(|local| *local = Some(Local { inbox, submitted }));
-}
-
-/// Hands what this worker submitted to itself to `take`, keeping the array.
-pub(crate) fn take_local(scratch: &mut Vec<u32>) {
-    LOCAL.with_borrow_mut(|local| {
-        if let Some(local) = local {
-            std::mem::swap(scratch, &mut local.submitted);
-        }
-    });
-}
-
-/// Whether this thread is a worker of some engine.
-pub(crate) fn on_worker() -> bool {
-    LOCAL.with_borrow(Option::is_some)
-}
 
 /// The way into an engine. All that can be opened starts here.
 #[derive(Clone)]
@@ -64,46 +29,23 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// The worker that the calling thread's next operation goes to.
-    pub(crate) fn inbox(&self) -> InboxRef {
-        let inboxes = &self.shared.inboxes;
-        let own = LOCAL.with_borrow(|local| local.as_ref().map(|local| local.inbox));
-        if let Some(own) = own.filter(|own| inboxes.contains(own)) {
-            return own;
-        }
-        let turn = TURN.get();
-        TURN.set(turn.wrapping_add(1));
-        inboxes[turn % inboxes.len()]
-    }
-
-    /// Queues a filled slot of `inbox`.
-    pub(crate) fn enqueue(&self, inbox: InboxRef, index: u32) {
-        let own = LOCAL.with_borrow_mut(|local| match local {
-            Some(local) if local.inbox == inbox => {
-                local.submitted.push(index);
-                true
-            }
-            _ => false,
-        });
-        if !own {
-            inbox.submit_remotely(index);
-        }
-    }
-
-    /// Submits an operation nobody waits for. If no slot is free it is dropped on the spot, which
-    /// does what dropping what it owns does.
-    pub(crate) fn submit_orphan(&self, operation: Operation) {
-        drop(self.inbox().submit_orphan(operation));
-    }
-
     /// Submits any operation. The result is the operation (with what it owns) and its number.
     pub fn submit(&self, operation: Operation) -> Pending<(Operation, u64)> {
-        Pending::start(operation, self, |operation, value| (operation, value))
+        self.start(operation, |operation, value| (operation, value))
     }
 
     /// Submits an operation of which only success matters.
     pub(crate) fn run(&self, operation: Operation) -> Pending<()> {
-        Pending::start(operation, self, |_, _| ())
+        self.start(operation, |_, _| ())
+    }
+
+    /// Submits an operation; `finish` makes the result of what comes back.
+    pub(crate) fn start<T>(
+        &self,
+        operation: Operation,
+        finish: fn(Operation, u64) -> T,
+    ) -> Pending<T> {
+        Pending::start(operation, &self.shared, finish)
     }
 
     /// Runs a future on one of the workers. Dropping the [`Task`] cancels it.
@@ -112,7 +54,7 @@ impl Handle {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        Task::spawn(self.inbox(), self.clone(), future)
+        Task::spawn(self.shared.clone(), future)
     }
 
     /// Runs a future on the calling thread, which sleeps while the future waits.
@@ -138,34 +80,6 @@ impl Handle {
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         self.shared.counters.read()
-    }
-
-    /// Opens a file.
-    ///
-    /// # Errors
-    /// The system's, or `InvalidInput` for a path that holds a NUL byte.
-    pub async fn open(&self, path: &Path, options: OpenOptions) -> Result<File> {
-        Ok(File::new(self.open_at(None, path, options).await?))
-    }
-
-    /// Opens a file around the page cache.
-    ///
-    /// # Errors
-    /// As for [`Handle::open`]; `Unsupported` where the file system or its device cannot do direct
-    /// I/O in blocks of [`crate::BLOCK_BYTES`].
-    pub async fn open_direct(&self, path: &Path, options: OpenOptions) -> Result<DirectFile> {
-        let descriptor = self.open_at(None, path, options.direct()).await?;
-        DirectFile::checked(File::new(descriptor)).await
-    }
-
-    /// Opens a directory, to list it and to resolve paths against it.
-    ///
-    /// # Errors
-    /// As for [`Handle::open`].
-    pub async fn open_directory(&self, path: &Path) -> Result<Directory> {
-        Ok(Directory::new(
-            self.open_at(None, path, OpenOptions::directory()).await?,
-        ))
     }
 
     /// What the system knows about a path.
@@ -199,7 +113,7 @@ impl Handle {
     ///
     /// # Errors
     /// As for [`Handle::open`].
-    pub async fn remove(&self, path: &Path, kind: crate::RemoveKind) -> Result<()> {
+    pub async fn remove(&self, path: &Path, kind: RemoveKind) -> Result<()> {
         let at = at("remove", None, path)?;
         self.run(Operation::Remove { at, kind }).await
     }
@@ -213,15 +127,13 @@ impl Handle {
         let at = at("open", directory, path)?;
         let (operation, raw) = self.submit(Operation::Open { at, options }).await?;
         let path = operation.path().unwrap_or_default();
-        Ok(Descriptor::new(own_descriptor(raw), &path, self.clone()))
+        Ok(Descriptor::new(own_descriptor(raw), &path, self.shared.clone()))
     }
 }
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle")
-            .field("driver", &self.shared.driver)
-            .finish_non_exhaustive()
+        f.debug_struct("Handle").field("driver", &self.shared.driver).finish_non_exhaustive()
     }
 }
 
@@ -235,11 +147,7 @@ pub(crate) fn at(
 }
 
 pub(crate) async fn metadata_at(handle: &Handle, at: At, follow: bool) -> Result<Metadata> {
-    let operation = Operation::Metadata {
-        at,
-        follow,
-        metadata: Metadata::default(),
-    };
+    let operation = Operation::Metadata { at, follow, metadata: Metadata::default() };
     match handle.submit(operation).await? {
         (Operation::Metadata { metadata, .. }, _) => Ok(metadata),
         (other, _) => unreachable!("{other:?} came back for a metadata operation"),

@@ -23,6 +23,7 @@
 //! Start reading at [`Operation`], which lists what can be asked, then [`Handle`], through which
 //! it is asked, and [`Pending`], which says what dropping does.
 
+mod block_on;
 mod budget;
 mod buffer;
 mod descriptor;
@@ -33,21 +34,25 @@ mod error;
 mod file;
 mod handle;
 mod inbox;
+mod local;
 mod metadata;
 mod metrics;
 mod operation;
 mod pending;
+mod shared;
 mod slot;
 pub mod stream;
 mod task;
 mod wait_list;
 mod worker;
 
+pub use block_on::block_on;
 pub use budget::{Budget, Reservation, Reserve};
 pub use buffer::{AlignedBuffer, AlignedOffset, BLOCK_BYTES, Buffer, BufferList, Pool};
 pub use descriptor::Descriptor;
 pub use directory::Directory;
-pub use engine::{Builder, DRIVER_VARIABLE, DriverChoice, Engine, block_on};
+pub use driver::DriverChoice;
+pub use engine::{Builder, DRIVER_VARIABLE, Engine};
 pub use error::{Error, Result};
 pub use file::{DirectFile, File};
 pub use handle::Handle;

@@ -135,13 +135,11 @@ impl DirectoryBatch {
 
     /// The entries, in the order the system gave them.
     pub fn iter(&self) -> impl Iterator<Item = DirectoryEntry<'_>> {
-        self.entries
-            .iter()
-            .map(|(start, kind, metadata)| DirectoryEntry {
-                name: CStr::from_bytes_until_nul(&self.names[*start..]).unwrap_or_default(),
-                kind: *kind,
-                metadata: metadata.as_ref(),
-            })
+        self.entries.iter().map(|(start, kind, metadata)| DirectoryEntry {
+            name: CStr::from_bytes_until_nul(&self.names[*start..]).unwrap_or_default(),
+            kind: *kind,
+            metadata: metadata.as_ref(),
+        })
     }
 
     pub(crate) fn clear(&mut self) {

@@ -59,16 +59,9 @@ impl Counters {
         }
         let mut current = self.in_flight.load(Relaxed);
         loop {
-            let since = if current < ONE {
-                self.now_us()
-            } else {
-                current & SINCE
-            };
+            let since = if current < ONE { self.now_us() } else { current & SINCE };
             let next = (current & !SINCE) + ONE + since;
-            match self
-                .in_flight
-                .compare_exchange_weak(current, next, Relaxed, Relaxed)
-            {
+            match self.in_flight.compare_exchange_weak(current, next, Relaxed, Relaxed) {
                 Ok(_) => return,
                 Err(seen) => current = seen,
             }
@@ -97,11 +90,7 @@ impl Counters {
 
     pub(crate) fn read(&self) -> Metrics {
         let current = self.in_flight.load(Relaxed);
-        let running = if current < ONE {
-            0
-        } else {
-            self.now_us().saturating_sub(current & SINCE)
-        };
+        let running = if current < ONE { 0 } else { self.now_us().saturating_sub(current & SINCE) };
         Metrics {
             operations: self.operations.load(Relaxed),
             bytes_read: self.bytes_read.load(Relaxed),
@@ -125,10 +114,7 @@ mod tests {
         counters.finish(Direction::Write, 5);
         assert!(counters.in_flight.load(Relaxed) < ONE);
         let read = counters.read();
-        assert_eq!(
-            (read.operations, read.bytes_read, read.bytes_written),
-            (2, 10, 5)
-        );
+        assert_eq!((read.operations, read.bytes_read, read.bytes_written), (2, 10, 5));
         assert!(read.busy <= counters.epoch.elapsed());
     }
 }

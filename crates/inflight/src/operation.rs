@@ -42,10 +42,7 @@ impl At {
     /// `InvalidInput` when the path holds a NUL byte.
     pub fn new(directory: Option<&Descriptor>, path: &Path) -> std::io::Result<At> {
         let path = CString::new(path.as_os_str().as_bytes())?;
-        Ok(At {
-            directory: directory.cloned(),
-            path: Cow::Owned(path),
-        })
+        Ok(At { directory: directory.cloned(), path: Cow::Owned(path) })
     }
 
     /// The whole path, for messages.
@@ -88,14 +85,7 @@ impl FilePiece {
     /// `InvalidInput` when the path holds a NUL byte.
     pub fn new(path: &Path, offset: u64, length: usize) -> std::io::Result<FilePiece> {
         let path = Cow::Owned(CString::new(path.as_os_str().as_bytes())?);
-        Ok(FilePiece {
-            path,
-            offset,
-            length,
-            read: 0,
-            expect_end: false,
-            goes_on: false,
-        })
+        Ok(FilePiece { path, offset, length, read: 0, expect_end: false, goes_on: false })
     }
 }
 
@@ -119,12 +109,7 @@ impl NewFile {
     /// `InvalidInput` when the path holds a NUL byte.
     pub fn new(path: &Path, mode: u32, start: usize, length: usize) -> std::io::Result<NewFile> {
         let path = Cow::Owned(CString::new(path.as_os_str().as_bytes())?);
-        Ok(NewFile {
-            path,
-            mode,
-            start,
-            length,
-        })
+        Ok(NewFile { path, mode, start, length })
     }
 }
 
@@ -170,80 +155,49 @@ impl OpenOptions {
     /// Writing an existing file.
     #[must_use]
     pub const fn writing() -> OpenOptions {
-        OpenOptions {
-            read: false,
-            write: true,
-            ..OpenOptions::reading()
-        }
+        OpenOptions { read: false, write: true, ..OpenOptions::reading() }
     }
 
     /// Making a file that must not exist yet (a symbolic link in its place counts as existing).
     #[must_use]
     pub const fn creating(mode: u32) -> OpenOptions {
-        OpenOptions {
-            create: Create::Exclusive,
-            follow: false,
-            mode,
-            ..OpenOptions::writing()
-        }
+        OpenOptions { create: Create::Exclusive, follow: false, mode, ..OpenOptions::writing() }
     }
 
     /// Writing a file, made when missing and emptied when not.
     #[must_use]
     pub const fn replacing(mode: u32) -> OpenOptions {
-        OpenOptions {
-            create: Create::IfMissing,
-            truncate: true,
-            mode,
-            ..OpenOptions::writing()
-        }
+        OpenOptions { create: Create::IfMissing, truncate: true, mode, ..OpenOptions::writing() }
     }
 
     /// Opening a directory, to read it or to resolve paths against it.
     #[must_use]
     pub const fn directory() -> OpenOptions {
-        OpenOptions {
-            directory: true,
-            ..OpenOptions::reading()
-        }
+        OpenOptions { directory: true, ..OpenOptions::reading() }
     }
 
     /// Both directions, whatever this was before.
     #[must_use]
     pub const fn read_write(self) -> OpenOptions {
-        OpenOptions {
-            read: true,
-            write: true,
-            ..self
-        }
+        OpenOptions { read: true, write: true, ..self }
     }
 
     /// Around the page cache. Use [`crate::DirectFile`], whose types keep the alignment rules.
     #[must_use]
     pub(crate) const fn direct(self) -> OpenOptions {
-        OpenOptions {
-            direct: true,
-            ..self
-        }
+        OpenOptions { direct: true, ..self }
     }
 
     /// Refuses a symbolic link as the last component.
     #[must_use]
     pub const fn no_follow(self) -> OpenOptions {
-        OpenOptions {
-            follow: false,
-            ..self
-        }
+        OpenOptions { follow: false, ..self }
     }
 
     /// Refuses to leave the directory the path is relative to, and any symbolic link on the way.
     #[must_use]
     pub const fn beneath(self) -> OpenOptions {
-        OpenOptions {
-            beneath: true,
-            follow: false,
-            ..self
-        }
+        OpenOptions { beneath: true, follow: false, ..self }
     }
 }
 
@@ -552,22 +506,12 @@ impl Operation {
             | Operation::ReadAttributes { at, .. }
             | Operation::WriteAttribute { at, .. } => Some(at.display_path()),
             Operation::Rename { from, .. } => Some(from.display_path()),
-            Operation::ReadFiles {
-                directory,
-                pieces,
-                current,
-                ..
-            } => pieces
-                .get(*current)
-                .map(|piece| display_path(directory.as_ref(), &piece.path)),
-            Operation::WriteFiles {
-                directory,
-                files,
-                current,
-                ..
-            } => files
-                .get(*current)
-                .map(|file| display_path(directory.as_ref(), &file.path)),
+            Operation::ReadFiles { directory, pieces, current, .. } => {
+                pieces.get(*current).map(|piece| display_path(directory.as_ref(), &piece.path))
+            }
+            Operation::WriteFiles { directory, files, current, .. } => {
+                files.get(*current).map(|file| display_path(directory.as_ref(), &file.path))
+            }
             Operation::Read { file, .. }
             | Operation::Write { file, .. }
             | Operation::ReadVectored { file, .. }
@@ -575,9 +519,7 @@ impl Operation {
             | Operation::Sync { file, .. }
             | Operation::Allocate { file, .. }
             | Operation::Truncate { file, .. }
-            | Operation::ReadDirectory {
-                directory: file, ..
-            }
+            | Operation::ReadDirectory { directory: file, .. }
             | Operation::FindData { file, .. }
             | Operation::CopyRange { to: file, .. } => Some(file.path().to_path_buf()),
         }

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::error::{Error, Result};
-use crate::handle::Handle;
 use crate::inbox::InboxRef;
+use crate::local::enqueue;
 use crate::operation::Operation;
+use crate::shared::Shared;
 use crate::slot::system_error;
 use crate::wait_list::Ticket;
 
@@ -27,9 +29,9 @@ enum State {
     /// All slots are out.
     Waiting {
         operation: Option<Operation>,
-        handle: Handle,
         inbox: InboxRef,
         ticket: Ticket,
+        _alive: Arc<Shared>,
     },
     /// In this slot of this worker.
     InFlight {
@@ -42,21 +44,21 @@ enum State {
 impl<T> Pending<T> {
     pub(crate) fn start(
         operation: Operation,
-        handle: &Handle,
+        shared: &Arc<Shared>,
         finish: fn(Operation, u64) -> T,
     ) -> Pending<T> {
-        let inbox = handle.inbox();
+        let inbox = shared.inbox();
         let state = match inbox.slots.try_acquire(&mut None) {
             Some(index) => {
                 inbox.slots.put(index, operation, false);
-                handle.enqueue(inbox, index);
+                enqueue(inbox, index);
                 State::InFlight { inbox, index }
             }
             None => State::Waiting {
                 operation: Some(operation),
-                handle: handle.clone(),
                 inbox,
                 ticket: None,
+                _alive: shared.clone(),
             },
         };
         Pending { state, finish }
@@ -68,22 +70,14 @@ impl<T> Future for Pending<T> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
         let this = &mut *self;
-        if let State::Waiting {
-            operation,
-            handle,
-            inbox,
-            ticket,
-        } = &mut this.state
-        {
+        if let State::Waiting { operation, inbox, ticket, .. } = &mut this.state {
             let inbox = *inbox;
             let Some(index) = inbox.slots.acquire_or_wait(ticket, context.waker()) else {
                 return Poll::Pending;
             };
-            let operation = operation
-                .take()
-                .expect("a waiting operation is submitted once");
+            let operation = operation.take().expect("a waiting operation is submitted once");
             inbox.slots.put(index, operation, false);
-            handle.enqueue(inbox, index);
+            enqueue(inbox, index);
             this.state = State::InFlight { inbox, index };
         }
         let State::InFlight { inbox, index } = this.state else {

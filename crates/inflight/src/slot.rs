@@ -91,21 +91,12 @@ impl Slots {
             state: AtomicU8::new(HOME),
             generation: AtomicU32::new(0),
             waker: AtomicWaker::new(),
-            record: UnsafeCell::new(Record {
-                operation: None,
-                outcome: Ok(0),
-            }),
+            record: UnsafeCell::new(Record { operation: None, outcome: Ok(0) }),
         };
         let last = u32::try_from(count).expect("slots are counted in thousands");
-        let home = Home {
-            free: (0..last).rev().collect(),
-            waiting: WaitList::default(),
-            closed: false,
-        };
-        Slots {
-            slots: (0..count).map(slot).collect(),
-            home: Mutex::new(home),
-        }
+        let home =
+            Home { free: (0..last).rev().collect(), waiting: WaitList::default(), closed: false };
+        Slots { slots: (0..count).map(slot).collect(), home: Mutex::new(home) }
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -128,11 +119,7 @@ impl Slots {
         }
         let index = home.free.pop()?;
         home.waiting.leave(ticket);
-        let next = if home.free.is_empty() {
-            None
-        } else {
-            home.waiting.first()
-        };
+        let next = if home.free.is_empty() { None } else { home.waiting.first() };
         drop(home);
         if let Some(waker) = next {
             waker.wake();
@@ -159,11 +146,7 @@ impl Slots {
     pub(crate) fn stop_waiting(&self, ticket: &mut Ticket) {
         let mut home = self.home();
         home.waiting.leave(ticket);
-        let next = if home.free.is_empty() {
-            None
-        } else {
-            home.waiting.first()
-        };
+        let next = if home.free.is_empty() { None } else { home.waiting.first() };
         drop(home);
         if let Some(waker) = next {
             waker.wake();
@@ -185,10 +168,7 @@ impl Slots {
         let mut home = self.home();
         home.free.push(index);
         let last = home.closed && home.free.len() == self.slots.len();
-        Returned {
-            last,
-            waker: home.waiting.first(),
-        }
+        Returned { last, waker: home.waiting.first() }
     }
 
     /// The slot's name: what a cancel must quote.
@@ -214,8 +194,7 @@ impl Slots {
         // SAFETY: the slot was acquired by the caller and is not yet in any queue, so nobody
         // else touches its record.
         unsafe { (*slot.record.get()).operation = Some(operation) };
-        slot.state
-            .store(if orphan { ORPHANED } else { PENDING }, Ordering::Release);
+        slot.state.store(if orphan { ORPHANED } else { PENDING }, Ordering::Release);
     }
 
     /// The operation of a slot that is pending or orphaned.
@@ -223,17 +202,11 @@ impl Slots {
     /// # Safety
     /// The caller is the driver that holds the slot, and does not call this while a reference
     /// from an earlier call is alive.
-    #[allow(
-        clippy::mut_from_ref,
-        reason = "exclusive by the protocol in the module's text"
-    )]
+    #[allow(clippy::mut_from_ref, reason = "exclusive by the protocol in the module's text")]
     pub(crate) unsafe fn operation(&self, index: u32) -> &mut Operation {
         // SAFETY: between `put` and `complete` only the driver touches the record.
         let record = unsafe { &mut *self.slot(index).record.get() };
-        record
-            .operation
-            .as_mut()
-            .expect("a slot in flight holds its operation")
+        record.operation.as_mut().expect("a slot in flight holds its operation")
     }
 
     /// Ends the flight: hands the result to the waiting future, or, where that is gone, runs the
@@ -242,10 +215,7 @@ impl Slots {
         let slot = self.slot(index);
         // SAFETY: between `put` and the swap below only the driver, our caller, touches it.
         unsafe { (*slot.record.get()).outcome = outcome };
-        match slot
-            .state
-            .compare_exchange(PENDING, COMPLETED, Ordering::AcqRel, Ordering::Acquire)
-        {
+        match slot.state.compare_exchange(PENDING, COMPLETED, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
                 // The future may take the slot home before this wake-up: then the waker is that
                 // of a later flight at worst, and a spurious wake-up harms nobody.
@@ -276,8 +246,7 @@ impl Slots {
     pub(crate) fn orphan(&self, index: u32) -> Option<Returned> {
         let slot = self.slot(index);
         let swap =
-            slot.state
-                .compare_exchange(PENDING, ORPHANED, Ordering::AcqRel, Ordering::Acquire);
+            slot.state.compare_exchange(PENDING, ORPHANED, Ordering::AcqRel, Ordering::Acquire);
         match swap {
             Ok(_) => None,
             Err(_) => Some(self.bury(index)),
@@ -302,10 +271,7 @@ impl Slots {
     unsafe fn empty(&self, index: u32) -> (Operation, Outcome) {
         // SAFETY: as the caller promises.
         let record = unsafe { &mut *self.slot(index).record.get() };
-        let operation = record
-            .operation
-            .take()
-            .expect("a slot in flight holds its operation");
+        let operation = record.operation.take().expect("a slot in flight holds its operation");
         (operation, record.outcome)
     }
 }
@@ -335,10 +301,7 @@ mod tests {
         let name = slots.name(index);
         assert!(slots.is_current(name));
         assert!(slots.orphan(index).is_none(), "still in flight");
-        assert!(
-            slots.complete(index, Ok(0)).is_some(),
-            "buried by the driver"
-        );
+        assert!(slots.complete(index, Ok(0)).is_some(), "buried by the driver");
         assert!(!slots.is_current(name), "the name died with the flight");
 
         let index = slots.try_acquire(&mut None).expect("free");
@@ -360,10 +323,7 @@ mod tests {
         let (_, outcome, returned) = slots.poll(index, Waker::noop()).expect("completed");
         assert_eq!(outcome, Ok(0));
         returned.wake();
-        assert!(
-            slots.acquire_or_wait(&mut second, Waker::noop()).is_none(),
-            "not its turn"
-        );
+        assert!(slots.acquire_or_wait(&mut second, Waker::noop()).is_none(), "not its turn");
         assert!(slots.acquire_or_wait(&mut first, Waker::noop()).is_some());
     }
 }

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::handle::Handle;
-use crate::inbox::InboxRef;
+use crate::shared::Shared;
 
 /// A future that runs on a worker, which it never leaves. Dropping this cancels it at its next
 /// wait; a panic in it is passed on to whoever awaits it.
@@ -14,18 +14,18 @@ use crate::inbox::InboxRef;
 pub struct Task<T>(async_task::Task<T>);
 
 impl<T: Send + 'static> Task<T> {
-    pub(crate) fn spawn<F>(inbox: InboxRef, handle: Handle, future: F) -> Task<T>
+    pub(crate) fn spawn<F>(shared: Arc<Shared>, future: F) -> Task<T>
     where
         F: Future<Output = T> + Send + 'static,
     {
-        // The task holds the engine's memory through the handle, as a waker may outlive both.
+        let inbox = shared.inbox();
+        // The task keeps the engine's memory, as a waker may outlive every handle.
         let schedule = move |runnable| {
-            let _alive = &handle;
+            let _alive = &shared;
             inbox.schedule(runnable);
         };
-        let (runnable, task) = async_task::Builder::new()
-            .propagate_panic(true)
-            .spawn(move |()| future, schedule);
+        let (runnable, task) =
+            async_task::Builder::new().propagate_panic(true).spawn(move |()| future, schedule);
         runnable.schedule();
         Task(task)
     }

@@ -18,9 +18,7 @@ pub(crate) struct WaitList {
 impl WaitList {
     /// Whether the holder of `ticket` may take before all others.
     pub(crate) fn is_next(&self, ticket: Ticket) -> bool {
-        self.waiting
-            .front()
-            .is_none_or(|(first, _)| Some(*first) == ticket)
+        self.waiting.front().is_none_or(|(first, _)| Some(*first) == ticket)
     }
 
     /// Queues the waiter at the end, or renews its waker where it stands.
@@ -38,11 +36,7 @@ impl WaitList {
     /// Gives up the place.
     pub(crate) fn leave(&mut self, ticket: &mut Ticket) {
         let Some(ticket) = ticket.take() else { return };
-        if self
-            .waiting
-            .front()
-            .is_some_and(|(first, _)| *first == ticket)
-        {
+        if self.waiting.front().is_some_and(|(first, _)| *first == ticket) {
             self.waiting.pop_front();
         } else {
             self.waiting.retain(|(other, _)| *other != ticket);

@@ -6,10 +6,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::driver::{self, Driver, SyscallPool};
-use crate::engine::DriverChoice;
-use crate::handle::{enter_worker, take_local};
+use crate::driver::{self, Driver, DriverChoice, SyscallPool};
 use crate::inbox::InboxRef;
+use crate::local::{enter_worker, take_submitted};
 
 /// How many tasks run before completions are looked at again.
 const TASKS_PER_TURN: usize = 128;
@@ -25,11 +24,7 @@ pub(crate) fn run(inbox: InboxRef, choice: DriverChoice, pool: Arc<SyscallPool>)
     let driver = driver::open(choice, inbox, pool);
     enter_worker(inbox);
     let scratch = Vec::with_capacity(inbox.slots.count());
-    let mut worker = Worker {
-        inbox,
-        driver,
-        scratch,
-    };
+    let mut worker = Worker { inbox, driver, scratch };
     while worker.turn() {}
     inbox.end();
 }
@@ -73,7 +68,7 @@ impl Worker {
     /// Hands new operations and cancels to the driver.
     fn submit(&mut self) -> bool {
         let mut any = false;
-        take_local(&mut self.scratch);
+        take_submitted(&mut self.scratch);
         for index in self.scratch.drain(..) {
             self.driver.submit(index);
             any = true;

@@ -30,19 +30,14 @@ fn on_each_driver(test: impl Fn(&Engine, &Path)) {
 }
 
 fn bytes(engine: &Engine, content: &[u8]) -> Buffer {
-    let mut buffer = engine
-        .pool()
-        .try_get(content.len())
-        .expect("within the budget");
+    let mut buffer = engine.pool().try_get(content.len()).expect("within the budget");
     buffer.extend_from_slice(content);
     buffer
 }
 
 /// Content that differs at every position, for noticing what is in the wrong place.
 fn content(length: usize) -> Vec<u8> {
-    (0..length)
-        .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
-        .collect()
+    (0..length).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
 
 #[test]
@@ -50,10 +45,7 @@ fn a_file_is_written_and_read_back() {
     on_each_driver(|engine, directory| {
         engine.block_on(async {
             let path = directory.join("file");
-            let file = engine
-                .open(&path, OpenOptions::creating(0o640))
-                .await
-                .unwrap();
+            let file = engine.open(&path, OpenOptions::creating(0o640)).await.unwrap();
             let written = content(10_000);
             let buffer = bytes(engine, &written);
             let buffer = file.write_full(buffer, 0, 10_000, 0).await.unwrap();
@@ -64,10 +56,7 @@ fn a_file_is_written_and_read_back() {
             let file = engine.open(&path, OpenOptions::reading()).await.unwrap();
             let metadata = file.metadata().await.unwrap();
             assert_eq!((metadata.size, metadata.kind), (20_050, FileKind::File));
-            let buffer = file
-                .read_full(engine.buffer(32_768).await, 32_768, 0)
-                .await
-                .unwrap();
+            let buffer = file.read_full(engine.buffer(32_768).await, 32_768, 0).await.unwrap();
             assert_eq!(buffer.len(), 20_050);
             assert_eq!(buffer[..10_000], written);
             assert!(buffer[10_000..20_000].iter().all(|byte| *byte == 0));
@@ -96,9 +85,7 @@ fn reads_append_behind_what_is_there() {
 async fn write_whole(engine: &Engine, directory: &Path, name: &str, content: &[u8]) -> Buffer {
     let root = engine.open_directory(directory).await.unwrap();
     let file = NewFile::new(name.as_ref(), 0o644, 0, content.len()).unwrap();
-    root.write_files(vec![file], bytes(engine, content))
-        .await
-        .unwrap()
+    root.write_files(vec![file], bytes(engine, content)).await.unwrap()
 }
 
 #[test]
@@ -116,10 +103,7 @@ fn many_small_files_take_one_operation_each_way() {
             buffer.clear();
             let piece = |name: &str, offset, length, expect_end| {
                 let piece = FilePiece::new(name.as_ref(), offset, length).unwrap();
-                FilePiece {
-                    expect_end,
-                    ..piece
-                }
+                FilePiece { expect_end, ..piece }
             };
             let pieces = vec![
                 piece("a", 3, 2, true),
@@ -140,11 +124,7 @@ fn many_small_files_take_one_operation_each_way() {
             let files = vec![new("c", 0o600, 0, 1), new("a", 0o600, 0, 1)];
             let error = root.write_files(files, buffer).await.unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
-            assert_eq!(
-                error.path(),
-                Some(&*directory.join("a")),
-                "the file it is about"
-            );
+            assert_eq!(error.path(), Some(&*directory.join("a")), "the file it is about");
         });
     });
 }
@@ -187,10 +167,7 @@ fn direct_io_reads_and_writes_whole_blocks() {
             let buffer = file.write(buffer, AlignedOffset::ZERO).await.unwrap();
             assert_eq!(&*buffer.into_inner(), &written[..]);
             file.file().truncate(5000).await.unwrap();
-            let buffer = file
-                .read(engine.buffer(8192).await, AlignedOffset::ZERO)
-                .await
-                .unwrap();
+            let buffer = file.read(engine.buffer(8192).await, AlignedOffset::ZERO).await.unwrap();
             assert_eq!(&*buffer, &written[..]);
             let second = AlignedOffset::ZERO.plus_blocks(1);
             let buffer = file.read(buffer, second).await.unwrap();
@@ -206,18 +183,9 @@ fn names_are_made_changed_and_removed() {
             let root = engine.open_directory(directory).await.unwrap();
             let odd = Path::new(OsStr::from_bytes(b"odd \xff name"));
             root.create_directory(odd, 0o755).await.unwrap();
-            let inner = root
-                .open_directory(odd, OpenOptions::directory())
-                .await
-                .unwrap();
-            inner
-                .create_symlink("../nowhere".as_ref(), "link".as_ref())
-                .await
-                .unwrap();
-            assert_eq!(
-                inner.read_link("link".as_ref()).await.unwrap(),
-                b"../nowhere"
-            );
+            let inner = root.open_directory(odd, OpenOptions::directory()).await.unwrap();
+            inner.create_symlink("../nowhere".as_ref(), "link".as_ref()).await.unwrap();
+            assert_eq!(inner.read_link("link".as_ref()).await.unwrap(), b"../nowhere");
             let link = inner.metadata("link".as_ref(), false).await.unwrap();
             assert_eq!(link.kind, FileKind::Symlink);
             let error = inner.metadata("link".as_ref(), true).await.unwrap_err();
@@ -225,24 +193,17 @@ fn names_are_made_changed_and_removed() {
             assert!(error.to_string().contains("link"), "{error}");
 
             drop(write_whole(engine, directory, "one", b"1").await);
-            root.create_hard_link("one".as_ref(), "two".as_ref())
-                .await
-                .unwrap();
+            root.create_hard_link("one".as_ref(), "two".as_ref()).await.unwrap();
             let one = root.metadata("one".as_ref(), false).await.unwrap();
             let two = root.metadata("two".as_ref(), false).await.unwrap();
             assert!(one.same_file(&two) && one.links == 2);
             let error = root.rename("one".as_ref(), odd, false).await.unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
-            root.rename("one".as_ref(), "three".as_ref(), false)
-                .await
-                .unwrap();
+            root.rename("one".as_ref(), "three".as_ref(), false).await.unwrap();
             root.remove("two".as_ref(), RemoveKind::File).await.unwrap();
             let error = root.remove(odd, RemoveKind::Directory).await.unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::DirectoryNotEmpty);
-            inner
-                .remove("link".as_ref(), RemoveKind::File)
-                .await
-                .unwrap();
+            inner.remove("link".as_ref(), RemoveKind::File).await.unwrap();
             root.remove(odd, RemoveKind::Directory).await.unwrap();
             let left = walk(&root).await.unwrap();
             assert_eq!(left.len(), 1);
@@ -257,40 +218,23 @@ fn modes_times_and_attributes_stick() {
         engine.block_on(async {
             let root = engine.open_directory(directory).await.unwrap();
             drop(write_whole(engine, directory, "file", b"x").await);
-            let (name, time) = (
-                Path::new("file"),
-                Timestamp {
-                    seconds: -5,
-                    nanoseconds: 123_456_789,
-                },
-            );
+            let (name, time) =
+                (Path::new("file"), Timestamp { seconds: -5, nanoseconds: 123_456_789 });
             root.set_mode(name, 0o1604).await.unwrap();
-            let times = SetTimes {
-                accessed: None,
-                modified: Some(time),
-            };
+            let times = SetTimes { accessed: None, modified: Some(time) };
             root.set_times(name, times).await.unwrap();
             let metadata = root.metadata(name, false).await.unwrap();
             assert_eq!((metadata.mode, metadata.modified), (0o1604, time));
             root.set_owner(name, metadata.owner).await.unwrap();
-            assert_eq!(
-                root.metadata(name, false).await.unwrap().owner,
-                metadata.owner
-            );
+            assert_eq!(root.metadata(name, false).await.unwrap().owner, metadata.owner);
             let _: Owner = metadata.owner;
 
-            root.create_symlink("file".as_ref(), "link".as_ref())
-                .await
-                .unwrap();
+            root.create_symlink("file".as_ref(), "link".as_ref()).await.unwrap();
             root.set_times("link".as_ref(), times).await.unwrap();
             let link = root.metadata("link".as_ref(), false).await.unwrap();
             assert_eq!(link.modified, time, "a link's own times are set");
 
-            if root
-                .set_attribute(name, b"user.test", b"v\0".to_vec())
-                .await
-                .is_ok()
-            {
+            if root.set_attribute(name, b"user.test", b"v\0".to_vec()).await.is_ok() {
                 let attributes = root.attributes(name).await.unwrap();
                 assert_eq!(attributes, [(c"user.test".into(), b"v\0".to_vec())]);
             }
@@ -307,11 +251,7 @@ fn space_sizes_and_holes_are_managed() {
             let file = engine.open(&directory.join("file"), options).await.unwrap();
             file.truncate(1 << 20).await.unwrap();
             assert_eq!(file.find_data(0).await.unwrap(), None, "all hole");
-            drop(
-                file.write_full(bytes(engine, &[1; 4096]), 0, 4096, 65536)
-                    .await
-                    .unwrap(),
-            );
+            drop(file.write_full(bytes(engine, &[1; 4096]), 0, 4096, 65536).await.unwrap());
             assert_eq!(file.find_data(0).await.unwrap(), Some((65536, 69632)));
             assert_eq!(file.find_data(69632).await.unwrap(), None);
             file.allocate(0, 2 << 20).await.unwrap();
@@ -320,17 +260,11 @@ fn space_sizes_and_holes_are_managed() {
             assert!(metadata.allocated >= 2 << 20);
 
             let target = engine
-                .open(
-                    &directory.join("copy"),
-                    OpenOptions::creating(0o600).read_write(),
-                )
+                .open(&directory.join("copy"), OpenOptions::creating(0o600).read_write())
                 .await
                 .unwrap();
             let copied = file.copy_range_to(65536, &target, 10, 4096).await.unwrap();
-            let buffer = target
-                .read_full(engine.buffer(8192).await, 8192, 0)
-                .await
-                .unwrap();
+            let buffer = target.read_full(engine.buffer(8192).await, 8192, 0).await.unwrap();
             assert_eq!(buffer.len() as u64, copied + 10);
             assert!(buffer[10..].iter().all(|byte| *byte == 1));
         });
@@ -372,22 +306,13 @@ fn beneath_refuses_to_leave_the_directory() {
             drop(write_whole(engine, directory, "secret", b"s").await);
             let root = engine.open_directory(directory).await.unwrap();
             root.create_directory("in".as_ref(), 0o700).await.unwrap();
-            let inner = root
-                .open_directory("in".as_ref(), OpenOptions::directory())
-                .await
-                .unwrap();
-            inner
-                .create_symlink("..".as_ref(), "up".as_ref())
-                .await
-                .unwrap();
+            let inner = root.open_directory("in".as_ref(), OpenOptions::directory()).await.unwrap();
+            inner.create_symlink("..".as_ref(), "up".as_ref()).await.unwrap();
             for path in ["../secret", "up/secret", "up"] {
                 let options = OpenOptions::reading().beneath();
                 assert!(inner.open(path.as_ref(), options).await.is_err(), "{path}");
             }
-            inner
-                .open("up/secret".as_ref(), OpenOptions::reading())
-                .await
-                .unwrap();
+            inner.open("up/secret".as_ref(), OpenOptions::reading()).await.unwrap();
         });
     });
 }
@@ -397,10 +322,7 @@ fn errors_say_what_where_and_what_to_do() {
     on_each_driver(|engine, directory| {
         engine.block_on(async {
             let path = directory.join("not there");
-            let error = engine
-                .open(&path, OpenOptions::reading())
-                .await
-                .unwrap_err();
+            let error = engine.open(&path, OpenOptions::reading()).await.unwrap_err();
             assert_eq!(error.path(), Some(&*path));
             assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
             let text = error.to_string();
@@ -418,19 +340,12 @@ fn errors_say_what_where_and_what_to_do() {
 fn streams_copy_any_length_exactly() {
     on_each_driver(|engine, directory| {
         engine.block_on(async {
-            for (number, length) in [0usize, 1, 4095, 4096, 65536, 300_001]
-                .into_iter()
-                .enumerate()
+            for (number, length) in [0usize, 1, 4095, 4096, 65536, 300_001].into_iter().enumerate()
             {
                 let whole = content(length);
                 let path = directory.join(format!("buffered-{number}"));
-                let file = engine
-                    .open(&path, OpenOptions::creating(0o600))
-                    .await
-                    .unwrap();
-                let mut writer = Writer::new(file, Some(length as u64), 16384, 3)
-                    .await
-                    .unwrap();
+                let file = engine.open(&path, OpenOptions::creating(0o600)).await.unwrap();
+                let mut writer = Writer::new(file, Some(length as u64), 16384, 3).await.unwrap();
                 for piece in whole.chunks(7777) {
                     writer.write(piece).await.unwrap();
                 }
@@ -450,10 +365,7 @@ fn streams_copy_any_length_exactly() {
                 }
                 writer.finish().await.unwrap();
 
-                let file = engine
-                    .open_direct(&direct, OpenOptions::reading())
-                    .await
-                    .unwrap();
+                let file = engine.open_direct(&direct, OpenOptions::reading()).await.unwrap();
                 assert_eq!(file.file().metadata().await.unwrap().size, length as u64);
                 let start = AlignedOffset::at_or_before(length as u64 / 2);
                 let mut reader = Reader::direct(file, start, length as u64, 4096, 4);
@@ -473,10 +385,7 @@ fn a_reader_notices_that_its_file_shrank() {
     on_each_driver(|engine, directory| {
         engine.block_on(async {
             drop(write_whole(engine, directory, "file", &content(10_000)).await);
-            let file = engine
-                .open(&directory.join("file"), OpenOptions::reading())
-                .await
-                .unwrap();
+            let file = engine.open(&directory.join("file"), OpenOptions::reading()).await.unwrap();
             let mut reader = Reader::new(file, 0, 20_000, 4096, 2);
             let error = loop {
                 match reader.next().await {
@@ -502,15 +411,8 @@ fn walking_lists_a_tree_in_order() {
                 root.create_directory(path.as_ref(), 0o755).await.unwrap();
             }
             root.create_directory("a/z".as_ref(), 0o755).await.unwrap();
-            root.create_symlink("..".as_ref(), "a/z/up".as_ref())
-                .await
-                .unwrap();
-            let found: Vec<_> = walk(&root)
-                .await
-                .unwrap()
-                .into_iter()
-                .map(|e| e.path)
-                .collect();
+            root.create_symlink("..".as_ref(), "a/z/up".as_ref()).await.unwrap();
+            let found: Vec<_> = walk(&root).await.unwrap().into_iter().map(|e| e.path).collect();
             let expected = ["a", "a/b", "a/z", "a/z/up", "a.d", "b"];
             assert_eq!(found, expected.map(Path::new));
         });
@@ -582,18 +484,11 @@ fn handles_outlive_their_engine_and_say_so() {
         let path = directory.to_path_buf();
         let file = handle.block_on(async {
             drop(write_whole(&other, &path, "file", b"x").await);
-            handle
-                .open(&path.join("file"), OpenOptions::reading())
-                .await
-                .unwrap()
+            handle.open(&path.join("file"), OpenOptions::reading()).await.unwrap()
         });
         drop(other);
         let error = handle.block_on(handle.metadata(&path, true)).unwrap_err();
-        assert_eq!(
-            error.kind(),
-            std::io::Error::from_raw_os_error(108).kind(),
-            "{error}"
-        );
+        assert_eq!(error.kind(), std::io::Error::from_raw_os_error(108).kind(), "{error}");
         drop(file);
     });
 }

@@ -12,23 +12,14 @@ fn engines() -> impl Iterator<Item = Engine> {
         .filter_map(|driver| Engine::builder().driver(driver).build().ok())
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "looks at the process from outside the engine"
-)]
+#[allow(clippy::disallowed_methods, reason = "looks at the process from outside the engine")]
 fn open_descriptors(of: &std::path::Path) -> usize {
     let links = std::fs::read_dir("/proc/self/fd").expect("Linux");
     let points_there = |entry: std::io::Result<std::fs::DirEntry>| {
-        let target = entry
-            .ok()
-            .and_then(|entry| std::fs::read_link(entry.path()).ok());
+        let target = entry.ok().and_then(|entry| std::fs::read_link(entry.path()).ok());
         target.is_some_and(|target| target.starts_with(of))
     };
-    links
-        .filter(|_| true)
-        .map(points_there)
-        .filter(|there| *there)
-        .count()
+    links.filter(|_| true).map(points_there).filter(|there| *there).count()
 }
 
 /// Waits until every operation that was dropped has ended: the engine's own end waits for that.
@@ -42,12 +33,7 @@ fn dropped_opens_leak_no_descriptor() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("file");
         engine.block_on(async {
-            drop(
-                engine
-                    .open(&path, OpenOptions::creating(0o600))
-                    .await
-                    .expect("made"),
-            );
+            drop(engine.open(&path, OpenOptions::creating(0o600)).await.expect("made"));
             for round in 0..500 {
                 let handle = engine.handle().clone();
                 let path = path.clone();
@@ -57,10 +43,7 @@ fn dropped_opens_leak_no_descriptor() {
                 let _ = open.as_mut().poll(&mut context);
                 if round % 3 == 0 {
                     // Sometimes let it end first, so that the drop meets a finished operation.
-                    engine
-                        .submit(Operation::Nop)
-                        .await
-                        .expect("nothing to fail");
+                    engine.submit(Operation::Nop).await.expect("nothing to fail");
                 }
                 drop(open);
             }
@@ -77,10 +60,7 @@ fn dropped_reads_and_writes_give_their_buffers_back() {
         let pool = engine.pool().clone();
         engine.block_on(async {
             let options = OpenOptions::creating(0o600).read_write();
-            let file = engine
-                .open(&directory.path().join("file"), options)
-                .await
-                .expect("made");
+            let file = engine.open(&directory.path().join("file"), options).await.expect("made");
             for round in 0..300u64 {
                 let mut buffer = engine.buffer(1 << 16).await;
                 buffer.extend_fill(round as u8, 1 << 16);

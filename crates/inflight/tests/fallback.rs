@@ -30,18 +30,12 @@ fn denied_io_uring_means_threads() {
         if std::env::var_os(inflight::DRIVER_VARIABLE).is_none() {
             assert!(reason.contains("io_uring cannot be used here"), "{reason}");
         }
-        let metadata = engine
-            .block_on(engine.metadata("/".as_ref(), true))
-            .expect("it works");
+        let metadata = engine.block_on(engine.metadata("/".as_ref(), true)).expect("it works");
         assert_eq!(metadata.kind, inflight::FileKind::Directory);
 
         let forced = Engine::builder().driver(DriverChoice::Uring).build();
         let error = forced.expect_err("asked for by name, it is an error");
-        assert_eq!(
-            error.kind(),
-            std::io::ErrorKind::PermissionDenied,
-            "{error}"
-        );
+        assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied, "{error}");
     });
     denied.join().expect("the test passed");
 }

@@ -32,22 +32,14 @@ static COUNTING: Counting = Counting;
 fn no_operation_allocates_in_the_steady_state() {
     let mut drivers = 0;
     for driver in [DriverChoice::Uring, DriverChoice::Threads] {
-        let Ok(engine) = Engine::builder()
-            .driver(driver)
-            .workers(1)
-            .threads_max(1)
-            .build()
-        else {
+        let Ok(engine) = Engine::builder().driver(driver).workers(1).threads_max(1).build() else {
             continue;
         };
         drivers += 1;
         let directory = tempfile::tempdir().expect("a temporary directory");
         engine.block_on(async {
             let options = OpenOptions::creating(0o600).read_write();
-            let file = engine
-                .open(&directory.path().join("file"), options)
-                .await
-                .expect("made");
+            let file = engine.open(&directory.path().join("file"), options).await.expect("made");
             let mut buffer = engine.buffer(4096).await;
             buffer.extend_zeros(4096);
             let mut list = BufferList::new();
@@ -59,29 +51,18 @@ fn no_operation_allocates_in_the_steady_state() {
                     // Threads, queues and wakers have been made by now.
                     counted = ALLOCATIONS.load(Relaxed);
                 }
-                (buffer, _) = file
-                    .write(buffer, 0, 4096, round * 64)
-                    .await
-                    .expect("written");
+                (buffer, _) = file.write(buffer, 0, 4096, round * 64).await.expect("written");
                 buffer.clear();
                 buffer = file.read(buffer, 4096, round * 64).await.expect("read");
-                list.buffers_mut()
-                    .iter_mut()
-                    .for_each(inflight::Buffer::clear);
+                list.buffers_mut().iter_mut().for_each(inflight::Buffer::clear);
                 (list, _) = file.read_vectored(list, 0).await.expect("read");
                 (list, _) = file.write_vectored(list, 0).await.expect("written");
-                engine
-                    .submit(Operation::Nop)
-                    .await
-                    .expect("nothing to fail");
+                engine.submit(Operation::Nop).await.expect("nothing to fail");
                 file.truncate(1 << 20).await.expect("truncated");
                 file.metadata().await.expect("looked at");
             }
             let allocations = ALLOCATIONS.load(Relaxed) - counted;
-            assert_eq!(
-                allocations, 0,
-                "in 500 rounds of 7 operations on {driver:?}"
-            );
+            assert_eq!(allocations, 0, "in 500 rounds of 7 operations on {driver:?}");
         });
     }
     assert!(drivers > 0);

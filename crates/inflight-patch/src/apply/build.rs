@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use inflight::{Buffer, File, Handle, NewFile, OpenOptions, Task};
 
-use super::Inputs;
 use super::groups::{Source, Sources};
+use super::inputs::Inputs;
 use super::staging::Staging;
 use crate::crew::Hand;
 use crate::digest::{self, UnitDigest};
@@ -25,11 +25,6 @@ use crate::pump::pump;
 
 /// Empty files made by one operation.
 const EMPTY_FILES_AT_ONCE: usize = 256;
-
-/// Units under way at once.
-pub(super) fn depth(job: &Job) -> usize {
-    job.depth()
-}
 
 /// The tree being built, as units see it. Cheap to clone.
 #[derive(Clone)]
@@ -76,9 +71,7 @@ impl Target {
     fn compare(&self, file: u32, digest: Digest) -> Result<()> {
         match self.digests[file as usize] == Some(digest) {
             true => Ok(()),
-            false => Err(Error::BuiltWrong {
-                path: self.entry(file).path.clone(),
-            }),
+            false => Err(Error::BuiltWrong { path: self.entry(file).path.clone() }),
         }
     }
 }
@@ -89,11 +82,7 @@ pub(super) async fn build(job: &Job, inputs: &Inputs, staging: &Staging) -> Resu
     make_files_without_data(job, &target).await?;
     let units = target.layout.units();
     let mut sources = Sources::new(job, &inputs.patch);
-    let mut open = OpenFiles {
-        target: target.clone(),
-        open: HashMap::new(),
-        units: Vec::new(),
-    };
+    let mut open = OpenFiles { target: target.clone(), open: HashMap::new(), units: Vec::new() };
     let files = std::cell::RefCell::new(&mut open);
     let start = async |unit: usize| -> Result<Task<Result<Built>>> {
         job.progress.check()?;
@@ -116,15 +105,8 @@ pub(super) async fn build(job: &Job, inputs: &Inputs, staging: &Staging) -> Resu
             opened.push((file, handle));
         }
         let gathered = Gathering::start(&job.handle, &inputs.old, range.clone(), sources).await;
-        let work = UnitWork {
-            target: target.clone(),
-            hand: job.crew.hand(),
-            range,
-            opened,
-        };
-        Ok(job
-            .handle
-            .spawn(async move { work.run(gathered.finish().await?).await }))
+        let work = UnitWork { target: target.clone(), hand: job.crew.hand(), range, opened };
+        Ok(job.handle.spawn(async move { work.run(gathered.finish().await?).await }))
     };
     let finish = async |_: usize, built: Built| {
         job.progress.advance(built.bytes);
@@ -136,7 +118,7 @@ pub(super) async fn build(job: &Job, inputs: &Inputs, staging: &Staging) -> Resu
         }
         Ok(())
     };
-    pump(units.len(), depth(job), start, finish).await?;
+    pump(units.len(), job.depth(), start, finish).await?;
     sources.finish().await
 }
 
@@ -166,11 +148,7 @@ async fn make_files_without_data(job: &Job, target: &Target) -> Result<()> {
 async fn write_empty(job: &Job, target: &Target, files: Vec<NewFile>) -> Result<()> {
     if !files.is_empty() {
         let buffer = job.handle.buffer(1).await;
-        target
-            .staging
-            .directory()
-            .write_files(files, buffer)
-            .await?;
+        target.staging.directory().write_files(files, buffer).await?;
     }
     Ok(())
 }
@@ -184,11 +162,7 @@ fn new_file(path: &Path, mode: u32, start: usize, length: usize) -> Result<NewFi
 /// with its size only.
 async fn create(target: &Target, file: u32, allocate: bool) -> Result<File> {
     let options = OpenOptions::creating(0o600);
-    let handle = target
-        .staging
-        .directory()
-        .open(target.place(file), options)
-        .await?;
+    let handle = target.staging.directory().open(target.place(file), options).await?;
     let size = target.layout.files[file as usize].size;
     if !allocate {
         handle.truncate(size).await?;
@@ -233,13 +207,7 @@ impl Gathering {
             true => Some(handle.buffer((range.end - range.start) as usize).await),
             false => None,
         };
-        Gathering {
-            old: old.clone(),
-            sources,
-            copies,
-            copied,
-            assembled,
-        }
+        Gathering { old: old.clone(), sources, copies, copied, assembled }
     }
 
     async fn finish(mut self) -> Result<Gathering> {
@@ -313,13 +281,8 @@ impl UnitWork {
         for piece in target.layout.pieces(self.range.clone()) {
             let opened = self.opened.iter().find(|(file, _)| *file == piece.file);
             let Some((_, handle)) = opened else { continue };
-            let (at, length) = (
-                piece.image.start - start,
-                piece.image.end - piece.image.start,
-            );
-            buffer = handle
-                .write_full(buffer, at as usize, length as usize, piece.offset)
-                .await?;
+            let (at, length) = (piece.image.start - start, piece.image.end - piece.image.start);
+            buffer = handle.write_full(buffer, at as usize, length as usize, piece.offset).await?;
         }
         let mut simple = Vec::new();
         for (file, span) in target.layout.files_in(self.range.clone()) {
@@ -330,11 +293,7 @@ impl UnitWork {
             }
         }
         if !simple.is_empty() {
-            target
-                .staging
-                .directory()
-                .write_files(simple, buffer)
-                .await?;
+            target.staging.directory().write_files(simple, buffer).await?;
         }
         Ok(())
     }
@@ -358,13 +317,9 @@ impl OpenFiles {
             if (self.units.len() as u64) < span.units() {
                 continue;
             }
-            self.target
-                .compare(file, digest::whole(&self.units, span.bytes()))?;
+            self.target.compare(file, digest::whole(&self.units, span.bytes()))?;
             self.units.clear();
-            debug_assert!(matches!(
-                self.target.entry(file).kind,
-                EntryKind::File { .. }
-            ));
+            debug_assert!(matches!(self.target.entry(file).kind, EntryKind::File { .. }));
             complete.extend(self.open.remove(&file).map(|handle| (file, handle)));
         }
         Ok(complete)

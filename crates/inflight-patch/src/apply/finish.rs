@@ -7,7 +7,7 @@ use std::path::Path;
 use inflight::SetTimes;
 use inflight::stream::Ordered;
 
-use super::Inputs;
+use super::inputs::Inputs;
 use super::staging::Staging;
 use crate::error::Result;
 use crate::job::Job;
@@ -21,10 +21,7 @@ pub(super) async fn finish(job: &Job, inputs: &Inputs, staging: &Staging) -> Res
     let entries = &inputs.new.entries;
     let mut at_work = Ordered::new(NAMES_AT_ONCE);
     for (index, entry) in entries.iter().enumerate() {
-        let link = matches!(
-            entry.kind,
-            EntryKind::Symlink { .. } | EntryKind::HardLink { .. }
-        );
+        let link = matches!(entry.kind, EntryKind::Symlink { .. } | EntryKind::HardLink { .. });
         let preserve = entry.preserved.is_some() && entry.kind != EntryKind::Directory;
         if !link && !preserve {
             continue;
@@ -44,9 +41,7 @@ pub(super) async fn finish(job: &Job, inputs: &Inputs, staging: &Staging) -> Res
                 }
                 EntryKind::HardLink { original } => {
                     let original = &manifest.entries[*original as usize].path;
-                    directory
-                        .create_hard_link(staging.locate(original), place)
-                        .await?;
+                    directory.create_hard_link(staging.locate(original), place).await?;
                     // What is preserved belongs to the file, which the original sets.
                     return Ok(());
                 }
@@ -64,19 +59,23 @@ pub(super) async fn finish(job: &Job, inputs: &Inputs, staging: &Staging) -> Res
     Ok(())
 }
 
-/// Gives a directory its permissions and what was preserved of it. Everything in it is done.
-pub(super) async fn set_directory(
-    staging: &Staging,
-    entry: &Entry,
-    preserve: Preserve,
-) -> Result<()> {
-    match &entry.preserved {
-        Some(preserved) => restore(staging, entry, preserve, preserved).await,
-        None => {
-            let place = staging.locate(&entry.path);
-            Ok(staging.directory().set_mode(place, entry.mode).await?)
+/// Gives directories their permissions and what was preserved of them, innermost first. Everything
+/// in them is done.
+pub(super) async fn set_directories(inputs: &Inputs, staging: &Staging) -> Result<()> {
+    let manifest = &inputs.new;
+    for entry in manifest.entries.iter().rev() {
+        match (&entry.kind, &entry.preserved) {
+            (EntryKind::Directory, Some(preserved)) => {
+                restore(staging, entry, manifest.preserve, preserved).await?;
+            }
+            (EntryKind::Directory, None) => {
+                let place = staging.locate(&entry.path);
+                staging.directory().set_mode(place, entry.mode).await?;
+            }
+            _ => {}
         }
     }
+    Ok(())
 }
 
 /// Sets what was preserved: the owner first, as changing it takes set-user bits away; the times
@@ -92,18 +91,13 @@ async fn restore(
         directory.set_owner(place, preserved.owner).await?;
     }
     for (name, value) in &preserved.attributes {
-        directory
-            .set_attribute(place, name.as_bytes(), value.clone())
-            .await?;
+        directory.set_attribute(place, name.as_bytes(), value.clone()).await?;
     }
     if !matches!(entry.kind, EntryKind::Symlink { .. }) {
         directory.set_mode(place, entry.mode).await?;
     }
     if preserve.has(Preserve::TIMES) {
-        let times = SetTimes {
-            accessed: None,
-            modified: Some(preserved.modified),
-        };
+        let times = SetTimes { accessed: None, modified: Some(preserved.modified) };
         directory.set_times(place, times).await?;
     }
     Ok(())

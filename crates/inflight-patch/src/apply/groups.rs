@@ -6,8 +6,9 @@ use std::sync::Arc;
 use inflight::Task;
 use inflight::stream::Ordered;
 
+use crate::damage::Damage;
 use crate::error::Result;
-use crate::format::{BlockEntry, BlockKind, Damage, GroupInstructions, Instruction, PatchFile};
+use crate::format::{BlockEntry, BlockKind, GroupInstructions, Instruction, PatchFile};
 use crate::job::Job;
 
 /// Groups fetched and decoded ahead.
@@ -26,12 +27,7 @@ pub(super) enum Source {
 
 /// The most memory that decoded groups take.
 pub(super) fn bytes_at_once(patch: &PatchFile) -> u64 {
-    let largest = patch
-        .blocks()
-        .iter()
-        .map(|block| block.raw_bytes)
-        .max()
-        .unwrap_or(0);
+    let largest = patch.blocks().iter().map(|block| block.raw_bytes).max().unwrap_or(0);
     (GROUPS_AHEAD as u64 + 2) * 2 * u64::from(largest)
 }
 
@@ -76,13 +72,7 @@ impl<'a> Sources<'a> {
             }
         }
         let ahead = Ordered::new(GROUPS_AHEAD);
-        Sources {
-            job,
-            patch,
-            waiting: groups.into_iter(),
-            ahead,
-            current: Group::default(),
-        }
+        Sources { job, patch, waiting: groups.into_iter(), ahead, current: Group::default() }
     }
 
     fn fetch_ahead(&mut self) {
@@ -103,11 +93,7 @@ impl<'a> Sources<'a> {
                     };
                     let at = instructions.offset;
                     let instructions = patch.decode(&instructions, &sealed)?;
-                    Ok(Fetched {
-                        at,
-                        instructions,
-                        literals,
-                    })
+                    Ok(Fetched { at, instructions, literals })
                 };
                 hand.run(decode).await
             }));
@@ -147,11 +133,7 @@ impl<'a> Sources<'a> {
         let mut sources = Vec::new();
         let mut missing = length;
         while missing > 0 {
-            let open = self
-                .current
-                .open
-                .take()
-                .or_else(|| self.current.list.next());
+            let open = self.current.open.take().or_else(|| self.current.list.next());
             let Some(instruction) = open else {
                 if !self.next_group().await? {
                     let what = "the instructions end before the new tree does";
@@ -184,23 +166,18 @@ impl Group {
     fn source(&mut self, instruction: Instruction, now: u64) -> Source {
         let rest = instruction.length() - now;
         let (source, open) = match instruction {
-            Instruction::Copy { old, .. } => (
-                Source::Copy(old..old + now),
-                Instruction::Copy {
-                    old: old + now,
-                    length: rest,
-                },
-            ),
+            Instruction::Copy { old, .. } => {
+                (Source::Copy(old..old + now), Instruction::Copy { old: old + now, length: rest })
+            }
             Instruction::Literal { .. } => {
                 let from = self.literals_used;
                 self.literals_used += now as usize;
                 let source = Source::Literal(self.literals.clone(), from..self.literals_used);
                 (source, Instruction::Literal { length: rest })
             }
-            Instruction::Run { byte, .. } => (
-                Source::Run(byte, now as usize),
-                Instruction::Run { byte, length: rest },
-            ),
+            Instruction::Run { byte, .. } => {
+                (Source::Run(byte, now as usize), Instruction::Run { byte, length: rest })
+            }
         };
         self.open = (rest > 0).then_some(open);
         source

@@ -31,12 +31,7 @@ impl Staging {
         handle.create_directory(&path, 0o700).await?;
         let directory = handle.open_directory(&path).await?;
         let single = matches!(new.entries[0].kind, EntryKind::File { .. });
-        Ok(Staging {
-            handle: handle.clone(),
-            path,
-            directory,
-            single,
-        })
+        Ok(Staging { handle: handle.clone(), path, directory, single })
     }
 
     pub(super) fn directory(&self) -> &Directory {
@@ -75,16 +70,13 @@ impl Staging {
         Ok(())
     }
 
-    /// Gives the finished tree its permissions, makes it durable, and gives it its name.
-    pub(super) async fn publish(&self, new: &Manifest, target: &Path, sync: bool) -> Result<()> {
-        if sync {
-            self.directory.sync(SyncScope::FileSystem).await?;
-        }
-        for entry in new.entries.iter().rev() {
-            if entry.kind == EntryKind::Directory {
-                super::finish::set_directory(self, entry, new.preserve).await?;
-            }
-        }
+    /// Makes what was built durable.
+    pub(super) async fn sync(&self) -> Result<()> {
+        Ok(self.directory.sync(SyncScope::FileSystem).await?)
+    }
+
+    /// Gives the finished tree its name; with `sync`, so that the name is durable.
+    pub(super) async fn publish(&self, target: &Path, sync: bool) -> Result<()> {
         let built = match self.single {
             true => self.path.join(SINGLE),
             false => self.path.clone(),
@@ -123,10 +115,7 @@ impl Staging {
             return;
         };
         let mut removing = Ordered::new(NAMES_AT_ONCE);
-        for entry in entries
-            .iter()
-            .filter(|entry| entry.metadata.kind != FileKind::Directory)
-        {
+        for entry in entries.iter().filter(|entry| entry.metadata.kind != FileKind::Directory) {
             if !removing.has_room() {
                 removing.next().await;
             }
@@ -137,10 +126,7 @@ impl Staging {
         while removing.next().await.is_some() {}
         for entry in entries.iter().rev() {
             if entry.metadata.kind == FileKind::Directory {
-                let _ = self
-                    .directory
-                    .remove(&entry.path, RemoveKind::Directory)
-                    .await;
+                let _ = self.directory.remove(&entry.path, RemoveKind::Directory).await;
             }
         }
         let _ = self.handle.remove(&self.path, RemoveKind::Directory).await;
@@ -149,9 +135,7 @@ impl Staging {
     async fn open_directories(&self, new: &Manifest) -> Result<()> {
         for entry in &new.entries {
             if entry.kind == EntryKind::Directory && entry.mode & 0o700 != 0o700 {
-                self.directory
-                    .set_mode(self.locate(&entry.path), 0o700)
-                    .await?;
+                self.directory.set_mode(self.locate(&entry.path), 0o700).await?;
             }
         }
         Ok(())
@@ -163,12 +147,8 @@ fn by_depth(new: &Manifest) -> Vec<&Path> {
     let directory = |entry: &&crate::manifest::Entry| {
         entry.kind == EntryKind::Directory && !entry.path.as_os_str().is_empty()
     };
-    let mut paths: Vec<&Path> = new
-        .entries
-        .iter()
-        .filter(directory)
-        .map(|entry| entry.path.as_path())
-        .collect();
+    let mut paths: Vec<&Path> =
+        new.entries.iter().filter(directory).map(|entry| entry.path.as_path()).collect();
     paths.sort_by_key(|path| path.components().count());
     paths
 }

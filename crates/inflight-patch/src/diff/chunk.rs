@@ -19,10 +19,7 @@ pub(crate) struct ChunkSizes {
 impl ChunkSizes {
     /// Lengths around `target`, a power of two: from a quarter of it to four times it.
     pub(crate) fn around(target: usize) -> ChunkSizes {
-        assert!(
-            target.is_power_of_two() && target >= 64,
-            "{target} as a target length"
-        );
+        assert!(target.is_power_of_two() && target >= 64, "{target} as a target length");
         ChunkSizes { target }
     }
 
@@ -51,10 +48,8 @@ impl ChunkSizes {
             return end;
         }
         let gear = &*GEAR;
-        let (strict, loose) = (
-            ChunkSizes::mask(self.target * 2),
-            ChunkSizes::mask(self.target / 2),
-        );
+        let (strict, loose) =
+            (ChunkSizes::mask(self.target * 2), ChunkSizes::mask(self.target / 2));
         let middle = end.min(self.target);
         // The hash at a place depends on the 64 bytes before it: start that much before `min`.
         let mut hash = 0u64;
@@ -118,16 +113,8 @@ pub(crate) fn hash(chunk: &[u8]) -> u64 {
 pub(crate) fn run_length(bytes: &[u8]) -> usize {
     let Some(first) = bytes.first() else { return 0 };
     let pattern = [*first; 32];
-    let blocks = bytes
-        .chunks_exact(32)
-        .take_while(|block| **block == pattern)
-        .count()
-        * 32;
-    blocks
-        + bytes[blocks..]
-            .iter()
-            .take_while(|byte| *byte == first)
-            .count()
+    let blocks = bytes.chunks_exact(32).take_while(|block| **block == pattern).count() * 32;
+    blocks + bytes[blocks..].iter().take_while(|byte| *byte == first).count()
 }
 
 #[cfg(test)]
@@ -161,18 +148,9 @@ mod tests {
             let bytes = noise(target * 2000, 7);
             let cuts = cuts(&bytes, sizes);
             let lengths = cuts.windows(2).map(|pair| pair[1] - pair[0]);
-            assert!(
-                lengths
-                    .clone()
-                    .rev()
-                    .skip(1)
-                    .all(|l| l >= target / 4 && l <= target * 4)
-            );
+            assert!(lengths.clone().rev().skip(1).all(|l| l >= target / 4 && l <= target * 4));
             let mean = bytes.len() / cuts.len();
-            assert!(
-                (target / 2..target * 2).contains(&mean),
-                "mean {mean} for {target}"
-            );
+            assert!((target / 2..target * 2).contains(&mean), "mean {mean} for {target}");
         }
     }
 
@@ -186,11 +164,7 @@ mod tests {
             cuts(&bytes, sizes).into_iter().map(|cut| cut + 3).collect();
         let after = cuts(&other, sizes);
         let shared = after.iter().filter(|cut| before.contains(cut)).count();
-        assert!(
-            shared * 100 > after.len() * 95,
-            "{shared} of {}",
-            after.len()
-        );
+        assert!(shared * 100 > after.len() * 95, "{shared} of {}", after.len());
     }
 
     #[test]

@@ -32,11 +32,7 @@ pub(crate) struct Group {
 
 impl GroupBuilder {
     pub(crate) fn new(literal_bytes_max: usize) -> GroupBuilder {
-        GroupBuilder {
-            literal_bytes_max,
-            group: Group::default(),
-            position: 0,
-        }
+        GroupBuilder { literal_bytes_max, group: Group::default(), position: 0 }
     }
 
     /// Adds the instructions that make `bytes`; hands full groups to `full`.
@@ -51,9 +47,7 @@ impl GroupBuilder {
                         let room = self.literal_bytes_max - self.group.literals.len();
                         let (now, later) = rest.split_at(room.min(rest.len()));
                         self.group.literals.extend_from_slice(now);
-                        self.push(Instruction::Literal {
-                            length: now.len() as u64,
-                        });
+                        self.push(Instruction::Literal { length: now.len() as u64 });
                         rest = later;
                         if self.is_full() {
                             full(self.take());
@@ -89,16 +83,9 @@ impl GroupBuilder {
 
     /// What was gathered, full or not; the next group starts behind it.
     pub(crate) fn take(&mut self) -> Group {
-        let instructions = GroupInstructions {
-            start: self.position,
-            list: Vec::new(),
-        };
+        let instructions = GroupInstructions { start: self.position, list: Vec::new() };
         let literals = Vec::with_capacity(self.group.literals.capacity());
-        let next = Group {
-            instructions,
-            literals,
-            digests: Vec::new(),
-        };
+        let next = Group { instructions, literals, digests: Vec::new() };
         std::mem::replace(&mut self.group, next)
     }
 }

@@ -35,9 +35,7 @@ impl Index {
     /// An index with room for `chunks` chunks at a load of 0.6.
     pub(crate) fn new(chunks: u64) -> Index {
         let slots = usize::try_from(Index::bytes(chunks) / 8).unwrap_or(usize::MAX);
-        Index {
-            slots: vec![EMPTY; slots + PROBES_MAX],
-        }
+        Index { slots: vec![EMPTY; slots + PROBES_MAX] }
     }
 
     fn home(&self, hash: u64) -> usize {
@@ -111,12 +109,7 @@ mod tests {
 
     fn signatures(count: u64) -> Vec<Signature> {
         let hash = |n: u64| (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17);
-        (0..count)
-            .map(|place| Signature {
-                hash: hash(place),
-                place,
-            })
-            .collect()
+        (0..count).map(|place| Signature { hash: hash(place), place }).collect()
     }
 
     #[test]
@@ -124,14 +117,8 @@ mod tests {
         let mut index = Index::new(10_000);
         let all = signatures(10_000);
         index.insert(&all);
-        let found = all
-            .iter()
-            .filter(|s| index.find(s.hash) == Some(s.place))
-            .count();
-        assert!(
-            found >= 9_990,
-            "{found} of 10,000; the rest share tag and neighbourhood"
-        );
+        let found = all.iter().filter(|s| index.find(s.hash) == Some(s.place)).count();
+        assert!(found >= 9_990, "{found} of 10,000; the rest share tag and neighbourhood");
         assert_eq!(index.find(0xdead_beef_dead_beef), None);
     }
 
@@ -143,10 +130,7 @@ mod tests {
         assert_eq!(index.find(hash), Some(5));
         index.insert(&signatures(100_000));
         assert_eq!(index.find(hash), Some(5));
-        index.insert(&[Signature {
-            hash: 7,
-            place: PLACE + 1,
-        }]);
+        index.insert(&[Signature { hash: 7, place: PLACE + 1 }]);
         assert_eq!(index.find(7), None, "beyond what an entry can name");
     }
 }

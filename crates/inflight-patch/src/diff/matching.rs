@@ -45,10 +45,7 @@ pub(crate) fn signatures(bytes: &[u8], place: u64, sizes: ChunkSizes, out: &mut 
         }
         let length = sizes.cut(&bytes[position..]);
         let chunk = &bytes[position..position + length];
-        out.push(Signature {
-            hash: hash(chunk),
-            place: place + position as u64,
-        });
+        out.push(Signature { hash: hash(chunk), place: place + position as u64 });
         position += length;
     }
 }
@@ -62,15 +59,7 @@ pub(crate) fn match_stretch(
     out: &mut Vec<Instruction>,
 ) -> Result<()> {
     let new = stretch.bytes;
-    let matcher = Matcher {
-        new,
-        index,
-        sizes,
-        old,
-        out,
-        matched: 0,
-        diagonal: stretch.guess,
-    };
+    let matcher = Matcher { new, index, sizes, old, out, matched: 0, diagonal: stretch.guess };
     matcher.run()
 }
 
@@ -151,9 +140,7 @@ impl Matcher<'_> {
     /// Bytes at `position` agree with the old image at `place`: makes a copy of all around that
     /// agrees, unless it is too short to be worth it.
     fn follow(&mut self, position: usize, place: u64) -> Result<()> {
-        let behind = self
-            .old
-            .equal_behind(&self.new[self.matched..position], place)?;
+        let behind = self.old.equal_behind(&self.new[self.matched..position], place)?;
         let ahead = self.old.equal_ahead(&self.new[position..], place)?;
         let length = behind + ahead;
         if length < COPY_BYTES_MIN.min(self.new.len()) || length == 0 {
@@ -162,10 +149,7 @@ impl Matcher<'_> {
         let start = position - behind;
         self.literal_until(start);
         let old = place - behind as u64;
-        self.push(Instruction::Copy {
-            old,
-            length: length as u64,
-        });
+        self.push(Instruction::Copy { old, length: length as u64 });
         self.advance(start + length);
         self.diagonal = Some(old + length as u64);
         Ok(())
@@ -173,9 +157,7 @@ impl Matcher<'_> {
 
     fn literal_until(&mut self, position: usize) {
         if position > self.matched {
-            self.push(Instruction::Literal {
-                length: (position - self.matched) as u64,
-            });
+            self.push(Instruction::Literal { length: (position - self.matched) as u64 });
             self.advance(position);
         }
     }
@@ -198,10 +180,7 @@ pub(crate) fn append(list: &mut Vec<Instruction>, next: Instruction) {
         match (last, next) {
             (
                 Instruction::Copy { old, length },
-                Instruction::Copy {
-                    old: next_old,
-                    length: more,
-                },
+                Instruction::Copy { old: next_old, length: more },
             ) if *old + *length == next_old => {
                 *length += more;
                 return;
@@ -212,10 +191,7 @@ pub(crate) fn append(list: &mut Vec<Instruction>, next: Instruction) {
             }
             (
                 Instruction::Run { byte, length },
-                Instruction::Run {
-                    byte: next_byte,
-                    length: more,
-                },
+                Instruction::Run { byte: next_byte, length: more },
             ) if *byte == next_byte => {
                 *length += more;
                 return;

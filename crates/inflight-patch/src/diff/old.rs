@@ -48,16 +48,8 @@ impl OldImage {
         units: Vec<Range<u64>>,
         capacity: usize,
     ) -> OldImage {
-        let shared = Shared {
-            image,
-            handle,
-            units,
-            capacity,
-            state: Mutex::default(),
-        };
-        OldImage {
-            shared: Arc::new(shared),
-        }
+        let shared = Shared { image, handle, units, capacity, state: Mutex::default() };
+        OldImage { shared: Arc::new(shared) }
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -69,22 +61,13 @@ impl OldImage {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps a unit that was read for its signature, if all units fit; else gives it up.
     pub(crate) fn keep(&self, unit: usize, bytes: Buffer) {
         if self.shared.capacity >= self.shared.units.len() {
-            self.state().held.insert(
-                unit,
-                Held {
-                    bytes: Arc::new(bytes),
-                    used: 0,
-                },
-            );
+            self.state().held.insert(unit, Held { bytes: Arc::new(bytes), used: 0 });
         }
     }
 
@@ -110,11 +93,7 @@ impl OldImage {
 
     async fn load(&self, unit: usize) -> Result<Buffer> {
         let range = self.shared.units[unit].clone();
-        let buffer = self
-            .shared
-            .handle
-            .buffer((range.end - range.start) as usize)
-            .await;
+        let buffer = self.shared.handle.buffer((range.end - range.start) as usize).await;
         self.shared.image.read(range, buffer).await
     }
 
@@ -124,11 +103,7 @@ impl OldImage {
         let used = state.clock;
         state.held.insert(unit, Held { bytes, used });
         while state.held.len() > self.shared.capacity {
-            let oldest = state
-                .held
-                .iter()
-                .min_by_key(|(_, held)| held.used)
-                .map(|(unit, _)| *unit);
+            let oldest = state.held.iter().min_by_key(|(_, held)| held.used).map(|(unit, _)| *unit);
             let Some(oldest) = oldest else { break };
             state.held.remove(&oldest);
         }
@@ -158,10 +133,7 @@ impl OldImage {
 
     /// A view for one piece of work.
     pub(crate) fn view(&self) -> OldView {
-        OldView {
-            old: self.clone(),
-            recent: [None, None],
-        }
+        OldView { old: self.clone(), recent: [None, None] }
     }
 }
 
@@ -176,8 +148,7 @@ impl OldView {
     /// The unit that `place` lies in. `place` must lie in the image.
     fn unit_of(&mut self, place: u64) -> Result<(&Range<u64>, &[u8])> {
         let holds = |slot: &Option<(Range<u64>, Arc<Buffer>)>| {
-            slot.as_ref()
-                .is_some_and(|(range, _)| range.contains(&place))
+            slot.as_ref().is_some_and(|(range, _)| range.contains(&place))
         };
         if !holds(&self.recent[0]) {
             self.recent.swap(0, 1);
@@ -242,12 +213,7 @@ pub(crate) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     const BLOCK: usize = 64;
     let blocks = a.chunks_exact(BLOCK).zip(b.chunks_exact(BLOCK));
     let equal = blocks.take_while(|(a, b)| a == b).count() * BLOCK;
-    equal
-        + a[equal..]
-            .iter()
-            .zip(&b[equal..])
-            .take_while(|(a, b)| a == b)
-            .count()
+    equal + a[equal..].iter().zip(&b[equal..]).take_while(|(a, b)| a == b).count()
 }
 
 /// How many bytes at the end of both are equal.
@@ -256,12 +222,7 @@ fn common_suffix(a: &[u8], b: &[u8]) -> usize {
     let blocks = a.rchunks_exact(BLOCK).zip(b.rchunks_exact(BLOCK));
     let equal = blocks.take_while(|(a, b)| a == b).count() * BLOCK;
     let (a, b) = (&a[..a.len() - equal], &b[..b.len() - equal]);
-    equal
-        + a.iter()
-            .rev()
-            .zip(b.iter().rev())
-            .take_while(|(a, b)| a == b)
-            .count()
+    equal + a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count()
 }
 
 #[cfg(test)]

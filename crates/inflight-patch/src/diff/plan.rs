@@ -8,7 +8,6 @@ use inflight::{Pool, Reservation};
 
 use super::chunk::ChunkSizes;
 use super::index::Index;
-use super::{WRITE_BYTES, WRITE_DEPTH};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::job::Job;
@@ -16,6 +15,10 @@ use crate::layout::{Layout, UNIT_BYTES};
 use crate::manifest::Manifest;
 use crate::preset::Preset;
 
+/// Bytes of one write to the patch.
+pub(super) const WRITE_BYTES: usize = 1 << 20;
+/// Writes behind.
+pub(super) const WRITE_DEPTH: usize = 4;
 /// Target length of chunks when memory is no matter.
 const CHUNK_BYTES: usize = 1 << 10;
 /// Target length at most: coarser chunks find too little.
@@ -47,10 +50,7 @@ impl Plan {
         let threads = job.crew.threads();
         let manifests = footprint(&old.manifest) + footprint(&new.manifest);
         // An entry of a huge tree is worth more than a unit in flight.
-        let depth = job
-            .depth()
-            .min((limit / 8 / UNIT_BYTES) as usize)
-            .max(threads + 1);
+        let depth = job.depth().min((limit / 8 / UNIT_BYTES) as usize).max(threads + 1);
         let groups = threads + 1;
         let each = 2 * preset.literal_bytes() as u64 + preset.compressor_bytes();
         // One group more is being gathered.
@@ -67,10 +67,7 @@ impl Plan {
         let index_least = Index::bytes(chunks(old_bytes, CHUNK_BYTES_MAX));
         if fixed + index_least > limit {
             let (needed_mib, given_mib) = ((fixed + index_least).div_ceil(1 << 20), limit >> 20);
-            return Err(Error::Memory {
-                needed_mib,
-                given_mib,
-            });
+            return Err(Error::Memory { needed_mib, given_mib });
         }
         let mut target = CHUNK_BYTES;
         while target < CHUNK_BYTES_MAX
@@ -81,29 +78,17 @@ impl Plan {
         let index_chunks = chunks(old_bytes, target);
         let index_bytes = Index::bytes(index_chunks);
         let rest = limit - fixed - index_bytes + least_units;
-        let whole: u64 = units
-            .iter()
-            .map(|u| Pool::footprint((u.end - u.start) as usize))
-            .sum();
+        let whole: u64 = units.iter().map(|u| Pool::footprint((u.end - u.start) as usize)).sum();
         let old_units = match whole <= rest {
             true => units.len(),
             false => ((rest / UNIT_BYTES) as usize - transient_units).min(units.len() - 1),
         };
-        let reserved = budget
-            .try_reserve(reserved + index_bytes)
-            .ok_or(Error::Memory {
-                needed_mib: (fixed + index_bytes + budget.used()).div_ceil(1 << 20),
-                given_mib: limit >> 20,
-            })?;
+        let reserved = budget.try_reserve(reserved + index_bytes).ok_or(Error::Memory {
+            needed_mib: (fixed + index_bytes + budget.used()).div_ceil(1 << 20),
+            given_mib: limit >> 20,
+        })?;
         let sizes = ChunkSizes::around(target);
-        Ok(Plan {
-            depth,
-            groups,
-            sizes,
-            index_chunks,
-            old_units,
-            _reserved: reserved,
-        })
+        Ok(Plan { depth, groups, sizes, index_chunks, old_units, _reserved: reserved })
     }
 }
 
@@ -115,11 +100,7 @@ fn chunks(bytes: u64, target: usize) -> u64 {
 /// Memory that a manifest and its layout take.
 fn footprint(manifest: &Manifest) -> u64 {
     let entries = manifest.entries.len();
-    let paths: usize = manifest
-        .entries
-        .iter()
-        .map(|e| e.path.as_os_str().len())
-        .sum();
+    let paths: usize = manifest.entries.iter().map(|e| e.path.as_os_str().len()).sum();
     // Entry, layout, digests, and the encoded form while it is written.
     (entries * (size_of::<crate::manifest::Entry>() + size_of::<Layout>() + 128) + 2 * paths) as u64
 }

@@ -1,7 +1,7 @@
 //! Blocks: what a patch is made of between header and trailer.
 
-use super::checksum;
-use super::wire::Damage;
+use super::frame::checksum;
+use crate::damage::Damage;
 
 /// The most raw bytes of a block: what a reader may have to allocate for one.
 pub(crate) const BLOCK_BYTES_MAX: usize = 64 << 20;
@@ -43,9 +43,7 @@ impl BlockKind {
     ];
 
     pub(crate) fn from_number(number: u8) -> Result<BlockKind, Damage> {
-        let known = BlockKind::ALL
-            .into_iter()
-            .find(|kind| *kind as u8 == number);
+        let known = BlockKind::ALL.into_iter().find(|kind| *kind as u8 == number);
         known.ok_or_else(|| Damage::unknown(0, format!("blocks of kind {number}")))
     }
 
@@ -86,21 +84,13 @@ impl Block {
         }
         // No stage makes a block larger than storing it would.
         if stored_length > raw_length {
-            return Err(Damage::new(
-                0,
-                "a block claims to be stored in more bytes than it holds",
-            ));
+            return Err(Damage::new(0, "a block claims to be stored in more bytes than it holds"));
         }
         if header[2..4] != [0; 2] || header[12..16] != [0; 4] {
             return Err(Damage::new(0, "a block's reserved bytes are not zero"));
         }
         let kind = BlockKind::from_number(header[0])?;
-        Ok(Block {
-            kind,
-            stage: header[1],
-            raw_length,
-            stored_length,
-        })
+        Ok(Block { kind, stage: header[1], raw_length, stored_length })
     }
 
     /// Whether header and payload are what was written.

@@ -1,6 +1,7 @@
 //! Digests of files. Those of new files that are whole copies of old ones are references.
 
-use super::wire::{Cursor, Damage, put_signed};
+use super::wire::{Cursor, put_varint, signed_of, unsigned_of};
+use crate::damage::Damage;
 use crate::manifest::Digest;
 
 /// One file's digest.
@@ -12,22 +13,22 @@ pub(crate) enum DigestEntry {
     Old(u32),
 }
 
-/// What stands before a digest that is spelled out; references are never this far apart.
-const HERE: i64 = i64::MIN;
+/// What stands before a digest that is spelled out.
+const HERE: u64 = 0;
 
-/// The payload: a signed number for each file, then the digests that are spelled out. References
-/// count from the file behind the last one referred to.
+/// The payload: for each file a zero and its digest, or a reference, counted from the file behind
+/// the last one referred to.
 pub(crate) fn encode(entries: &[DigestEntry]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut expected = 0;
     for entry in entries {
         match entry {
             DigestEntry::Here(digest) => {
-                put_signed(&mut out, HERE);
+                put_varint(&mut out, HERE);
                 out.extend_from_slice(digest);
             }
             DigestEntry::Old(number) => {
-                put_signed(&mut out, i64::from(*number) - expected);
+                put_varint(&mut out, unsigned_of(i64::from(*number) - expected) + 1);
                 expected = i64::from(*number) + 1;
             }
         }
@@ -44,19 +45,17 @@ pub(crate) fn decode(
     let mut cursor = Cursor::new(payload);
     let mut expected = 0i64;
     while !cursor.is_empty() {
-        let number = cursor.signed("a digest's reference")?;
-        if number == HERE {
+        let word = cursor.varint("a digest's reference")?;
+        if word == HERE {
             let digest = cursor.take(32, "a digest")?;
             digests.push(digest.try_into().expect("32 bytes"));
             continue;
         }
-        let number = expected.wrapping_add(number);
-        let digest = usize::try_from(number)
-            .ok()
-            .and_then(|number| old.get(number));
+        let number = expected.wrapping_add(signed_of(word - 1));
+        let digest = usize::try_from(number).ok().and_then(|number| old.get(number));
         let digest = digest.ok_or_else(|| Damage::new(0, "a digest refers to no old file"))?;
         digests.push(*digest);
-        expected = number + 1;
+        expected = number.wrapping_add(1);
     }
     Ok(())
 }
@@ -78,10 +77,8 @@ mod tests {
         let mut decoded = Vec::new();
         decode(&encode(&entries), &old, &mut decoded).unwrap();
         assert_eq!(decoded, [[0; 32], [1; 32], [99; 32], [9; 32], [2; 32]]);
-        assert!(decode(&encode(&[DigestEntry::Old(10)]), &old).is_err());
-        assert!(
-            decode(&encode(&entries)[..40], &old).is_err(),
-            "cut inside a digest"
-        );
+        assert!(decode(&encode(&[DigestEntry::Old(10)]), &old, &mut decoded).is_err());
+        let cut = &encode(&entries)[..30];
+        assert!(decode(cut, &old, &mut decoded).is_err(), "cut inside a digest");
     }
 }

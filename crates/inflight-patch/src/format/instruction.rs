@@ -1,6 +1,7 @@
 //! Instructions: how a stretch of the new image is made from old image and literals.
 
-use super::wire::{Cursor, Damage, put_signed, put_varint};
+use super::wire::{Cursor, put_signed, put_varint};
+use crate::damage::Damage;
 
 /// What makes the next bytes of the new image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,10 +39,7 @@ const RUN: u64 = 2;
 impl GroupInstructions {
     /// Bytes of the new image that the group makes.
     pub(crate) fn length(&self) -> u64 {
-        self.list
-            .iter()
-            .map(|instruction| instruction.length())
-            .sum()
+        self.list.iter().map(|instruction| instruction.length()).sum()
     }
 
     /// Bytes that it takes from its literals.

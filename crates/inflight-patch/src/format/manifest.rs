@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use inflight::{Owner, Timestamp};
 
-use super::wire::{Cursor, Damage, put_bytes, put_signed, put_varint};
+use super::wire::{Cursor, put_bytes, put_signed, put_varint};
+use crate::damage::Damage;
 use crate::manifest::{Entry, EntryKind, Manifest, Preserve, Preserved};
 
 /// The longest path, in bytes: what Linux takes in one call.
@@ -30,11 +31,7 @@ pub(crate) fn encode(manifest: &Manifest) -> Vec<u8> {
     let mut previous: &[u8] = &[];
     for entry in &manifest.entries {
         let path = entry.path.as_os_str().as_bytes();
-        let shared = path
-            .iter()
-            .zip(previous)
-            .take_while(|(a, b)| a == b)
-            .count();
+        let shared = path.iter().zip(previous).take_while(|(a, b)| a == b).count();
         out.push(match entry.kind {
             EntryKind::Directory => DIRECTORY,
             EntryKind::File { .. } => FILE,
@@ -97,15 +94,9 @@ pub(crate) fn decode(payload: &[u8]) -> Result<Manifest, Damage> {
         .ok_or_else(|| Damage::unknown(0, format!("preserved properties {bits:#x}")))?;
     let count = cursor.count("the number of entries")?;
     if u32::try_from(count).is_err() {
-        return Err(Damage::new(
-            0,
-            "a manifest has more entries than can be numbered",
-        ));
+        return Err(Damage::new(0, "a manifest has more entries than can be numbered"));
     }
-    let mut manifest = Manifest {
-        preserve,
-        entries: Vec::new(),
-    };
+    let mut manifest = Manifest { preserve, entries: Vec::new() };
     let mut image_bytes = 0u64;
     for _ in 0..count {
         let entry = decode_entry(&mut cursor, &manifest)?;
@@ -114,7 +105,9 @@ pub(crate) fn decode(payload: &[u8]) -> Result<Manifest, Damage> {
             image_bytes = image_bytes
                 .checked_add(size)
                 .filter(|bytes| *bytes <= i64::MAX as u64)
-                .ok_or_else(|| Damage::new(0, "a manifest's sizes add up to more than 8 EiB"))?;
+                .ok_or_else(|| {
+                Damage::new(0, "a manifest's sizes add up to more than 8 EiB")
+            })?;
         }
         manifest.entries.push(entry);
     }
@@ -133,40 +126,24 @@ fn decode_entry(cursor: &mut Cursor<'_>, manifest: &Manifest) -> Result<Entry, D
         FILE => {
             let mode = decode_mode(cursor)?;
             let size = cursor.varint("a file's size")?;
-            (
-                EntryKind::File {
-                    size,
-                    holes: decode_holes(cursor, size)?,
-                },
-                mode,
-            )
+            (EntryKind::File { size, holes: decode_holes(cursor, size)? }, mode)
         }
         SYMLINK => {
             let target = cursor.bytes("a symbolic link")?.to_vec();
             if target.is_empty() || target.contains(&0) || target.len() > PATH_BYTES_MAX {
-                return Err(Damage::new(
-                    0,
-                    format!("{} is no valid link", path.display()),
-                ));
+                return Err(Damage::new(0, format!("{} is no valid link", path.display())));
             }
             (EntryKind::Symlink { target }, 0)
         }
         HARD_LINK => {
             let original = cursor.varint("a hard link's original")?;
             let entries = &manifest.entries;
-            let file = usize::try_from(original)
-                .ok()
-                .and_then(|index| entries.get(index));
+            let file = usize::try_from(original).ok().and_then(|index| entries.get(index));
             if !file.is_some_and(|file| matches!(file.kind, EntryKind::File { .. })) {
                 let what = format!("{} is a link to no earlier file", path.display());
                 return Err(Damage::new(0, what));
             }
-            (
-                EntryKind::HardLink {
-                    original: original as u32,
-                },
-                0,
-            )
+            (EntryKind::HardLink { original: original as u32 }, 0)
         }
         other => return Err(Damage::unknown(0, format!("entries of kind {other}"))),
     };
@@ -174,20 +151,13 @@ fn decode_entry(cursor: &mut Cursor<'_>, manifest: &Manifest) -> Result<Entry, D
         Preserve::NONE => None,
         preserve => Some(Box::new(decode_preserved(cursor, preserve)?)),
     };
-    Ok(Entry {
-        path,
-        kind,
-        mode,
-        preserved,
-    })
+    Ok(Entry { path, kind, mode, preserved })
 }
 
 fn decode_path(cursor: &mut Cursor<'_>, previous: Option<&Entry>) -> Result<PathBuf, Damage> {
     let previous = previous.map_or(&[][..], |entry| entry.path.as_os_str().as_bytes());
     let shared = cursor.varint("a shared prefix")?;
-    let shared = usize::try_from(shared)
-        .ok()
-        .and_then(|shared| previous.get(..shared));
+    let shared = usize::try_from(shared).ok().and_then(|shared| previous.get(..shared));
     let shared = shared.ok_or_else(|| Damage::new(0, "a path shares more than there is"))?;
     let suffix = cursor.bytes("a path")?;
     if shared.len() + suffix.len() > PATH_BYTES_MAX {
@@ -227,10 +197,7 @@ fn check_place(entry: &Entry, before: &[Entry]) -> Result<(), Damage> {
     };
     let path = entry.path.display();
     if entry.path <= last.path {
-        return Err(Damage::new(
-            0,
-            format!("the path {path:?} is listed twice or out of order"),
-        ));
+        return Err(Damage::new(0, format!("the path {path:?} is listed twice or out of order")));
     }
     // In this order the parent is the last entry, or one that the last entry is inside of.
     let parent = entry.path.parent().unwrap_or(Path::new(""));
@@ -238,10 +205,7 @@ fn check_place(entry: &Entry, before: &[Entry]) -> Result<(), Damage> {
     let directory = index.is_ok_and(|index| before[index].kind == EntryKind::Directory);
     match directory {
         true => Ok(()),
-        false => Err(Damage::new(
-            0,
-            format!("the path {path:?} is in no listed directory"),
-        )),
+        false => Err(Damage::new(0, format!("the path {path:?} is in no listed directory"))),
     }
 }
 
@@ -257,14 +221,9 @@ fn decode_holes(cursor: &mut Cursor<'_>, size: u64) -> Result<Vec<(u64, u64)>, D
     let mut holes = Vec::new();
     let mut end = 0u64;
     for number in 0..count {
-        let (gap, length) = (
-            cursor.varint("a hole's place")?,
-            cursor.varint("a hole's length")?,
-        );
+        let (gap, length) = (cursor.varint("a hole's place")?, cursor.varint("a hole's length")?);
         let hole = end.checked_add(gap);
-        let behind = hole
-            .and_then(|hole| hole.checked_add(length))
-            .filter(|end| *end <= size);
+        let behind = hole.and_then(|hole| hole.checked_add(length)).filter(|end| *end <= size);
         let (Some(hole), Some(behind)) = (hole, behind) else {
             return Err(Damage::new(0, "a hole reaches past its file"));
         };
@@ -285,20 +244,14 @@ fn decode_preserved(cursor: &mut Cursor<'_>, preserve: Preserve) -> Result<Prese
         if nanoseconds >= 1_000_000_000 {
             return Err(Damage::new(0, "a time has too many nanoseconds"));
         }
-        preserved.modified = Timestamp {
-            seconds,
-            nanoseconds: nanoseconds as u32,
-        };
+        preserved.modified = Timestamp { seconds, nanoseconds: nanoseconds as u32 };
     }
     if preserve.has(Preserve::OWNER) {
         let mut number = || {
             let number = cursor.varint("an owner")?;
             u32::try_from(number).map_err(|_| Damage::new(0, "an owner's number is too large"))
         };
-        preserved.owner = Owner {
-            user: number()?,
-            group: number()?,
-        };
+        preserved.owner = Owner { user: number()?, group: number()? };
     }
     if preserve.has(Preserve::XATTRS) {
         for _ in 0..cursor.count("the number of attributes")? {
@@ -318,43 +271,26 @@ mod tests {
     fn file(path: &[u8], size: u64) -> Entry {
         Entry {
             path: OsStr::from_bytes(path).into(),
-            kind: EntryKind::File {
-                size,
-                holes: Vec::new(),
-            },
+            kind: EntryKind::File { size, holes: Vec::new() },
             mode: 0o644,
             preserved: None,
         }
     }
 
     fn directory(path: &str) -> Entry {
-        Entry {
-            path: path.into(),
-            kind: EntryKind::Directory,
-            mode: 0o755,
-            preserved: None,
-        }
+        Entry { path: path.into(), kind: EntryKind::Directory, mode: 0o755, preserved: None }
     }
 
     fn round_trip(entries: Vec<Entry>) -> Result<Manifest, Damage> {
-        decode(&encode(&Manifest {
-            preserve: Preserve::NONE,
-            entries,
-        }))
+        decode(&encode(&Manifest { preserve: Preserve::NONE, entries }))
     }
 
     #[test]
     fn everything_round_trips() {
         let preserve = Preserve::TIMES | Preserve::OWNER | Preserve::XATTRS;
         let preserved = Some(Box::new(Preserved {
-            modified: Timestamp {
-                seconds: -7,
-                nanoseconds: 999_999_999,
-            },
-            owner: Owner {
-                user: u32::MAX,
-                group: 5,
-            },
+            modified: Timestamp { seconds: -7, nanoseconds: 999_999_999 },
+            owner: Owner { user: u32::MAX, group: 5 },
             attributes: vec![(c"user.x".into(), vec![0, 255])],
         }));
         let mut entries = vec![
@@ -364,18 +300,9 @@ mod tests {
             file(b"sparse", 1 << 40),
             file(b"z", 0),
         ];
-        entries[3].kind = EntryKind::File {
-            size: 1 << 40,
-            holes: vec![(0, 5), (100, 1 << 39)],
-        };
-        let link = EntryKind::Symlink {
-            target: b"../\xff".to_vec(),
-        };
-        entries.push(Entry {
-            kind: link,
-            mode: 0,
-            ..file(b"zl", 0)
-        });
+        entries[3].kind = EntryKind::File { size: 1 << 40, holes: vec![(0, 5), (100, 1 << 39)] };
+        let link = EntryKind::Symlink { target: b"../\xff".to_vec() };
+        entries.push(Entry { kind: link, mode: 0, ..file(b"zl", 0) });
         entries.push(Entry {
             kind: EntryKind::HardLink { original: 2 },
             mode: 0,
@@ -390,59 +317,24 @@ mod tests {
 
     #[test]
     fn hostile_paths_are_refused() {
-        for path in [
-            "../x",
-            "/x",
-            "a/../../x",
-            "a/./b",
-            "a//b",
-            "a/",
-            "..",
-            ".",
-            "a\0b",
-            "x/y",
-        ] {
-            let error = round_trip(vec![
-                directory(""),
-                directory("a"),
-                file(path.as_bytes(), 1),
-            ]);
+        for path in ["../x", "/x", "a/../../x", "a/./b", "a//b", "a/", "..", ".", "a\0b", "x/y"] {
+            let error = round_trip(vec![directory(""), directory("a"), file(path.as_bytes(), 1)]);
             assert!(error.is_err(), "{path:?}");
         }
-        let through_link = Entry {
-            kind: EntryKind::Symlink {
-                target: b"/".to_vec(),
-            },
-            ..file(b"l", 0)
-        };
+        let through_link =
+            Entry { kind: EntryKind::Symlink { target: b"/".to_vec() }, ..file(b"l", 0) };
         assert!(round_trip(vec![directory(""), through_link, file(b"l/x", 1)]).is_err());
-        assert!(
-            round_trip(vec![directory(""), file(b"a", 1), file(b"a", 1)]).is_err(),
-            "twice"
-        );
-        assert!(
-            round_trip(vec![directory(""), file(b"b", 1), file(b"a", 1)]).is_err(),
-            "order"
-        );
+        assert!(round_trip(vec![directory(""), file(b"a", 1), file(b"a", 1)]).is_err(), "twice");
+        assert!(round_trip(vec![directory(""), file(b"b", 1), file(b"a", 1)]).is_err(), "order");
         assert!(round_trip(vec![file(b"a", 1)]).is_err(), "no root");
-        assert!(
-            round_trip(vec![file(b"", 1), file(b"a", 1)]).is_err(),
-            "inside a file"
-        );
+        assert!(round_trip(vec![file(b"", 1), file(b"a", 1)]).is_err(), "inside a file");
         assert!(round_trip(vec![file(b"", 1)]).is_ok(), "a single file");
-        assert!(
-            round_trip(vec![directory(""), file(&[b'x'; 1025], 1)]).is_err(),
-            "long name"
-        );
+        assert!(round_trip(vec![directory(""), file(&[b'x'; 1025], 1)]).is_err(), "long name");
     }
 
     #[test]
     fn sizes_cannot_overflow() {
-        let entries = vec![
-            directory(""),
-            file(b"a", u64::MAX / 2),
-            file(b"b", u64::MAX / 2),
-        ];
+        let entries = vec![directory(""), file(b"a", u64::MAX / 2), file(b"b", u64::MAX / 2)];
         assert!(round_trip(entries).is_err());
     }
 }

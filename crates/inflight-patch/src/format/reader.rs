@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use inflight::{Buffer, File, Handle, OpenOptions};
 
-use super::block::{self, BLOCK_HEADER_BYTES, Block, BlockKind};
+use super::block::{self, BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES, Block, BlockKind};
+use super::frame::{HEADER_BYTES, MAGIC, MAGIC_END, TRAILER_BYTES, VERSION};
 use super::instruction::GroupInstructions;
 use super::stage::{self, StageTable};
-use super::wire::{Cursor, Damage};
-use super::{
-    BLOCK_BYTES_MAX, HEADER_BYTES, MAGIC, MAGIC_END, TRAILER_BYTES, VERSION, digests, manifest,
-};
+use super::wire::Cursor;
+use super::{digests, manifest};
+use crate::damage::Damage;
 use crate::error::{Error, Result};
 use crate::manifest::{Digest, Manifest};
 
@@ -66,19 +66,9 @@ impl PatchFile {
         if metadata.kind != inflight::FileKind::File {
             return Err(Error::NotAPatch { path: path.into() });
         }
-        let frame = Frame {
-            old_bytes: 0,
-            new_bytes: 0,
-            blocks: Vec::new(),
-        };
+        let frame = Frame { old_bytes: 0, new_bytes: 0, blocks: Vec::new() };
         let (length, stages) = (metadata.size, StageTable::default());
-        let mut patch = PatchFile {
-            file,
-            path: path.into(),
-            length,
-            frame,
-            stages,
-        };
+        let mut patch = PatchFile { file, path: path.into(), length, frame, stages };
         let head = patch.bytes(0, HEADER_BYTES.min(length as usize)).await?;
         if !head.starts_with(&MAGIC) {
             return Err(Error::NotAPatch { path: path.into() });
@@ -91,15 +81,9 @@ impl PatchFile {
         let index_at = parse_trailer(&trailer, length).map_err(|d| patch.damaged(d))?;
         let index = patch.sealed(index_at, trailer_at - index_at).await?;
         let blocks = parse_index(&index, index_at).map_err(|d| patch.damaged(d))?;
-        patch.frame = Frame {
-            old_bytes,
-            new_bytes,
-            blocks,
-        };
+        patch.frame = Frame { old_bytes, new_bytes, blocks };
         let stages = patch.frame.blocks[0];
-        let payload = patch
-            .sealed(stages.offset, stages.end() - stages.offset)
-            .await?;
+        let payload = patch.sealed(stages.offset, stages.end() - stages.offset).await?;
         let decoded = parse_stages(&payload).map_err(|d| patch.damaged(d.inside(stages.offset)))?;
         patch.stages = decoded;
         Ok(patch)
@@ -132,10 +116,7 @@ impl PatchFile {
     pub(crate) fn damaged(&self, damage: Damage) -> Error {
         let path = self.path.clone();
         match damage.unknown {
-            true => Error::Unsupported {
-                path,
-                what: damage.what,
-            },
+            true => Error::Unsupported { path, what: damage.what },
             false => Error::Damaged { path, damage },
         }
     }
@@ -153,9 +134,7 @@ impl PatchFile {
     /// allocated for them.
     async fn sealed(&self, offset: u64, length: u64) -> Result<Buffer> {
         let most = (BLOCK_HEADER_BYTES + BLOCK_BYTES_MAX) as u64;
-        let inside = offset
-            .checked_add(length)
-            .is_some_and(|end| end <= self.length);
+        let inside = offset.checked_add(length).is_some_and(|end| end <= self.length);
         if !inside || length > most || length < BLOCK_HEADER_BYTES as u64 {
             let what = "a block does not lie inside the patch";
             return Err(self.damaged(Damage::new(offset, what)));
@@ -254,10 +233,7 @@ fn parse_trailer(trailer: &[u8], length: u64) -> Result<u64, Damage> {
         return Err(Damage::new(at, "the trailer's checksum does not match"));
     }
     if number(trailer, 8) != length {
-        let what = format!(
-            "the patch is {length} bytes long in place of {}",
-            number(trailer, 8)
-        );
+        let what = format!("the patch is {length} bytes long in place of {}", number(trailer, 8));
         return Err(Damage::new(at, what));
     }
     let index_at = number(trailer, 0);
@@ -281,21 +257,13 @@ fn parse_index(sealed: &[u8], index_at: u64) -> Result<Vec<BlockEntry>, Damage> 
         if entry.offset != expected {
             return Err(at(Damage::new(0, "the index leaves a gap between blocks")));
         }
-        if blocks
-            .last()
-            .is_some_and(|last| !may_follow(last.kind, entry.kind))
-        {
-            return Err(at(Damage::new(
-                0,
-                "the index lists blocks in a wrong order",
-            )));
+        if blocks.last().is_some_and(|last| !may_follow(last.kind, entry.kind)) {
+            return Err(at(Damage::new(0, "the index lists blocks in a wrong order")));
         }
         blocks.push(entry);
     }
     cursor.finish("the index").map_err(at)?;
-    let first = blocks
-        .first()
-        .is_some_and(|first| first.kind == BlockKind::Stages);
+    let first = blocks.first().is_some_and(|first| first.kind == BlockKind::Stages);
     if !first || blocks.last().map(BlockEntry::end) != Some(index_at) {
         return Err(at(Damage::new(0, "the index does not cover the patch")));
     }
@@ -312,13 +280,7 @@ fn parse_index_entry(cursor: &mut Cursor<'_>) -> Result<BlockEntry, Damage> {
         return Err(Damage::new(0, "the index lists a block that cannot be"));
     }
     let (stored_bytes, raw_bytes) = (stored as u32, raw as u32);
-    Ok(BlockEntry {
-        kind,
-        offset,
-        stored_bytes,
-        raw_bytes,
-        checksum,
-    })
+    Ok(BlockEntry { kind, offset, stored_bytes, raw_bytes, checksum })
 }
 
 /// The order of blocks: what stands before the groups, then groups of instructions, literals (if
@@ -344,12 +306,9 @@ fn open_sealed(sealed: &[u8], kind: BlockKind) -> Result<Vec<u8>, Damage> {
     let parsed = Block::parse(header)?;
     Block::check(header, payload)?;
     if parsed.kind != kind || parsed.stored_length as usize != payload.len() {
-        return Err(Damage::new(
-            0,
-            format!("there is no {} where it should be", kind.name()),
-        ));
+        return Err(Damage::new(0, format!("there is no {} where it should be", kind.name())));
     }
-    if parsed.stage > super::ZSTD {
+    if parsed.stage > stage::ZSTD {
         let what = format!("the {} uses stage {}", kind.name(), parsed.stage);
         return Err(Damage::new(0, what));
     }
@@ -361,9 +320,7 @@ fn parse_stages(sealed: &[u8]) -> Result<StageTable, Damage> {
 }
 
 fn split(sealed: &[u8]) -> Result<(&[u8; BLOCK_HEADER_BYTES], &[u8]), Damage> {
-    sealed
-        .split_first_chunk()
-        .ok_or_else(|| Damage::new(0, "a block is cut off"))
+    sealed.split_first_chunk().ok_or_else(|| Damage::new(0, "a block is cut off"))
 }
 
 /// The raw bytes of a block that the index lists.
@@ -371,39 +328,20 @@ fn open_block(sealed: &[u8], entry: &BlockEntry, stages: &StageTable) -> Result<
     let (header, payload) = split(sealed)?;
     Block::check(header, payload)?;
     let parsed = Block::parse(header)?;
-    let listed = (
-        parsed.kind,
-        parsed.stored_length,
-        parsed.raw_length,
-        block::sealed_checksum(header),
-    );
-    let expected = (
-        entry.kind,
-        entry.stored_bytes,
-        entry.raw_bytes,
-        entry.checksum,
-    );
+    let listed =
+        (parsed.kind, parsed.stored_length, parsed.raw_length, block::sealed_checksum(header));
+    let expected = (entry.kind, entry.stored_bytes, entry.raw_bytes, entry.checksum);
     if listed != expected || payload.len() != entry.stored_bytes as usize {
-        return Err(Damage::new(
-            0,
-            "a block is not the one that the index lists",
-        ));
+        return Err(Damage::new(0, "a block is not the one that the index lists"));
     }
-    stage::decode(
-        stages.resolve(parsed.stage)?,
-        payload,
-        parsed.raw_length as usize,
-    )
+    stage::decode(stages.resolve(parsed.stage)?, payload, parsed.raw_length as usize)
 }
 
 /// Decodes everything a patch in memory holds, as applying it would.
 pub(super) fn read_all(bytes: &[u8]) -> Result<(), Damage> {
     let (old_bytes, new_bytes) = parse_header(bytes)?;
     let length = bytes.len() as u64;
-    let trailer_at = bytes
-        .len()
-        .checked_sub(TRAILER_BYTES)
-        .filter(|at| *at >= HEADER_BYTES);
+    let trailer_at = bytes.len().checked_sub(TRAILER_BYTES).filter(|at| *at >= HEADER_BYTES);
     let trailer_at = trailer_at.ok_or_else(|| cut_off(length))?;
     let index_at = parse_trailer(&bytes[trailer_at..], length)? as usize;
     let blocks = parse_index(&bytes[index_at..trailer_at], index_at as u64)?;

@@ -4,7 +4,8 @@
 //! reader that does not know one says its name and goes no further. New stages come as new names:
 //! nothing else in the format changes for them.
 
-use super::wire::{Cursor, Damage, put_bytes, put_varint};
+use super::wire::{Cursor, put_bytes, put_varint};
+use crate::damage::Damage;
 
 /// The payload is the raw bytes.
 pub(crate) const STORED: u8 = 0;
@@ -70,9 +71,6 @@ pub(super) fn decode(stage: u8, payload: &[u8], raw_length: usize) -> Result<Vec
     let raw = zstd::bulk::decompress(payload, raw_length).map_err(|e| wrong(e.to_string()))?;
     match raw.len() == raw_length {
         true => Ok(raw),
-        false => Err(wrong(format!(
-            "{} bytes in place of {raw_length}",
-            raw.len()
-        ))),
+        false => Err(wrong(format!("{} bytes in place of {raw_length}", raw.len()))),
     }
 }

@@ -1,47 +1,6 @@
 //! Numbers and byte strings on the wire, and the cursor that reads them with bounds.
 
-use std::fmt;
-
-/// What is wrong with a patch, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Damage {
-    /// Byte position in the patch: of the block, where the fault is inside one.
-    pub offset: u64,
-    /// What is wrong.
-    pub what: String,
-    /// Whether nothing is damaged but something is not known to this version, by name.
-    pub unknown: bool,
-}
-
-impl Damage {
-    pub(crate) fn new(offset: u64, what: impl Into<String>) -> Damage {
-        Damage {
-            offset,
-            what: what.into(),
-            unknown: false,
-        }
-    }
-
-    pub(crate) fn unknown(offset: u64, what: impl Into<String>) -> Damage {
-        Damage {
-            offset,
-            what: what.into(),
-            unknown: true,
-        }
-    }
-
-    /// The same, found inside a block that starts at `offset`.
-    pub(crate) fn inside(mut self, offset: u64) -> Damage {
-        self.offset = offset;
-        self
-    }
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "at byte {}: {}", self.offset, self.what)
-    }
-}
+use crate::damage::Damage;
 
 /// Appends `value`, seven bits a byte, low ones first.
 pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
@@ -54,7 +13,17 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 
 /// Appends a signed value: sign in the lowest bit.
 pub(crate) fn put_signed(out: &mut Vec<u8>, value: i64) {
-    put_varint(out, ((value << 1) ^ (value >> 63)) as u64);
+    put_varint(out, unsigned_of(value));
+}
+
+/// A signed value with its sign in the lowest bit, so that small ones stay small.
+pub(crate) fn unsigned_of(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+/// The reverse of [`unsigned_of`].
+pub(crate) fn signed_of(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 /// Appends a length and that many bytes.
@@ -114,22 +83,15 @@ impl<'a> Cursor<'a> {
     }
 
     pub(crate) fn signed(&mut self, what: &str) -> Result<i64, Damage> {
-        let value = self.varint(what)?;
-        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+        Ok(signed_of(self.varint(what)?))
     }
 
     /// A count of things that take at least one byte each.
     pub(crate) fn count(&mut self, what: &str) -> Result<usize, Damage> {
         let count = self.varint(what)?;
-        match usize::try_from(count)
-            .ok()
-            .filter(|count| *count <= self.remaining())
-        {
+        match usize::try_from(count).ok().filter(|count| *count <= self.remaining()) {
             Some(count) => Ok(count),
-            None => Err(Damage::new(
-                0,
-                format!("{what} of {count} is more than there is"),
-            )),
+            None => Err(Damage::new(0, format!("{what} of {count} is more than there is"))),
         }
     }
 
@@ -142,10 +104,7 @@ impl<'a> Cursor<'a> {
     pub(crate) fn finish(&self, what: &str) -> Result<(), Damage> {
         match self.is_empty() {
             true => Ok(()),
-            false => Err(Damage::new(
-                0,
-                format!("{what} has {} bytes too many", self.rest.len()),
-            )),
+            false => Err(Damage::new(0, format!("{what} has {} bytes too many", self.rest.len()))),
         }
     }
 }
@@ -173,16 +132,10 @@ mod tests {
 
     #[test]
     fn overlong_and_huge_numbers_are_refused() {
-        assert!(
-            Cursor::new(&[0xff; 10]).varint("x").is_err(),
-            "more than 64 bits"
-        );
+        assert!(Cursor::new(&[0xff; 10]).varint("x").is_err(), "more than 64 bits");
         assert!(Cursor::new(&[0x80; 11]).varint("x").is_err(), "never ends");
         let mut huge = Vec::new();
         put_varint(&mut huge, u64::MAX);
-        assert!(
-            Cursor::new(&huge).bytes("x").is_err(),
-            "longer than what is there"
-        );
+        assert!(Cursor::new(&huge).bytes("x").is_err(), "longer than what is there");
     }
 }

@@ -3,10 +3,9 @@
 use inflight::stream::Writer;
 
 use super::block::{self, BLOCK_HEADER_BYTES, BlockKind};
+use super::frame::{HEADER_BYTES, MAGIC, MAGIC_END, TRAILER_BYTES, VERSION, checksum};
+use super::stage::{self, STORED, ZSTD};
 use super::wire::put_varint;
-use super::{
-    HEADER_BYTES, MAGIC, MAGIC_END, STORED, TRAILER_BYTES, VERSION, ZSTD, checksum, stage,
-};
 use crate::error::Result;
 
 /// Blocks that nobody splits by meaning are split at this size.
@@ -22,11 +21,7 @@ pub(crate) struct EncodedBlock {
 
 /// Makes a block, compressed where that makes it smaller. Work for the crew.
 pub(crate) fn encode_block(kind: BlockKind, raw: &[u8], level: i32) -> EncodedBlock {
-    assert!(
-        raw.len() <= super::BLOCK_BYTES_MAX,
-        "a block of {} bytes",
-        raw.len()
-    );
+    assert!(raw.len() <= block::BLOCK_BYTES_MAX, "a block of {} bytes", raw.len());
     let raw_length = raw.len() as u32;
     let compressed = match kind {
         // The table of stages is needed to decode anything.
@@ -37,11 +32,7 @@ pub(crate) fn encode_block(kind: BlockKind, raw: &[u8], level: i32) -> EncodedBl
         Some(compressed) => block::seal(kind as u8, ZSTD, raw_length, &compressed),
         None => block::seal(kind as u8, STORED, raw_length, raw),
     };
-    EncodedBlock {
-        kind,
-        raw_length,
-        sealed,
-    }
+    EncodedBlock { kind, raw_length, sealed }
 }
 
 fn compress(raw: &[u8], level: i32) -> Option<Vec<u8>> {
@@ -67,21 +58,15 @@ impl PatchWriter {
         old_bytes: u64,
         new_bytes: u64,
     ) -> Result<PatchWriter> {
-        let mut patch = PatchWriter {
-            writer,
-            index: IndexBuilder::default(),
-        };
+        let mut patch = PatchWriter { writer, index: IndexBuilder::default() };
         patch.writer.write(&header(old_bytes, new_bytes)).await?;
-        patch
-            .write(encode_block(BlockKind::Stages, &stage::encode_table(), 0))
-            .await?;
+        patch.write(encode_block(BlockKind::Stages, &stage::encode_table(), 0)).await?;
         Ok(patch)
     }
 
     pub(crate) async fn write(&mut self, block: EncodedBlock) -> Result<()> {
         let offset = self.writer.position();
-        self.index
-            .add(block.kind, block.raw_length, offset, &block.sealed);
+        self.index.add(block.kind, block.raw_length, offset, &block.sealed);
         self.writer.write(&block.sealed).await?;
         Ok(())
     }
@@ -133,13 +118,9 @@ impl IndexBuilder {
         self.blocks += 1;
         self.entries.push(kind as u8);
         put_varint(&mut self.entries, offset);
-        put_varint(
-            &mut self.entries,
-            (sealed.len() - BLOCK_HEADER_BYTES) as u64,
-        );
+        put_varint(&mut self.entries, (sealed.len() - BLOCK_HEADER_BYTES) as u64);
         put_varint(&mut self.entries, raw_length.into());
-        self.entries
-            .extend_from_slice(&block::sealed_checksum(sealed).to_le_bytes());
+        self.entries.extend_from_slice(&block::sealed_checksum(sealed).to_le_bytes());
     }
 
     /// Index block and trailer, for a patch whose blocks end at `offset`.

@@ -5,10 +5,8 @@
 //! [`crate::DirectFile`] takes nothing else. [`BLOCK_BYTES`] satisfies every device whose blocks
 //! are 4 KiB or smaller; [`crate::DirectFile`] refuses to open anything coarser.
 
+use super::block::BLOCK_BYTES;
 use super::pool::Buffer;
-
-/// What direct I/O is aligned to here, in bytes: a page, and the largest block in common use.
-pub const BLOCK_BYTES: usize = 4096;
 
 /// A file offset that is a multiple of [`BLOCK_BYTES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,11 +19,7 @@ impl AlignedOffset {
     /// `offset` if it is aligned.
     #[must_use]
     pub const fn new(offset: u64) -> Option<AlignedOffset> {
-        if offset.is_multiple_of(BLOCK_BYTES as u64) {
-            Some(AlignedOffset(offset))
-        } else {
-            None
-        }
+        if offset.is_multiple_of(BLOCK_BYTES as u64) { Some(AlignedOffset(offset)) } else { None }
     }
 
     /// The last aligned offset at or before `offset`.
@@ -95,10 +89,7 @@ mod tests {
     #[test]
     fn offsets_are_aligned_by_construction() {
         assert_eq!(AlignedOffset::new(4095), None);
-        assert_eq!(
-            AlignedOffset::new(8192).map(AlignedOffset::bytes),
-            Some(8192)
-        );
+        assert_eq!(AlignedOffset::new(8192).map(AlignedOffset::bytes), Some(8192));
         assert_eq!(AlignedOffset::at_or_before(8191).bytes(), 4096);
         assert_eq!(AlignedOffset::ZERO.plus_blocks(2).bytes(), 8192);
     }

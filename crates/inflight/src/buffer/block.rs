@@ -3,8 +3,9 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
-use super::aligned::BLOCK_BYTES;
-
+/// What memory and direct I/O are aligned to, in bytes: a page, and the largest block of a device
+/// in common use.
+pub const BLOCK_BYTES: usize = 4096;
 /// From here on memory is aligned to, and asks for, huge pages.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
@@ -21,26 +22,17 @@ unsafe impl Sync for Block {}
 
 impl Block {
     fn layout(bytes: usize) -> Layout {
-        let align = if bytes >= HUGE_PAGE_BYTES {
-            HUGE_PAGE_BYTES
-        } else {
-            BLOCK_BYTES
-        };
+        let align = if bytes >= HUGE_PAGE_BYTES { HUGE_PAGE_BYTES } else { BLOCK_BYTES };
         Layout::from_size_align(bytes, align).expect("a block is far below isize::MAX bytes")
     }
 
     /// Memory of `bytes` bytes; its contents are not initialised.
     pub(super) fn allocate(bytes: usize) -> Block {
-        assert!(
-            bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES),
-            "blocks are whole pages"
-        );
+        assert!(bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES), "blocks are whole pages");
         let layout = Block::layout(bytes);
         // SAFETY: the layout's size is not zero.
         let memory = unsafe { alloc(layout) };
-        let Some(memory) = NonNull::new(memory) else {
-            handle_alloc_error(layout)
-        };
+        let Some(memory) = NonNull::new(memory) else { handle_alloc_error(layout) };
         #[cfg(target_os = "linux")]
         if bytes >= HUGE_PAGE_BYTES {
             // SAFETY: the range was just allocated, is page-aligned and ours alone; the advice

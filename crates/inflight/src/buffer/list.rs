@@ -44,10 +44,7 @@ impl BufferList {
     /// # Panics
     /// When the list holds 1024 buffers already.
     pub fn push(&mut self, buffer: Buffer) {
-        assert!(
-            self.buffers.len() < BUFFERS_MAX,
-            "at most {BUFFERS_MAX} buffers an operation"
-        );
+        assert!(self.buffers.len() < BUFFERS_MAX, "at most {BUFFERS_MAX} buffers an operation");
         self.buffers.push(buffer);
         self.vectors.reserve(1);
     }
@@ -71,10 +68,7 @@ impl BufferList {
     /// Describes the spare room of each buffer to the kernel.
     pub(crate) fn spare_vectors(&mut self) -> &[Vector] {
         self.vectors.clear();
-        let spare = |b: &Buffer| Vector {
-            base: b.spare_ptr(),
-            length: b.spare(),
-        };
+        let spare = |b: &Buffer| Vector { base: b.spare_ptr(), length: b.spare() };
         self.vectors.extend(self.buffers.iter().map(spare));
         &self.vectors
     }
@@ -82,10 +76,7 @@ impl BufferList {
     /// Describes the filled part of each buffer to the kernel.
     pub(crate) fn filled_vectors(&mut self) -> &[Vector] {
         self.vectors.clear();
-        let filled = |b: &Buffer| Vector {
-            base: b.filled_ptr().cast_mut(),
-            length: b.len(),
-        };
+        let filled = |b: &Buffer| Vector { base: b.filled_ptr().cast_mut(), length: b.len() };
         self.vectors.extend(self.buffers.iter().map(filled));
         &self.vectors
     }

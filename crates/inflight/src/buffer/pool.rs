@@ -8,8 +8,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::aligned::BLOCK_BYTES;
-use super::block::Block;
+use super::block::{BLOCK_BYTES, Block};
 use crate::budget::{Budget, Reservation};
 
 /// Classes hold blocks of 4 KiB, 8 KiB, … 2 GiB.
@@ -62,12 +61,7 @@ impl Pool {
     /// A pool whose buffers count against `budget`.
     #[must_use]
     pub fn new(budget: Budget) -> Pool {
-        Pool {
-            shared: Arc::new(Shared {
-                budget,
-                kept: Mutex::default(),
-            }),
-        }
+        Pool { shared: Arc::new(Shared { budget, kept: Mutex::default() }) }
     }
 
     /// The budget all buffers count against.
@@ -83,10 +77,7 @@ impl Pool {
     #[must_use]
     pub fn footprint(capacity: usize) -> u64 {
         let class = class_of(capacity);
-        assert!(
-            class < CLASSES,
-            "a buffer holds at most 2 GiB; {capacity} bytes were asked for"
-        );
+        assert!(class < CLASSES, "a buffer holds at most 2 GiB; {capacity} bytes were asked for");
         class_bytes(class) as u64
     }
 
@@ -123,25 +114,17 @@ impl Pool {
         drop(kept);
         drop(freed);
         let block = block.unwrap_or_else(|| Block::allocate(class_bytes(class)));
-        Buffer {
-            inner: Some((block, reservation, self.clone())),
-            length: 0,
-        }
+        Buffer { inner: Some((block, reservation, self.clone())), length: 0 }
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.shared
-            .kept
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool")
-            .field("budget", self.budget())
-            .finish_non_exhaustive()
+        f.debug_struct("Pool").field("budget", self.budget()).finish_non_exhaustive()
     }
 }
 
@@ -194,12 +177,7 @@ impl Buffer {
     /// # Panics
     /// When they do not fit into the spare room.
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
-        assert!(
-            bytes.len() <= self.spare(),
-            "{} bytes into {}",
-            bytes.len(),
-            self.spare()
-        );
+        assert!(bytes.len() <= self.spare(), "{} bytes into {}", bytes.len(), self.spare());
         // SAFETY: source and target are valid for that many bytes (checked above for the
         // target) and cannot overlap, as `&mut self` excludes a borrow of our own bytes.
         unsafe {
@@ -308,14 +286,8 @@ mod tests {
         assert!(pool.try_get(1).is_none(), "the limit holds");
         drop(small);
         assert_eq!(pool.kept().bytes, 64 << 10);
-        let large = pool
-            .try_get(64 << 10)
-            .expect("kept blocks do not count as used");
-        assert_eq!(
-            pool.kept().bytes,
-            0,
-            "kept plus lent stays within the limit"
-        );
+        let large = pool.try_get(64 << 10).expect("kept blocks do not count as used");
+        assert_eq!(pool.kept().bytes, 0, "kept plus lent stays within the limit");
         drop(large);
     }
 }

@@ -34,15 +34,9 @@ impl SyscallPool {
     /// # Errors
     /// When not even the first thread can be started.
     pub(crate) fn new(threads_max: usize, operations_max: usize) -> io::Result<Arc<SyscallPool>> {
-        let state = State {
-            queue: VecDeque::with_capacity(operations_max),
-            ..State::default()
-        };
-        let pool = Arc::new(SyscallPool {
-            threads_max,
-            state: Mutex::new(state),
-            work: Condvar::new(),
-        });
+        let state = State { queue: VecDeque::with_capacity(operations_max), ..State::default() };
+        let pool =
+            Arc::new(SyscallPool { threads_max, state: Mutex::new(state), work: Condvar::new() });
         // The first thread must start for anything to work; further ones only add parallelism.
         let mut state = pool.state();
         pool.spawn(&mut state)?;
@@ -57,9 +51,7 @@ impl SyscallPool {
     fn spawn(self: &Arc<SyscallPool>, state: &mut State) -> io::Result<()> {
         let pool = self.clone();
         let name = format!("inflight-io-{}", state.threads.len());
-        let thread = std::thread::Builder::new()
-            .name(name)
-            .spawn(move || pool.run())?;
+        let thread = std::thread::Builder::new().name(name).spawn(move || pool.run())?;
         state.threads.push(thread);
         Ok(())
     }
@@ -70,9 +62,7 @@ impl SyscallPool {
             return;
         }
         let mut state = self.state();
-        state
-            .queue
-            .extend(batch.drain(..).map(|index| (inbox, index)));
+        state.queue.extend(batch.drain(..).map(|index| (inbox, index)));
         let wanted = state.queue.len();
         let wake = wanted.min(state.idle);
         for _ in wake..wanted.min(self.threads_max.saturating_sub(state.threads.len()) + wake) {
@@ -90,10 +80,7 @@ impl SyscallPool {
     pub(super) fn cancel(&self, inbox: InboxRef, name: u64) {
         let mut state = self.state();
         let index = name as u32;
-        let place = state
-            .queue
-            .iter()
-            .position(|queued| *queued == (inbox, index));
+        let place = state.queue.iter().position(|queued| *queued == (inbox, index));
         let Some(place) = place.filter(|_| inbox.slots.is_current(name)) else {
             return;
         };
@@ -116,10 +103,7 @@ impl SyscallPool {
                 return;
             } else {
                 state.idle += 1;
-                state = self
-                    .work
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
+                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
                 state.idle -= 1;
             }
         }

@@ -32,47 +32,21 @@ pub(super) fn perform(operation: &mut Operation) -> Result<u64> {
             *operation = Operation::Nop;
             Ok(0)
         }
-        Operation::Read {
-            file,
-            buffer,
-            length,
-            offset,
-        } => {
+        Operation::Read { file, buffer, length, offset } => {
             let length = read_length(buffer, *length);
             read_some(file.as_fd(), buffer, length, *offset)
         }
-        Operation::Write {
-            file,
-            buffer,
-            start,
-            length,
-            offset,
-        } => {
+        Operation::Write { file, buffer, start, length, offset } => {
             let bytes = write_range(buffer, *start, *length);
             retry_on_intr(|| rustix::io::pwrite(&*file, bytes, *offset)).map(|n| n as u64)
         }
         Operation::ReadVectored { .. } | Operation::WriteVectored { .. } => vectored(operation),
-        Operation::ReadFiles {
-            directory,
-            options,
-            pieces,
-            current,
-            buffer,
-        } => {
-            let directory = directory
-                .as_ref()
-                .map_or(CWD, |directory| directory.as_fd());
+        Operation::ReadFiles { directory, options, pieces, current, buffer } => {
+            let directory = directory.as_ref().map_or(CWD, |directory| directory.as_fd());
             read_files(directory, *options, pieces, current, buffer)
         }
-        Operation::WriteFiles {
-            directory,
-            files,
-            current,
-            buffer,
-        } => {
-            let directory = directory
-                .as_ref()
-                .map_or(CWD, |directory| directory.as_fd());
+        Operation::WriteFiles { directory, files, current, buffer } => {
+            let directory = directory.as_ref().map_or(CWD, |directory| directory.as_fd());
             write_files(directory, files, current, buffer)
         }
         Operation::Sync { file, scope } => done(match scope {
@@ -80,44 +54,26 @@ pub(super) fn perform(operation: &mut Operation) -> Result<u64> {
             SyncScope::All => fs::fsync(file),
             SyncScope::FileSystem => fs::syncfs(file),
         }),
-        Operation::Allocate {
-            file,
-            offset,
-            length,
-        } => {
+        Operation::Allocate { file, offset, length } => {
             let allocate = || fs::fallocate(&*file, FallocateFlags::empty(), *offset, *length);
             done(retry_on_intr(allocate))
         }
         Operation::Truncate { file, length } => {
             done(retry_on_intr(|| fs::ftruncate(&*file, *length)))
         }
-        Operation::CopyRange {
-            from,
-            from_offset,
-            to,
-            to_offset,
-            length,
-        } => {
+        Operation::CopyRange { from, from_offset, to, to_offset, length } => {
             let length = (*length).min(TRANSFER_BYTES_MAX as u64) as usize;
             let (mut from_offset, mut to_offset) = (*from_offset, *to_offset);
-            fs::copy_file_range(
-                from,
-                Some(&mut from_offset),
-                to,
-                Some(&mut to_offset),
-                length,
-            )
-            .map(|n| n as u64)
+            fs::copy_file_range(from, Some(&mut from_offset), to, Some(&mut to_offset), length)
+                .map(|n| n as u64)
         }
         Operation::FindData { file, offset, data } => {
             *data = find_data(file.as_fd(), *offset)?;
             Ok(0)
         }
-        Operation::ReadDirectory {
-            directory,
-            metadata,
-            batch,
-        } => read_directory(directory.as_fd(), *metadata, batch),
+        Operation::ReadDirectory { directory, metadata, batch } => {
+            read_directory(directory.as_fd(), *metadata, batch)
+        }
         _ => perform_on_path(operation),
     }
 }
@@ -125,20 +81,13 @@ pub(super) fn perform(operation: &mut Operation) -> Result<u64> {
 /// The operations that take a path and move no contents.
 fn perform_on_path(operation: &mut Operation) -> Result<u64> {
     match operation {
-        Operation::Metadata {
-            at,
-            follow,
-            metadata,
-        } => {
+        Operation::Metadata { at, follow, metadata } => {
             *metadata = stat(directory(at), &at.path, *follow)?;
             Ok(0)
         }
         Operation::SetMode { at, mode } => done(set_mode(at, *mode)),
         Operation::SetTimes { at, times } => done(set_times(at, *times)),
-        Operation::SetOwner {
-            at,
-            owner: Owner { user, group },
-        } => done(fs::chownat(
+        Operation::SetOwner { at, owner: Owner { user, group } } => done(fs::chownat(
             directory(at),
             &*at.path,
             Some(fs::Uid::from_raw(*user)),
@@ -146,18 +95,8 @@ fn perform_on_path(operation: &mut Operation) -> Result<u64> {
             AtFlags::SYMLINK_NOFOLLOW,
         )),
         Operation::Rename { from, to, replace } => {
-            let flags = if *replace {
-                RenameFlags::empty()
-            } else {
-                RenameFlags::NOREPLACE
-            };
-            done(fs::renameat_with(
-                directory(from),
-                &*from.path,
-                directory(to),
-                &*to.path,
-                flags,
-            ))
+            let flags = if *replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+            done(fs::renameat_with(directory(from), &*from.path, directory(to), &*to.path, flags))
         }
         Operation::Remove { at, kind } => {
             let flags = match kind {
@@ -166,11 +105,9 @@ fn perform_on_path(operation: &mut Operation) -> Result<u64> {
             };
             done(fs::unlinkat(directory(at), &*at.path, flags))
         }
-        Operation::CreateDirectory { at, mode } => done(fs::mkdirat(
-            directory(at),
-            &*at.path,
-            Mode::from_raw_mode(*mode),
-        )),
+        Operation::CreateDirectory { at, mode } => {
+            done(fs::mkdirat(directory(at), &*at.path, Mode::from_raw_mode(*mode)))
+        }
         Operation::CreateSymlink { target, at } => {
             done(fs::symlinkat(&**target, directory(at), &*at.path))
         }
@@ -201,9 +138,7 @@ fn done(result: Result<()>) -> Result<u64> {
 }
 
 fn directory(at: &At) -> BorrowedFd<'_> {
-    at.directory
-        .as_ref()
-        .map_or(CWD, |directory| directory.as_fd())
+    at.directory.as_ref().map_or(CWD, |directory| directory.as_fd())
 }
 
 /// How much a read may ask for.
@@ -287,11 +222,7 @@ fn read_some(file: BorrowedFd<'_>, buffer: &mut Buffer, length: usize, offset: u
 
 fn vectored(operation: &mut Operation) -> Result<u64> {
     match operation {
-        Operation::ReadVectored {
-            file,
-            buffers,
-            offset,
-        } => {
+        Operation::ReadVectored { file, buffers, offset } => {
             let vectors = buffers.spare_vectors();
             // SAFETY: each vector names the spare room of one buffer the operation owns, in the
             // layout `IoSliceMut` guarantees on Unix. The bytes may be uninitialised, which the
@@ -307,11 +238,7 @@ fn vectored(operation: &mut Operation) -> Result<u64> {
             unsafe { buffers.assume_filled(bytes) };
             Ok(bytes as u64)
         }
-        Operation::WriteVectored {
-            file,
-            buffers,
-            offset,
-        } => {
+        Operation::WriteVectored { file, buffers, offset } => {
             let vectors = buffers.filled_vectors();
             // SAFETY: each vector names the filled part of one buffer the operation owns, in the
             // layout `IoSlice` guarantees on Unix.
@@ -411,14 +338,8 @@ fn stat(directory: BorrowedFd<'_>, path: &CStr, follow: bool) -> Result<Metadata
         mode: u32::from(x.stx_mode) & 0o7777,
         size: x.stx_size,
         allocated: x.stx_blocks * 512,
-        modified: Timestamp {
-            seconds: x.stx_mtime.tv_sec,
-            nanoseconds: x.stx_mtime.tv_nsec,
-        },
-        owner: Owner {
-            user: x.stx_uid,
-            group: x.stx_gid,
-        },
+        modified: Timestamp { seconds: x.stx_mtime.tv_sec, nanoseconds: x.stx_mtime.tv_nsec },
+        owner: Owner { user: x.stx_uid, group: x.stx_gid },
         device: fs::makedev(x.stx_dev_major, x.stx_dev_minor),
         inode: x.stx_ino,
         links: x.stx_nlink,
@@ -453,19 +374,11 @@ fn set_mode(at: &At, mode: u32) -> Result<()> {
 
 fn set_times(at: &At, times: SetTimes) -> Result<()> {
     let spec = |time: Option<Timestamp>| match time {
-        Some(time) => Timespec {
-            tv_sec: time.seconds,
-            tv_nsec: time.nanoseconds.into(),
-        },
-        None => Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_OMIT,
-        },
+        Some(time) => Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() },
+        None => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
     };
-    let times = Timestamps {
-        last_access: spec(times.accessed),
-        last_modification: spec(times.modified),
-    };
+    let times =
+        Timestamps { last_access: spec(times.accessed), last_modification: spec(times.modified) };
     match (&at.directory, at.path.is_empty()) {
         (Some(descriptor), true) => fs::futimens(descriptor, &times),
         _ => fs::utimensat(directory(at), &*at.path, &times, AtFlags::SYMLINK_NOFOLLOW),

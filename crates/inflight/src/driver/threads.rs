@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::Driver;
+use super::interpreter::Driver;
 use super::pool::SyscallPool;
 use crate::inbox::InboxRef;
 
@@ -20,11 +20,7 @@ impl Threads {
     pub(super) fn open(inbox: InboxRef, pool: Arc<SyscallPool>) -> Threads {
         inbox.alarm.set(std::thread::current(), None);
         let accepted = Vec::with_capacity(inbox.slots.count());
-        Threads {
-            inbox,
-            pool,
-            accepted,
-        }
+        Threads { inbox, pool, accepted }
     }
 }
 

@@ -16,8 +16,9 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 use rustix::event::EventfdFlags;
 use rustix::fs::CWD;
 
+use super::interpreter::Driver;
 use super::pool::SyscallPool;
-use super::{Driver, syscall};
+use super::syscall;
 use crate::inbox::InboxRef;
 use crate::operation::{At, Create, Operation};
 
@@ -51,10 +52,7 @@ fn setup(completions: u32) -> io::Result<IoUring> {
         .build(SUBMISSIONS);
     match deferred {
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
-            IoUring::builder()
-                .setup_clamp()
-                .setup_cqsize(completions)
-                .build(SUBMISSIONS)
+            IoUring::builder().setup_clamp().setup_cqsize(completions).build(SUBMISSIONS)
         }
         other => other,
     }
@@ -75,17 +73,13 @@ pub(super) fn probe() -> io::Result<()> {
         opcode::AsyncCancel::CODE,
     ];
     if !ring.params().is_feature_nodrop() || !ring.params().is_feature_submit_stable() {
-        return Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "the kernel's io_uring is too old",
-        ));
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel's io_uring is too old"));
     }
     match needed.iter().all(|code| probe.is_supported(*code)) {
         true => Ok(()),
-        false => Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "io_uring lacks an operation we need",
-        )),
+        false => {
+            Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring lacks an operation we need"))
+        }
     }
 }
 
@@ -141,9 +135,8 @@ impl Uring {
             return;
         };
         let count: *mut u64 = &raw mut *self.alarm_count;
-        let entry = opcode::Read::new(Fd(event.as_raw_fd()), count.cast(), 8)
-            .build()
-            .user_data(ALARM);
+        let entry =
+            opcode::Read::new(Fd(event.as_raw_fd()), count.cast(), 8).build().user_data(ALARM);
         self.push(&entry);
         self.alarm_armed = true;
     }
@@ -188,9 +181,7 @@ impl Uring {
         }
         let retry = [rustix::io::Errno::INTR, rustix::io::Errno::AGAIN];
         if retry.iter().any(|errno| errno.raw_os_error() == -result) {
-            let entry = self
-                .entry(index, operation)
-                .expect("it was an entry before");
+            let entry = self.entry(index, operation).expect("it was an entry before");
             self.push(&entry);
             return;
         }
@@ -219,45 +210,26 @@ impl Uring {
             Operation::Close { descriptor } => {
                 opcode::Close::new(Fd(descriptor.as_raw_fd())).build()
             }
-            Operation::Read {
-                file,
-                buffer,
-                length,
-                offset,
-            } => {
+            Operation::Read { file, buffer, length, offset } => {
                 let length = syscall::read_length(buffer, *length);
                 opcode::Read::new(raw(file), buffer.spare_ptr(), length as u32)
                     .offset(*offset)
                     .build()
             }
-            Operation::Write {
-                file,
-                buffer,
-                start,
-                length,
-                offset,
-            } => {
+            Operation::Write { file, buffer, start, length, offset } => {
                 let bytes = syscall::write_range(buffer, *start, *length);
                 opcode::Write::new(raw(file), bytes.as_ptr(), bytes.len() as u32)
                     .offset(*offset)
                     .build()
             }
-            Operation::ReadVectored {
-                file,
-                buffers,
-                offset,
-            } => {
+            Operation::ReadVectored { file, buffers, offset } => {
                 let file = raw(file);
                 let vectors = buffers.spare_vectors();
                 opcode::Readv::new(file, vectors.as_ptr().cast(), vectors.len() as u32)
                     .offset(*offset)
                     .build()
             }
-            Operation::WriteVectored {
-                file,
-                buffers,
-                offset,
-            } => {
+            Operation::WriteVectored { file, buffers, offset } => {
                 let file = raw(file);
                 let vectors = buffers.filled_vectors();
                 opcode::Writev::new(file, vectors.as_ptr().cast(), vectors.len() as u32)

@@ -18,10 +18,7 @@ impl<F: Future + Unpin> Ordered<F> {
     #[must_use]
     pub fn new(depth: usize) -> Ordered<F> {
         let depth = depth.max(1);
-        Ordered {
-            depth,
-            queue: VecDeque::with_capacity(depth),
-        }
+        Ordered { depth, queue: VecDeque::with_capacity(depth) }
     }
 
     /// Whether another future may be added.

@@ -45,13 +45,7 @@ impl Reader {
         request_bytes: usize,
         depth: usize,
     ) -> Reader {
-        Reader::of(
-            Source::Direct(file),
-            start.bytes(),
-            end,
-            request_bytes,
-            depth,
-        )
+        Reader::of(Source::Direct(file), start.bytes(), end, request_bytes, depth)
     }
 
     fn of(source: Source, start: u64, end: u64, request_bytes: usize, depth: usize) -> Reader {
@@ -59,15 +53,7 @@ impl Reader {
         let request_bytes = request_bytes.max(BLOCK_BYTES).next_power_of_two();
         let in_flight = Ordered::new(depth);
         let (ahead, position, spare) = (start, start, Vec::new());
-        Reader {
-            source,
-            request_bytes,
-            ahead,
-            position,
-            end,
-            in_flight,
-            spare,
-        }
+        Reader { source, request_bytes, ahead, position, end, in_flight, spare }
     }
 
     fn file(&self) -> &File {
@@ -121,9 +107,7 @@ impl Reader {
                     let whole = before - before % BLOCK_BYTES;
                     buffer.truncate(whole);
                     let from = start + whole as u64;
-                    file.file()
-                        .read(buffer, self.request_bytes - whole, from)
-                        .await?
+                    file.file().read(buffer, self.request_bytes - whole, from).await?
                 }
             };
             if buffer.len() <= before {

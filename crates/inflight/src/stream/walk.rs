@@ -41,23 +41,14 @@ pub async fn walk(root: &Directory) -> Result<Vec<WalkEntry>> {
             && let Some(path) = waiting.pop()
         {
             let root = root.clone();
-            listing.push(
-                root.handle()
-                    .clone()
-                    .spawn(async move { list(&root, &path).await }),
-            );
+            listing.push(root.handle().clone().spawn(async move { list(&root, &path).await }));
         }
         let Some(listed) = listing.next().await else {
             break;
         };
         let listed = listed?;
         let is_directory = |entry: &&WalkEntry| entry.metadata.kind == FileKind::Directory;
-        waiting.extend(
-            listed
-                .iter()
-                .filter(is_directory)
-                .map(|entry| entry.path.clone()),
-        );
+        waiting.extend(listed.iter().filter(is_directory).map(|entry| entry.path.clone()));
         entries.extend(listed);
     }
     // `Path` compares component by component, so that a directory's contents follow it directly.
@@ -66,14 +57,8 @@ pub async fn walk(root: &Directory) -> Result<Vec<WalkEntry>> {
 }
 
 async fn list(root: &Directory, path: &Path) -> Result<Vec<WalkEntry>> {
-    let name = if path.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        path
-    };
-    let directory = root
-        .open_directory(name, OpenOptions::directory().no_follow())
-        .await?;
+    let name = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let directory = root.open_directory(name, OpenOptions::directory().no_follow()).await?;
     let mut entries = Vec::new();
     let mut batch = DirectoryBatch::default();
     loop {
@@ -86,10 +71,7 @@ async fn list(root: &Directory, path: &Path) -> Result<Vec<WalkEntry>> {
                 continue;
             };
             let path = path.join(OsStr::from_bytes(entry.name.to_bytes()));
-            entries.push(WalkEntry {
-                path,
-                metadata: *metadata,
-            });
+            entries.push(WalkEntry { path, metadata: *metadata });
         }
     }
 }

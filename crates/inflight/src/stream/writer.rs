@@ -167,9 +167,7 @@ impl Writer {
         }
         let (target, offset) = (self.target.clone(), self.offset);
         self.offset += buffer.len() as u64;
-        let write = self
-            .handle()
-            .spawn(async move { target.write(buffer, offset).await });
+        let write = self.handle().spawn(async move { target.write(buffer, offset).await });
         self.in_flight.push(write);
         Ok(())
     }

@@ -1,0 +1,32 @@
+//! What every driver is.
+
+/// Which interpreter of operations runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DriverChoice {
+    /// Linux's io_uring.
+    Uring,
+    /// System calls on a pool of threads.
+    Threads,
+}
+
+impl DriverChoice {
+    /// The name, as the environment variable `INFLIGHT_DRIVER` takes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            DriverChoice::Uring => "uring",
+            DriverChoice::Threads => "threads",
+        }
+    }
+}
+
+/// An interpreter of operations, owned by one worker and used by its thread alone.
+pub(crate) trait Driver {
+    /// Accepts the operation in a slot.
+    fn submit(&mut self, index: u32);
+    /// Tries to end an operation early.
+    fn cancel(&mut self, name: u64);
+    /// Passes on what was accepted and reports what has ended. With `wait`, returns only after
+    /// something ended or the alarm rang.
+    fn turn(&mut self, wait: bool);
+}

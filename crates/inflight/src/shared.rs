@@ -1,0 +1,43 @@
+//! What handles, files and tasks of one engine share.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use crate::buffer::Pool;
+use crate::descriptor::Closer;
+use crate::driver::DriverChoice;
+use crate::inbox::InboxRef;
+use crate::local;
+use crate::metrics::Counters;
+use crate::operation::Operation;
+
+pub(crate) struct Shared {
+    pub(crate) inboxes: Box<[InboxRef]>,
+    pub(crate) pool: Pool,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) driver: DriverChoice,
+    /// Why this driver.
+    pub(crate) reason: String,
+}
+
+impl Shared {
+    /// The worker that the calling thread's next operation goes to.
+    pub(crate) fn inbox(&self) -> InboxRef {
+        local::choose(&self.inboxes)
+    }
+}
+
+impl Closer for Shared {
+    fn close(&self, descriptor: OwnedFd) {
+        // Where no slot is free it is dropped, and so closed, on the spot.
+        drop(self.inbox().submit_orphan(Operation::Close { descriptor }));
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        for inbox in &self.inboxes {
+            inbox.close();
+        }
+    }
+}
