@@ -42,6 +42,15 @@ pub mod testing {
         super::writer::assemble(old_bytes, new_bytes, blocks)
     }
 
+    /// Sizes of the two images, and kind and raw bytes of each block but the index.
+    ///
+    /// # Errors
+    /// What is wrong with the patch.
+    #[allow(clippy::type_complexity, reason = "for tests only")]
+    pub fn raw_blocks(bytes: &[u8]) -> Result<(u64, u64, Vec<(u8, Vec<u8>)>), crate::Damage> {
+        super::reader::raw_blocks(bytes)
+    }
+
     /// Decodes everything a patch holds; for fuzzing the reader.
     ///
     /// # Errors

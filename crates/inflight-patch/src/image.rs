@@ -167,3 +167,65 @@ impl Image {
         self.layout.files.binary_search_by_key(&entry, |file| file.entry).ok().map(|f| f as u32)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "changes files behind the engine's back")]
+mod tests {
+    use inflight::Engine;
+
+    use super::*;
+    use crate::manifest::Preserve;
+    use crate::tree::scan;
+
+    /// Lists a tree of a small and a large file, lets `change` change it, and reads its image.
+    fn read_after(change: impl Fn(&Path), mismatch: Mismatch) -> Result<Vec<u8>> {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(place.path().join("large"), vec![1; 3 << 20]).expect("written");
+        std::fs::write(place.path().join("small"), vec![2; 1000]).expect("written");
+        let engine = Engine::new().expect("an engine");
+        engine.block_on(async {
+            let tree = Tree::open(engine.handle(), place.path()).await?;
+            let scanned = scan(tree, Preserve::NONE).await?;
+            change(place.path());
+            let image = Image::new(scanned.tree, Arc::new(scanned.manifest), mismatch);
+            let mut bytes = Vec::new();
+            for unit in image.layout.units() {
+                let buffer = engine.buffer((unit.end - unit.start) as usize).await;
+                bytes.extend_from_slice(&image.read(unit, buffer).await?);
+            }
+            Ok(bytes)
+        })
+    }
+
+    #[test]
+    fn an_unchanged_tree_is_read_whole() {
+        let bytes = read_after(|_| {}, Mismatch::Changed).expect("nothing changed");
+        assert_eq!(bytes, [vec![1; 3 << 20], vec![2; 1000]].concat());
+    }
+
+    #[test]
+    fn a_file_that_shrinks_grows_or_goes_is_noticed() {
+        type Change = fn(&Path);
+        let changes: [(&str, Change); 6] = [
+            ("small", |root| std::fs::write(root.join("small"), [2; 999]).unwrap()),
+            ("small", |root| std::fs::write(root.join("small"), [2; 1001]).unwrap()),
+            ("small", |root| std::fs::remove_file(root.join("small")).unwrap()),
+            ("large", |root| std::fs::write(root.join("large"), vec![1; 2 << 20]).unwrap()),
+            ("large", |root| std::fs::write(root.join("large"), vec![1; 4 << 20]).unwrap()),
+            ("large", |root| {
+                std::fs::remove_file(root.join("large")).unwrap();
+                std::os::unix::fs::symlink("small", root.join("large")).unwrap();
+            }),
+        ];
+        for (name, change) in changes {
+            let error = read_after(change, Mismatch::Changed).unwrap_err();
+            assert!(
+                matches!(&error, Error::Changed { path, .. } if path.ends_with(name)),
+                "{error}"
+            );
+            let error = read_after(change, Mismatch::OtherTree).unwrap_err();
+            let told = matches!(&error, Error::OldDiffers { path, .. } if path.ends_with(name));
+            assert!(told, "{error}");
+        }
+    }
+}

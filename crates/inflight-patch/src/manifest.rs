@@ -30,7 +30,7 @@ pub struct Entry {
     pub kind: EntryKind,
     /// Permission bits with set-user, set-group and sticky; 0 for links.
     pub mode: u32,
-    /// What was asked for on top.
+    /// What was asked for on top; hard links have none, as it belongs to the file.
     pub preserved: Option<Box<Preserved>>,
 }
 

@@ -171,7 +171,8 @@ impl Scanner {
         let sparse = matches!(kind, EntryKind::File { size, .. } if size >= SPARSE_BYTES_MIN
             && metadata.allocated < size);
         let symlink = metadata.kind == FileKind::Symlink;
-        let attributes = preserve.has(Preserve::XATTRS);
+        let attributes =
+            preserve.has(Preserve::XATTRS) && !matches!(kind, EntryKind::HardLink { .. });
         if sparse || symlink || attributes {
             if !self.lookups.has_room()
                 && let Some(done) = self.lookups.next().await
@@ -187,7 +188,8 @@ impl Scanner {
             EntryKind::Directory | EntryKind::File { .. } => metadata.mode,
             _ => 0,
         };
-        let preserved = (preserve != Preserve::NONE).then(|| {
+        let file_itself = !matches!(kind, EntryKind::HardLink { .. });
+        let preserved = (file_itself && preserve != Preserve::NONE).then(|| {
             Box::new(Preserved {
                 modified: if preserve.has(Preserve::TIMES) {
                     metadata.modified

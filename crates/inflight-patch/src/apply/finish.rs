@@ -42,8 +42,6 @@ pub(super) async fn finish(job: &Job, inputs: &Inputs, staging: &Staging) -> Res
                 EntryKind::HardLink { original } => {
                     let original = &manifest.entries[*original as usize].path;
                     directory.create_hard_link(staging.locate(original), place).await?;
-                    // What is preserved belongs to the file, which the original sets.
-                    return Ok(());
                 }
                 _ => {}
             }

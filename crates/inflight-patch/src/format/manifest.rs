@@ -147,9 +147,10 @@ fn decode_entry(cursor: &mut Cursor<'_>, manifest: &Manifest) -> Result<Entry, D
         }
         other => return Err(Damage::unknown(0, format!("entries of kind {other}"))),
     };
-    let preserved = match manifest.preserve {
-        Preserve::NONE => None,
-        preserve => Some(Box::new(decode_preserved(cursor, preserve)?)),
+    let preserved = match (&kind, manifest.preserve) {
+        // What is preserved belongs to the file, of which this is only a name.
+        (EntryKind::HardLink { .. }, _) | (_, Preserve::NONE) => None,
+        (_, preserve) => Some(Box::new(decode_preserved(cursor, preserve)?)),
     };
     Ok(Entry { path, kind, mode, preserved })
 }
@@ -258,6 +259,9 @@ fn decode_preserved(cursor: &mut Cursor<'_>, preserve: Preserve) -> Result<Prese
             let name = CString::new(cursor.bytes("an attribute's name")?)
                 .map_err(|_| Damage::new(0, "an attribute's name has a NUL byte"))?;
             let value = cursor.bytes("an attribute's value")?.to_vec();
+            if preserved.attributes.last().is_some_and(|(last, _)| *last >= name) {
+                return Err(Damage::new(0, "attributes are listed twice or out of order"));
+            }
             preserved.attributes.push((name, value));
         }
     }
@@ -308,7 +312,8 @@ mod tests {
             mode: 0,
             ..file(b"zz", 0)
         });
-        for entry in &mut entries {
+        let names = |entry: &&mut Entry| !matches!(entry.kind, EntryKind::HardLink { .. });
+        for entry in entries.iter_mut().filter(names) {
             entry.preserved.clone_from(&preserved);
         }
         let manifest = Manifest { preserve, entries };

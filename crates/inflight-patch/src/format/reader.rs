@@ -337,8 +337,9 @@ fn open_block(sealed: &[u8], entry: &BlockEntry, stages: &StageTable) -> Result<
     stage::decode(stages.resolve(parsed.stage)?, payload, parsed.raw_length as usize)
 }
 
-/// Decodes everything a patch in memory holds, as applying it would.
-pub(super) fn read_all(bytes: &[u8]) -> Result<(), Damage> {
+/// Sizes of the two images, and kind and raw bytes of each block of a patch in memory.
+#[allow(clippy::type_complexity, reason = "for tests only")]
+pub(super) fn raw_blocks(bytes: &[u8]) -> Result<(u64, u64, Vec<(u8, Vec<u8>)>), Damage> {
     let (old_bytes, new_bytes) = parse_header(bytes)?;
     let length = bytes.len() as u64;
     let trailer_at = bytes.len().checked_sub(TRAILER_BYTES).filter(|at| *at >= HEADER_BYTES);
@@ -347,24 +348,33 @@ pub(super) fn read_all(bytes: &[u8]) -> Result<(), Damage> {
     let blocks = parse_index(&bytes[index_at..trailer_at], index_at as u64)?;
     let slice = |entry: &BlockEntry| &bytes[entry.offset as usize..entry.end() as usize];
     let stages = parse_stages(slice(&blocks[0]))?;
+    let raw =
+        |entry: &BlockEntry| Ok((entry.kind as u8, open_block(slice(entry), entry, &stages)?));
+    Ok((old_bytes, new_bytes, blocks.iter().map(raw).collect::<Result<_, Damage>>()?))
+}
+
+/// Decodes everything a patch in memory holds, as applying it would.
+pub(super) fn read_all(bytes: &[u8]) -> Result<(), Damage> {
+    let (old_bytes, new_bytes, blocks) = raw_blocks(bytes)?;
     let mut position = 0;
     let mut manifests = [Vec::new(), Vec::new()];
     let mut sums = (Vec::new(), Vec::new());
-    for entry in &blocks {
-        let raw = open_block(slice(entry), entry, &stages)?;
-        match entry.kind {
-            BlockKind::NewManifest => manifests[0].extend_from_slice(&raw),
-            BlockKind::OldManifest => manifests[1].extend_from_slice(&raw),
-            BlockKind::OldDigests => digests::decode(&raw, &[], &mut sums.0)?,
-            BlockKind::NewDigests => digests::decode(&raw, &sums.0, &mut sums.1)?,
+    for (kind, raw) in &blocks {
+        match BlockKind::from_number(*kind)? {
+            BlockKind::NewManifest => manifests[0].extend_from_slice(raw),
+            BlockKind::OldManifest => manifests[1].extend_from_slice(raw),
+            BlockKind::OldDigests => digests::decode(raw, &[], &mut sums.0)?,
+            BlockKind::NewDigests => digests::decode(raw, &sums.0, &mut sums.1)?,
             BlockKind::Instructions => {
                 position +=
-                    GroupInstructions::decode(&raw, position, old_bytes, new_bytes)?.length();
+                    GroupInstructions::decode(raw, position, old_bytes, new_bytes)?.length();
             }
             _ => {}
         }
     }
-    manifest::decode(&manifests[0])?;
-    manifest::decode(&manifests[1])?;
+    for manifest in &manifests {
+        // Laid out as well: the sums in it must not overflow.
+        drop(crate::layout::Layout::new(&manifest::decode(manifest)?));
+    }
     Ok(())
 }
