@@ -21,7 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use inflight::stream::{Ordered, Writer};
-use inflight::{Buffer, OpenOptions, RemoveKind, Task};
+use inflight::{Buffer, OpenOptions, RemoveKind};
 
 use crate::crew::Work;
 use crate::digest::{self, UnitDigest};
@@ -35,7 +35,7 @@ use crate::layout::{FilePart, UNIT_BYTES};
 use crate::manifest::Preserve;
 use crate::paths::{check_apart, check_output, temporary_beside};
 use crate::preset::Preset;
-use crate::pump::pump;
+use crate::pump::pump_image;
 use crate::tree::{Tree, scan};
 use chunk::ChunkSizes;
 use group::{Group, GroupBuilder};
@@ -167,21 +167,12 @@ struct Known {
 /// Reads the old tree once: chunks go into the index, bytes stay in memory if they all fit.
 async fn read_old(job: &Job, image: Image, plan: &Plan) -> Result<Known> {
     job.progress.enter(Phase::ReadOld);
-    let units = image.layout.units();
-    let old = OldImage::new(image.clone(), job.handle.clone(), units.clone(), plan.old_units);
+    let old = OldImage::new(image.clone(), job.handle.clone(), plan.old_units);
     let mut index = Index::new(plan.index_chunks);
     let mut digests: Vec<Vec<UnitDigest>> = vec![Vec::new(); image.layout.files.len()];
     let sizes = plan.sizes;
-    let start = async |unit: usize| {
-        job.progress.check()?;
-        let range: Range<u64> = units[unit].clone();
-        let buffer = job.handle.buffer((range.end - range.start) as usize).await;
-        let (image, hand) = (image.clone(), job.crew.hand());
-        Ok(job.handle.spawn(async move {
-            let buffer = image.read(range.clone(), buffer).await?;
-            Ok(hand.run(move || sign(&image, range, buffer, sizes)).await)
-        }))
-    };
+    let place = image.clone();
+    let work = move |range, buffer| Ok(sign(&place, range, buffer, sizes));
     let finish = async |unit: usize, signed: Signed| {
         index.insert(&signed.signatures);
         for (file, digest) in signed.digests {
@@ -191,7 +182,7 @@ async fn read_old(job: &Job, image: Image, plan: &Plan) -> Result<Known> {
         old.keep(unit, signed.buffer);
         Ok(())
     };
-    pump(units.len(), plan.depth, start, finish).await?;
+    pump_image(job, &image, plan.depth, work, finish).await?;
 
     let (mut whole, mut numbers) = (Vec::new(), Vec::new());
     for (file, units) in image.layout.files.iter().zip(&digests) {
@@ -280,19 +271,10 @@ async fn match_new(
     report: &mut DiffReport,
 ) -> Result<PatchWriter> {
     job.progress.enter(Phase::Match);
-    let units = image.layout.units();
-    // The units of the file under way, and the old file they all were copied from.
+    // The units so far of the file under way.
     let mut open: Vec<PartDigest> = Vec::new();
-    let start = async |unit: usize| -> Result<Task<Result<Matched>>> {
-        job.progress.check()?;
-        let range: Range<u64> = units[unit].clone();
-        let buffer = job.handle.buffer((range.end - range.start) as usize).await;
-        let (image, hand, known) = (image.clone(), job.crew.hand(), known.clone());
-        Ok(job.handle.spawn(async move {
-            let buffer = image.read(range.clone(), buffer).await?;
-            hand.run(move || match_unit(&image, range, buffer, &known)).await
-        }))
-    };
+    let (place, matcher) = (image.clone(), known.clone());
+    let work = move |range, buffer| match_unit(&place, range, buffer, &matcher);
     let finish = async |_: usize, matched: Matched| {
         report.copied_bytes += copied_bytes(&matched.instructions);
         output.add(&matched, report).await?;
@@ -307,7 +289,7 @@ async fn match_new(
         job.progress.advance(matched.buffer.len() as u64);
         Ok(())
     };
-    pump(units.len(), plan.depth, start, finish).await?;
+    pump_image(job, &image, plan.depth, work, finish).await?;
     output.finish(report).await
 }
 

@@ -12,7 +12,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The system refused an operation.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] inflight::Error),
 
     /// The patch file is not what its checksums and bounds say.

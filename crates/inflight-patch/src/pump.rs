@@ -5,10 +5,14 @@
 //! the oldest always has what it needs.
 
 use std::future::Future;
+use std::ops::Range;
 
+use inflight::Buffer;
 use inflight::stream::Ordered;
 
 use crate::error::Result;
+use crate::image::Image;
+use crate::job::Job;
 
 /// Runs `start` for each of `0..count`, at most `depth` of the futures it makes at once, and
 /// `finish` on their results in order.
@@ -34,4 +38,27 @@ where
         finish(finished, result?).await?;
         finished += 1;
     }
+}
+
+/// Reads an image once, unit by unit: `work` gets each unit's place and bytes on a thread of the
+/// crew, `finish` its results in order.
+pub(crate) async fn pump_image<T: Send + 'static>(
+    job: &Job,
+    image: &Image,
+    depth: usize,
+    work: impl FnOnce(Range<u64>, Buffer) -> Result<T> + Clone + Send + 'static,
+    finish: impl AsyncFnMut(usize, T) -> Result<()>,
+) -> Result<()> {
+    let units = image.layout.units();
+    let start = async |unit: usize| {
+        job.progress.check()?;
+        let range: Range<u64> = units[unit].clone();
+        let buffer = job.handle.buffer((range.end - range.start) as usize).await;
+        let (image, hand, work) = (image.clone(), job.crew.hand(), work.clone());
+        Ok(job.handle.spawn(async move {
+            let buffer = image.read(range.clone(), buffer).await?;
+            hand.run(move || work(range, buffer)).await
+        }))
+    };
+    pump(units.len(), depth, start, finish).await
 }

@@ -1,12 +1,11 @@
 //! Whether a tree is the new (or the old) tree of a patch, and what differs.
 
 use std::collections::HashSet;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use inflight::stream::{WalkEntry, walk};
-use inflight::{FileKind, Task};
+use inflight::{Buffer, FileKind};
 
 use crate::digest::{self, UnitDigest};
 use crate::error::Result;
@@ -15,7 +14,7 @@ use crate::image::{Image, Mismatch};
 use crate::job::{Job, Phase};
 use crate::layout::Layout;
 use crate::manifest::{Digest, Entry, EntryKind, Manifest, Preserve};
-use crate::pump::pump;
+use crate::pump::pump_image;
 use crate::tree::Tree;
 
 /// Which of a patch's two trees.
@@ -234,22 +233,12 @@ async fn each_digest(
     image: &Image,
     mut each: impl FnMut(u32, Digest) -> bool,
 ) -> Result<()> {
-    let units = image.layout.units();
     let mut open: Vec<UnitDigest> = Vec::new();
     let mut go_on = true;
-    let start = async |unit: usize| -> Result<Task<Result<Hashed>>> {
-        job.progress.check()?;
-        let range: Range<u64> = units[unit].clone();
-        let buffer = job.handle.buffer((range.end - range.start) as usize).await;
-        let (image, hand) = (image.clone(), job.crew.hand());
-        Ok(job.handle.spawn(async move {
-            let buffer = image.read(range.clone(), buffer).await?;
-            let work = move || {
-                let digests = digest::unit_of_image(&image.layout, &range, &buffer);
-                (buffer.len() as u64, digests)
-            };
-            Ok(hand.run(work).await)
-        }))
+    let layout = image.layout.clone();
+    let work = move |range, buffer: Buffer| {
+        let digests = digest::unit_of_image(&layout, &range, &buffer);
+        Ok((buffer.len() as u64, digests))
     };
     let finish = async |_: usize, (bytes, digests): Hashed| {
         for (file, digest) in digests {
@@ -263,7 +252,7 @@ async fn each_digest(
         job.progress.advance(bytes);
         Ok(())
     };
-    pump(units.len(), job.depth(), start, finish).await
+    pump_image(job, image, job.depth(), work, finish).await
 }
 
 /// The first file of an image whose contents do not have the digest they should have.

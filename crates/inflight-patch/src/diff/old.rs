@@ -42,12 +42,8 @@ struct Held {
 }
 
 impl OldImage {
-    pub(crate) fn new(
-        image: Image,
-        handle: Handle,
-        units: Vec<Range<u64>>,
-        capacity: usize,
-    ) -> OldImage {
+    pub(crate) fn new(image: Image, handle: Handle, capacity: usize) -> OldImage {
+        let units = image.layout.units();
         let shared = Shared { image, handle, units, capacity, state: Mutex::default() };
         OldImage { shared: Arc::new(shared) }
     }
