@@ -186,8 +186,11 @@ mod tests {
     use super::*;
     use crate::manifest::Entry;
 
-    fn manifest(files: &[(u64, &[(u64, u64)])]) -> Manifest {
-        let entry = |(number, (size, holes)): (usize, &(u64, &[(u64, u64)]))| Entry {
+    /// A file's size and its holes.
+    type Shape<'a> = (u64, &'a [(u64, u64)]);
+
+    fn manifest(files: &[Shape<'_>]) -> Manifest {
+        let entry = |(number, (size, holes)): (usize, &Shape<'_>)| Entry {
             path: number.to_string().into(),
             kind: EntryKind::File { size: *size, holes: holes.to_vec() },
             mode: 0o644,
@@ -223,7 +226,7 @@ mod tests {
     #[test]
     fn units_cover_the_image_and_align_with_large_files() {
         let sizes = [10, UNIT_BYTES - 10, 5, 3 * UNIT_BYTES + 7, 1, UNIT_BYTES, 0, 2];
-        let files: Vec<(u64, &[(u64, u64)])> = sizes.iter().map(|s| (*s, &[][..])).collect();
+        let files: Vec<Shape<'_>> = sizes.iter().map(|s| (*s, &[][..])).collect();
         let layout = Layout::new(&manifest(&files));
         let units = layout.units();
         let mut position = 0;

@@ -49,8 +49,6 @@ impl Plan {
         let limit = budget.limit();
         let threads = job.crew.threads();
         let manifests = footprint(&old.manifest) + footprint(&new.manifest);
-        // An entry of a huge tree is worth more than a unit in flight.
-        let depth = job.depth().min((limit / 8 / UNIT_BYTES) as usize).max(threads + 1);
         let groups = threads + 1;
         let each = 2 * preset.literal_bytes() as u64 + preset.compressor_bytes();
         // One group more is being gathered.
@@ -63,12 +61,17 @@ impl Plan {
         let old_bytes = old.layout.bytes;
         let units = old.layout.units();
         let least_units = (transient_units + HELD_UNITS_MIN).min(units.len()) as u64 * UNIT_BYTES;
-        let fixed = reserved + writer + depth as u64 * UNIT_BYTES + least_units;
+        let least_depth = threads + 1;
+        let least = reserved + writer + least_depth as u64 * UNIT_BYTES + least_units;
         let index_least = Index::bytes(chunks(old_bytes, CHUNK_BYTES_MAX));
-        if fixed + index_least > limit {
-            let (needed_mib, given_mib) = ((fixed + index_least).div_ceil(1 << 20), limit >> 20);
+        if least + index_least > limit {
+            let (needed_mib, given_mib) = ((least + index_least).div_ceil(1 << 20), limit >> 20);
             return Err(Error::Memory { needed_mib, given_mib });
         }
+        // More units in flight where there is room, but not at the cost of everything else.
+        let room = ((limit - least - index_least) / 4 / UNIT_BYTES) as usize;
+        let depth = least_depth + room.min(job.depth().saturating_sub(least_depth));
+        let fixed = least + (depth - least_depth) as u64 * UNIT_BYTES;
         let mut target = CHUNK_BYTES;
         while target < CHUNK_BYTES_MAX
             && Index::bytes(chunks(old_bytes, target)) > (limit - fixed) / 2

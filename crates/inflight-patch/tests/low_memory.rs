@@ -1,0 +1,83 @@
+//! Trees larger than the memory allowed: the same patch, within the bound, or a clear refusal.
+#![allow(clippy::disallowed_methods, reason = "looks at trees from outside the engine")]
+
+use std::path::Path;
+
+use inflight::Engine;
+use inflight_patch::{ApplyOptions, DiffOptions, Error, Job, apply, diff};
+
+const MIB: usize = 1 << 20;
+
+fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut out = Vec::with_capacity(length + 8);
+    while out.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        out.extend_from_slice(&state.to_le_bytes());
+    }
+    out.truncate(length);
+    out
+}
+
+/// Old: noise. New: its segments at shifted offsets and in another order, with fresh bytes between.
+fn build_pair(place: &Path) {
+    let old = noise(96 * MIB, 1);
+    let mut new = Vec::new();
+    for (number, segment) in old.chunks(7 * MIB + 12_345).enumerate() {
+        let at = if number % 4 == 3 { new.len() / 2 } else { new.len() };
+        let fresh = noise(1000 * number + 77, 100 + number as u64);
+        new.splice(at..at, [&fresh[..], segment].concat());
+    }
+    std::fs::write(place.join("old"), old).expect("written");
+    std::fs::write(place.join("new"), new).expect("written");
+}
+
+/// Makes and applies a patch; gives the patch and the most memory that was reserved at once.
+fn round_trip(place: &Path, memory: usize) -> (Vec<u8>, u64) {
+    let engine = Engine::builder().memory_bytes_max(memory as u64).build().expect("an engine");
+    let job = Job::new(engine.handle(), 2).expect("a job");
+    let paths = ["old", "new", "patch", "built"].map(|name| place.join(name));
+    let [old, new, patch, built] = &paths;
+    engine.block_on(async {
+        diff(&job, old, new, patch, DiffOptions::default()).await.expect("made");
+        let options = ApplyOptions { sync: false };
+        apply(&job, patch, old, built, options).await.expect("applied");
+    });
+    assert!(std::fs::read(built).unwrap() == std::fs::read(new).unwrap(), "the same bytes");
+    std::fs::remove_file(built).unwrap();
+    (std::fs::read(patch).unwrap(), engine.pool().budget().peak())
+}
+
+#[test]
+fn an_old_tree_that_does_not_fit_makes_the_same_patch() {
+    let place = tempfile::tempdir().expect("a temporary directory");
+    build_pair(place.path());
+    let (roomy, roomy_peak) = round_trip(place.path(), 1024 * MIB);
+    let (tight, tight_peak) = round_trip(place.path(), 150 * MIB);
+    assert!(roomy_peak > 150 * MIB as u64, "with room, the old tree is held whole");
+    assert!(tight_peak <= 150 * MIB as u64, "{tight_peak} bytes reserved");
+    assert!(roomy == tight, "memory changes the way, not the result");
+    assert!(roomy.len() < MIB, "{} bytes for some fresh hundred KB", roomy.len());
+}
+
+#[test]
+fn a_job_that_cannot_fit_says_so_before_it_starts() {
+    let place = tempfile::tempdir().expect("a temporary directory");
+    std::fs::write(place.path().join("old"), [1; 5000]).expect("written");
+    std::fs::write(place.path().join("new"), [2; 5000]).expect("written");
+    let engine = Engine::builder().memory_bytes_max(20 << 20).build().expect("an engine");
+    let job = Job::new(engine.handle(), 2).expect("a job");
+    let [old, new, patch] = ["old", "new", "patch"].map(|name| place.path().join(name));
+    let error = engine.block_on(diff(&job, &old, &new, &patch, DiffOptions::default()));
+    let error = error.expect_err("too little");
+    let Error::Memory { needed_mib, given_mib: 20 } = error else { panic!("{error}") };
+    assert!(error.to_string().contains(&format!("--memory {needed_mib}MiB")), "{error}");
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 2, "nothing was made");
+
+    // What it asks for is enough.
+    let engine = Engine::builder().memory_bytes_max(needed_mib << 20).build().expect("an engine");
+    let job = Job::new(engine.handle(), 2).expect("a job");
+    engine.block_on(diff(&job, &old, &new, &patch, DiffOptions::default())).expect("made");
+}
