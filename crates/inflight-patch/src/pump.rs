@@ -15,26 +15,39 @@ use crate::image::Image;
 use crate::job::Job;
 
 /// Runs `start` for each of `0..count`, at most `depth` of the futures it makes at once, and
-/// `finish` on their results in order.
+/// `finish` on their results in order. After an error nothing more is started, and everything that
+/// was has ended when this returns: whoever cleans up is alone.
 pub(crate) async fn pump<F, T>(
     count: usize,
     depth: usize,
+    start: impl AsyncFnMut(usize) -> Result<F>,
+    finish: impl AsyncFnMut(usize, T) -> Result<()>,
+) -> Result<()>
+where
+    F: Future<Output = Result<T>> + Unpin,
+{
+    let mut at_work = Ordered::new(depth);
+    let result = run(count, &mut at_work, start, finish).await;
+    while at_work.next().await.is_some() {}
+    result
+}
+
+async fn run<F, T>(
+    count: usize,
+    at_work: &mut Ordered<F>,
     mut start: impl AsyncFnMut(usize) -> Result<F>,
     mut finish: impl AsyncFnMut(usize, T) -> Result<()>,
 ) -> Result<()>
 where
     F: Future<Output = Result<T>> + Unpin,
 {
-    let mut at_work = Ordered::new(depth);
     let (mut started, mut finished) = (0, 0);
     loop {
         while started < count && at_work.has_room() {
             at_work.push(start(started).await?);
             started += 1;
         }
-        let Some(result) = at_work.next().await else {
-            return Ok(());
-        };
+        let Some(result) = at_work.next().await else { return Ok(()) };
         finish(finished, result?).await?;
         finished += 1;
     }

@@ -5,56 +5,52 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use inflight::SetTimes;
-use inflight::stream::Ordered;
 
 use super::inputs::Inputs;
 use super::staging::Staging;
 use crate::error::Result;
 use crate::job::Job;
-use crate::manifest::{Entry, EntryKind, Preserve, Preserved};
+use crate::manifest::{Entry, EntryKind, Manifest, Preserve, Preserved};
+use crate::pump::pump;
 
 /// Names worked on at once.
 const NAMES_AT_ONCE: usize = 64;
 
 /// Makes links, and sets what was preserved of everything but directories, which come last.
 pub(super) async fn finish(job: &Job, inputs: &Inputs, staging: &Staging) -> Result<()> {
+    let wanted = |entry: &Entry| match entry.kind {
+        EntryKind::Directory => false,
+        EntryKind::File { .. } => entry.preserved.is_some(),
+        EntryKind::Symlink { .. } | EntryKind::HardLink { .. } => true,
+    };
     let entries = &inputs.new.entries;
-    let mut at_work = Ordered::new(NAMES_AT_ONCE);
-    for (index, entry) in entries.iter().enumerate() {
-        let link = matches!(entry.kind, EntryKind::Symlink { .. } | EntryKind::HardLink { .. });
-        let preserve = entry.preserved.is_some() && entry.kind != EntryKind::Directory;
-        if !link && !preserve {
-            continue;
-        }
+    let indices: Vec<usize> = (0..entries.len()).filter(|at| wanted(&entries[*at])).collect();
+    let start = async |number: usize| {
         job.progress.check()?;
-        if !at_work.has_room() {
-            at_work.next().await.transpose()?;
+        let (manifest, staging, index) = (inputs.new.clone(), staging.clone(), indices[number]);
+        Ok(job.handle.spawn(async move { finish_entry(&staging, &manifest, index).await }))
+    };
+    pump(indices.len(), NAMES_AT_ONCE, start, async |_, ()| Ok(())).await
+}
+
+async fn finish_entry(staging: &Staging, manifest: &Manifest, index: usize) -> Result<()> {
+    let entry = &manifest.entries[index];
+    let (directory, place) = (staging.directory(), staging.locate(&entry.path));
+    match &entry.kind {
+        EntryKind::Symlink { target } => {
+            let target = Path::new(OsStr::from_bytes(target));
+            directory.create_symlink(target, place).await?;
         }
-        let (manifest, staging) = (inputs.new.clone(), staging.clone());
-        at_work.push(job.handle.spawn(async move {
-            let entry = &manifest.entries[index];
-            let (directory, place) = (staging.directory(), staging.locate(&entry.path));
-            match &entry.kind {
-                EntryKind::Symlink { target } => {
-                    let target = Path::new(OsStr::from_bytes(target));
-                    directory.create_symlink(target, place).await?;
-                }
-                EntryKind::HardLink { original } => {
-                    let original = &manifest.entries[*original as usize].path;
-                    directory.create_hard_link(staging.locate(original), place).await?;
-                }
-                _ => {}
-            }
-            if let Some(preserved) = &entry.preserved {
-                restore(&staging, entry, manifest.preserve, preserved).await?;
-            }
-            Ok::<(), crate::Error>(())
-        }));
+        EntryKind::HardLink { original } => {
+            let original = &manifest.entries[*original as usize].path;
+            directory.create_hard_link(staging.locate(original), place).await?;
+        }
+        EntryKind::Directory | EntryKind::File { .. } => {}
     }
-    while let Some(done) = at_work.next().await {
-        done?;
+    match &entry.preserved {
+        Some(preserved) => restore(staging, entry, manifest.preserve, preserved).await,
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Gives directories their permissions and what was preserved of them, innermost first. Everything

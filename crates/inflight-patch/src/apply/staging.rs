@@ -6,8 +6,9 @@ use inflight::stream::{Ordered, walk};
 use inflight::{Directory, FileKind, Handle, RemoveKind, SyncScope};
 
 use crate::error::{Error, Result};
-use crate::manifest::{EntryKind, Manifest};
+use crate::manifest::{Entry, EntryKind, Manifest};
 use crate::paths::temporary_beside;
+use crate::pump::pump;
 use crate::tree::parent;
 
 /// Directories made, or names removed, at once.
@@ -50,22 +51,14 @@ impl Staging {
     /// Makes all directories, for the owner alone; their permissions come last, as they may forbid
     /// to put anything inside.
     pub(super) async fn create_directories(&self, new: &Manifest) -> Result<()> {
-        let mut making = Ordered::new(NAMES_AT_ONCE);
-        let mut depth = 0;
-        for entry in by_depth(new) {
-            let here = entry.components().count();
-            // Parents must be there before what is in them.
-            while here > depth && making.next().await.transpose()?.is_some() {}
-            if !making.has_room() {
-                making.next().await.transpose()?;
-            }
-            depth = here;
-            let (directory, path) = (self.directory.clone(), entry.to_path_buf());
-            let make = async move { directory.create_directory(&path, 0o700).await };
-            making.push(self.handle.spawn(make));
-        }
-        while let Some(made) = making.next().await {
-            made?;
+        // Parents must be there before what is in them: one depth after the other.
+        for level in by_depth(new).chunk_by(|a, b| a.0 == b.0) {
+            let start = async |number: usize| {
+                let (directory, path) = (self.directory.clone(), level[number].1.to_path_buf());
+                let make = async move { Ok(directory.create_directory(&path, 0o700).await?) };
+                Ok(self.handle.spawn(make))
+            };
+            pump(level.len(), NAMES_AT_ONCE, start, async |_, ()| Ok(())).await?;
         }
         Ok(())
     }
@@ -142,13 +135,13 @@ impl Staging {
     }
 }
 
-/// The directories of a manifest without its root, outermost first.
-fn by_depth(new: &Manifest) -> Vec<&Path> {
-    let directory = |entry: &&crate::manifest::Entry| {
-        entry.kind == EntryKind::Directory && !entry.path.as_os_str().is_empty()
-    };
-    let mut paths: Vec<&Path> =
-        new.entries.iter().filter(directory).map(|entry| entry.path.as_path()).collect();
-    paths.sort_by_key(|path| path.components().count());
+/// The directories of a manifest without its root, with their depths, outermost first.
+fn by_depth(new: &Manifest) -> Vec<(usize, &Path)> {
+    let directory =
+        |entry: &&Entry| entry.kind == EntryKind::Directory && !entry.path.as_os_str().is_empty();
+    let directories = new.entries.iter().filter(directory).map(|entry| entry.path.as_path());
+    let mut paths: Vec<(usize, &Path)> =
+        directories.map(|path| (path.components().count(), path)).collect();
+    paths.sort_by_key(|(depth, _)| *depth);
     paths
 }
