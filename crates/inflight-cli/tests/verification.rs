@@ -1,0 +1,145 @@
+//! Verification says what differs and where, and tells the trees of a patch apart.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the tests look at the file system from outside the engine"
+)]
+
+mod support;
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use support::{
+    Place, at, directory, fifo, file, hard_link, left_over, link, mode, noise, picture, shown,
+    socket, sparse,
+};
+
+const MIB: u64 = 1 << 20;
+
+#[test]
+fn special_files_are_left_out_with_a_warning_that_names_them() {
+    let place = Place::with_trees();
+    file(&place.old, "a", "a");
+    file(&place.new, "a", "a");
+    let old_pipe = fifo(&place.old, "old-pipe");
+    let new_pipe = fifo(&place.new, "new-pipe");
+    let new_socket = socket(&place.new, "new-socket");
+    let ran = place.diff(&[]).succeeded();
+    for (path, kind) in [(&old_pipe, "fifo"), (&new_pipe, "fifo"), (&new_socket, "socket")] {
+        let warning = format!("warning: {} is a {kind}; left out", shown(path));
+        assert!(ran.out.lines().any(|line| line == warning), "{warning:?} is not in {ran:?}");
+    }
+    place.apply(&[]).succeeded();
+    place.verify(&place.new, &[]).succeeded();
+    place.verify(&place.built, &[]).succeeded();
+    let built: Vec<PathBuf> = picture(&place.built).into_keys().collect();
+    assert_eq!(built, [Path::new(""), Path::new("a")]);
+    assert_eq!(left_over(place.root()), Vec::<PathBuf>::new());
+}
+
+/// A tree with one of each thing that can differ.
+fn tree_to_differ_from(root: &Path) {
+    for name in ["content", "kind", "length", "missing", "permissions", "directory/kept"] {
+        file(root, name, "abc");
+    }
+    mode(&at(root, "permissions"), 0o644);
+    hard_link(root, "content", "second-name");
+    link(root, "link", "content");
+    directory(root, "no-directory");
+    sparse(root, "hole", 8 * MIB, &[(0, &[1; 4096][..])]);
+}
+
+/// Changes each of them.
+fn make_differ(root: &Path) {
+    for name in ["second-name", "kind", "missing", "link"] {
+        fs::remove_file(at(root, name)).expect("it is there");
+    }
+    fs::remove_dir(at(root, "no-directory")).expect("it is there");
+    file(root, "second-name", "abc");
+    file(root, "content", "abd");
+    file(root, "length", "abcd");
+    file(root, "directory/one-more", "x");
+    mode(&at(root, "permissions"), 0o600);
+    directory(root, "kind");
+    link(root, "link", "elsewhere");
+    let hole = OpenOptions::new().write(true).open(at(root, "hole")).expect("it is there");
+    hole.write_all_at(b"x", 4 * MIB).expect("there is room");
+}
+
+#[test]
+fn verification_lists_each_difference() {
+    let place = Place::with_trees();
+    tree_to_differ_from(&place.new);
+    tree_to_differ_from(&place.built);
+    place.diff(&[]).succeeded();
+    place.verify(&place.built, &[]).succeeded();
+    make_differ(&place.built);
+    let ran = place.verify(&place.built, &[]).differed();
+    let mut lines = ran.out.lines();
+    for expected in [
+        "content: its contents differ",
+        "directory/one-more: the file should not be there",
+        "hole: its contents differ",
+        "kind: it is a directory in place of a file",
+        "length: it has 4 bytes in place of 3",
+        "link: the link points elsewhere",
+        "missing: the file is missing",
+        "no-directory: the directory is missing",
+        "permissions: its permissions are 0600 in place of 0644",
+        "second-name: it is no hard link to content",
+    ] {
+        assert_eq!(lines.next(), Some(expected), "{ran:?}");
+    }
+    let sum = format!("{} is not the new tree: 10 differences", shown(&place.built));
+    assert_eq!(lines.next(), Some(&*sum), "{ran:?}");
+}
+
+#[test]
+fn verification_looks_at_the_root_itself() {
+    let place = Place::with_trees();
+    file(&place.new, "a", "a");
+    mode(&place.new, 0o755);
+    place.diff(&[]).succeeded();
+    mode(&place.new, 0o700);
+    let ran = place.verify(&place.new, &[]).differed();
+    let expected = format!("{}: its permissions are 0700 in place of 0755\n", shown(&place.new));
+    assert!(ran.out.starts_with(&expected), "{ran:?}");
+    let ran = place.verify(&at(&place.new, "a"), &[]).differed();
+    assert!(ran.out.contains(": it is a file in place of a directory\n"), "{ran:?}");
+}
+
+#[test]
+fn verification_finds_one_changed_byte_anywhere_in_a_large_file() {
+    let place = Place::with_trees();
+    let path = file(&place.new, "large", noise(5 * MIB as usize + 3, 1));
+    place.diff(&[]).succeeded();
+    let content = fs::read(&path).expect("it is there");
+    for place_of_change in [0, 2 * MIB - 1, 2 * MIB, 4 * MIB, 5 * MIB + 2] {
+        let mut changed = content.clone();
+        changed[place_of_change as usize] ^= 0x10;
+        file(&place.new, "large", &changed);
+        let ran = place.verify(&place.new, &[]).differed();
+        assert!(
+            ran.out.starts_with("large: its contents differ\n"),
+            "byte {place_of_change}: {ran:?}"
+        );
+    }
+    file(&place.new, "large", &content);
+    place.verify(&place.new, &[]).succeeded();
+}
+
+#[test]
+fn verification_tells_the_two_trees_of_a_patch_apart() {
+    let place = Place::with_trees();
+    file(&place.old, "a", "old");
+    file(&place.new, "a", "new");
+    place.diff(&[]).succeeded();
+    place.verify(&place.old, &["--old"]).succeeded();
+    place.verify(&place.new, &[]).succeeded();
+    let old_as_new = place.verify(&place.old, &[]).differed();
+    let new_as_old = place.verify(&place.new, &["--old"]).differed();
+    for ran in [old_as_new, new_as_old] {
+        assert!(ran.out.starts_with("a: its contents differ\n"), "{ran:?}");
+    }
+}
