@@ -46,12 +46,11 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);
     loop {
-        parked.woken.store(false, Ordering::Release);
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
             PARKED.set(Some(parked));
             return output;
         }
-        while !parked.woken.load(Ordering::Acquire) {
+        while !parked.woken.swap(false, Ordering::AcqRel) {
             std::thread::park();
         }
     }

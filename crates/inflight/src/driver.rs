@@ -17,19 +17,19 @@ pub use interpreter::DriverChoice;
 pub(crate) use pool::SyscallPool;
 
 /// Makes the driver of one worker, on that worker's thread.
+///
+/// # Errors
+/// When the system has no room for another ring.
 pub(crate) fn open(
     choice: DriverChoice,
     inbox: InboxRef,
     pool: Arc<SyscallPool>,
-) -> Box<dyn Driver> {
-    #[cfg(target_os = "linux")]
-    if choice == DriverChoice::Uring
-        && let Ok(driver) = uring::Uring::open(inbox, pool.clone())
-    {
-        return Box::new(driver);
+) -> std::io::Result<Box<dyn Driver>> {
+    match choice {
+        #[cfg(target_os = "linux")]
+        DriverChoice::Uring => Ok(Box::new(uring::Uring::open(inbox, pool)?)),
+        _ => Ok(Box::new(threads::Threads::open(inbox, pool))),
     }
-    let _ = choice;
-    Box::new(threads::Threads::open(inbox, pool))
 }
 
 /// Why io_uring cannot be used here; `Ok` if it can.

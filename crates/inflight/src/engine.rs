@@ -1,12 +1,14 @@
 //! The engine: builder, workers, shutdown.
 //!
-//! An engine owns no global state, so several live in one process. Dropping it waits for what is
-//! in flight; operations submitted through a handle after that fail with a clear error.
+//! An engine owns no global state, so several live in one process. Dropping it cancels its tasks at
+//! their next wait and waits for the operations in flight; those submitted through a handle after
+//! that fail with a clear error.
 
 use std::io;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 
 use crate::budget::Budget;
@@ -15,6 +17,7 @@ use crate::driver::{self, DriverChoice, SyscallPool};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::inbox::Inbox;
+use crate::local::is_engine_thread;
 use crate::metrics::Counters;
 use crate::shared::Shared;
 use crate::worker;
@@ -105,13 +108,17 @@ impl Builder {
         let shared = Arc::new(Shared { inboxes, pool: buffers, counters, driver, reason });
         let handle = Handle { shared: shared.clone() };
         let mut engine = Engine { handle, pool: pool.clone(), workers: Vec::new() };
+        let (opened, results) = channel();
         for (number, inbox) in shared.inboxes.iter().copied().enumerate() {
-            let pool = pool.clone();
+            let (pool, opened) = (pool.clone(), opened.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("inflight-worker-{number}"))
-                .spawn(move || worker::run(inbox, driver, pool))
+                .spawn(move || worker::run(inbox, driver, pool, &opened))
                 .map_err(failed)?;
             engine.workers.push(thread);
+        }
+        for result in results.iter().take(self.workers) {
+            result.map_err(failed)?;
         }
         Ok(engine)
     }
@@ -152,7 +159,8 @@ fn choose(forced: Option<DriverChoice>) -> Result<(DriverChoice, String)> {
     }
 }
 
-/// A running engine. Dereferences to its [`Handle`].
+/// A running engine. Dereferences to its [`Handle`]. Dropping it ends it: see the tasks of
+/// [`Handle::spawn`] to their ends before.
 pub struct Engine {
     handle: Handle,
     pool: Arc<SyscallPool>,
@@ -210,10 +218,24 @@ impl Drop for Engine {
             inbox.shutdown.store(true, Ordering::SeqCst);
             inbox.alarm.ring();
         }
-        for worker in std::mem::take(&mut self.workers) {
-            // A worker that panicked has reported it; the others must still be joined.
-            let _ = worker.join();
+        let workers = std::mem::take(&mut self.workers);
+        let (pool, shared) = (self.pool.clone(), self.handle.shared.clone());
+        let end = move || {
+            for worker in workers {
+                // A worker that panicked has ended the process; nothing else can go wrong here.
+                let _ = worker.join();
+            }
+            pool.shut_down();
+            drop(shared);
+        };
+        if !is_engine_thread() {
+            return end();
         }
-        self.pool.shut_down();
+        // One of the engine's own threads cannot wait for itself: another one does. What is shared
+        // must outlive them all; without another thread it is never freed.
+        let alive = self.handle.shared.clone();
+        if std::thread::Builder::new().spawn(end).is_err() {
+            std::mem::forget(alive);
+        }
     }
 }

@@ -261,10 +261,38 @@ impl DirectFile {
         Ok(DirectFile { file })
     }
 
-    /// The plain file, for all that has no alignment rules. Its `read` and `write` do have them.
-    #[must_use]
-    pub fn file(&self) -> &File {
+    /// The plain file, whose `read` and `write` leave alignment to the caller.
+    pub(crate) fn file(&self) -> &File {
         &self.file
+    }
+
+    /// The path it was opened by.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// What the system knows about it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn metadata(&self) -> Result<Metadata> {
+        self.file.metadata().await
+    }
+
+    /// Makes what was written durable.
+    pub fn sync(&self, scope: SyncScope) -> Pending<()> {
+        self.file.sync(scope)
+    }
+
+    /// Reserves space for a range; the file grows to hold it.
+    pub fn allocate(&self, offset: u64, length: u64) -> Pending<()> {
+        self.file.allocate(offset, length)
+    }
+
+    /// Sets the size in bytes, aligned or not.
+    pub fn truncate(&self, length: u64) -> Pending<()> {
+        self.file.truncate(length)
     }
 
     /// Fills the whole capacity of `buffer`, emptied first, from `offset` on; less at the end of
@@ -290,14 +318,15 @@ impl DirectFile {
         while done < length {
             let at = offset.bytes() + done as u64;
             let (back, written) = self.file.write(buffer, done, length - done, at).await?;
-            if written == 0 {
-                let error = std::io::ErrorKind::WriteZero.into();
-                return Err(Error::new("write", Some(self.file.path().into()), error));
-            }
-            // A short write may end inside a block: start that block again.
+            // A short write may end inside a block: start that block again, but not for ever.
+            let before = done;
             (buffer, done) = (back, done + written);
             if done < length {
                 done -= done % BLOCK_BYTES;
+            }
+            if done <= before {
+                let error = std::io::ErrorKind::WriteZero.into();
+                return Err(Error::new("write", Some(self.file.path().into()), error));
             }
         }
         Ok(AlignedBuffer::from_padded(buffer, padding))

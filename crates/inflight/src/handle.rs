@@ -31,7 +31,13 @@ pub struct Handle {
 impl Handle {
     /// Submits any operation. The result is the operation (with what it owns) and its number.
     pub fn submit(&self, operation: Operation) -> Pending<(Operation, u64)> {
-        self.start(operation, |operation, value| (operation, value))
+        self.start(operation, |mut operation, value| match &mut operation {
+            Operation::Open { descriptor, .. } => {
+                *descriptor = Some(own_descriptor(value));
+                (operation, 0)
+            }
+            _ => (operation, value),
+        })
     }
 
     /// Submits an operation of which only success matters.
@@ -125,9 +131,14 @@ impl Handle {
         options: OpenOptions,
     ) -> Result<Descriptor> {
         let at = at("open", directory, path)?;
-        let (operation, raw) = self.submit(Operation::Open { at, options }).await?;
-        let path = operation.path().unwrap_or_default();
-        Ok(Descriptor::new(own_descriptor(raw), &path, self.shared.clone()))
+        let opened = self.submit(Operation::Open { at, options, descriptor: None }).await?.0;
+        let path = opened.path().unwrap_or_default();
+        match opened {
+            Operation::Open { descriptor: Some(descriptor), .. } => {
+                Ok(Descriptor::new(descriptor, &path, self.shared.clone()))
+            }
+            other => unreachable!("{other:?} came back for an open"),
+        }
     }
 }
 

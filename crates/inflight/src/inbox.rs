@@ -19,9 +19,6 @@ use crate::metrics::Counters;
 use crate::operation::Operation;
 use crate::slot::{Outcome, Returned, Slots};
 
-/// How many cancels may wait; more are dropped, which only means that an orphan takes longer.
-const CANCELS_MAX: usize = 64;
-
 pub(crate) struct Inbox {
     pub(crate) slots: Slots,
     /// Slots submitted from elsewhere. Never full: each slot is in it at most once.
@@ -46,7 +43,7 @@ impl Inbox {
         let inbox = Inbox {
             slots: Slots::new(slots),
             submissions: ArrayQueue::new(slots),
-            cancels: ArrayQueue::new(CANCELS_MAX),
+            cancels: ArrayQueue::new(slots),
             tasks: Mutex::default(),
             alarm: Alarm::default(),
             counters,
@@ -62,10 +59,14 @@ impl Inbox {
     }
 
     pub(crate) fn schedule(&self, task: Runnable) {
+        let mut tasks = self.tasks();
         if self.ended.load(Ordering::Acquire) {
-            return;
+            // Outside the lock: what the task owns may schedule others when it is dropped.
+            drop(tasks);
+            return drop(task);
         }
-        self.tasks().push_back(task);
+        tasks.push_back(task);
+        drop(tasks);
         self.alarm.ring();
     }
 
@@ -77,20 +78,25 @@ impl Inbox {
         self.submissions.is_empty() && self.cancels.is_empty() && self.tasks().is_empty()
     }
 
-    /// The worker is gone: whatever still arrives fails at once.
-    pub(crate) fn end(&self) {
+    /// The worker is gone: whatever it left, and whatever still arrives, fails at once.
+    pub(crate) fn end(&self, left: &[u32]) {
         self.ended.store(true, Ordering::SeqCst);
+        left.iter().for_each(|index| self.fail(*index));
         self.fail_submissions();
         // Dropping a task may wake and schedule others; `schedule` refuses by now.
         let tasks = std::mem::take(&mut *self.tasks());
         drop(tasks);
     }
 
-    fn fail_submissions(&self) {
+    pub(crate) fn fail_submissions(&self) {
         while let Some(index) = self.submissions.pop() {
-            self.start(index);
-            self.finish(index, Err(rustix::io::Errno::SHUTDOWN.raw_os_error()));
+            self.fail(index);
         }
+    }
+
+    pub(crate) fn fail(&self, index: u32) {
+        self.start(index);
+        self.finish(index, Err(rustix::io::Errno::SHUTDOWN.raw_os_error()));
     }
 
     /// Counts the operation as held by a driver.
@@ -109,14 +115,25 @@ impl Inbox {
         // SAFETY: the calling driver still holds the slot.
         let direction = unsafe { self.slots.operation(index) }.direction();
         self.counters.finish(direction, outcome.unwrap_or(0));
-        let returned = self.slots.complete(index, outcome);
-        if self.in_flight.fetch_sub(1, Ordering::AcqRel) == 1
-            && self.shutdown.load(Ordering::Acquire)
+        if let Some(Returned { next: Some(next), .. }) = self.slots.complete(index, outcome) {
+            self.push_submission(next);
+        }
+        if self.in_flight.fetch_sub(1, Ordering::SeqCst) == 1
+            && self.shutdown.load(Ordering::SeqCst)
         {
             self.alarm.ring();
         }
-        if let Some(returned) = returned {
-            returned.wake();
+    }
+
+    /// Submits a filled slot from any thread.
+    fn push_submission(&self, index: u32) {
+        let pushed = self.submissions.push(index);
+        debug_assert!(pushed.is_ok(), "a slot is in the queue at most once");
+        fence(Ordering::SeqCst);
+        if self.ended.load(Ordering::SeqCst) {
+            self.fail_submissions();
+        } else {
+            self.alarm.ring();
         }
     }
 }
@@ -191,14 +208,7 @@ impl Deref for InboxRef {
 impl InboxRef {
     /// Submits from a thread that is not the worker.
     pub(crate) fn submit_remotely(self, index: u32) {
-        let pushed = self.submissions.push(index);
-        debug_assert!(pushed.is_ok(), "a slot is in the queue at most once");
-        fence(Ordering::SeqCst);
-        if self.ended.load(Ordering::SeqCst) {
-            self.fail_submissions();
-        } else {
-            self.alarm.ring();
-        }
+        self.push_submission(index);
     }
 
     /// Asks for an end of the operation in this slot, if it is still under way.
@@ -215,7 +225,7 @@ impl InboxRef {
         if self.ended.load(Ordering::Acquire) {
             return Err(operation);
         }
-        let Some(index) = self.slots.try_acquire(&mut None) else {
+        let Some(index) = self.slots.try_acquire() else {
             return Err(operation);
         };
         self.slots.put(index, operation, true);
@@ -226,9 +236,10 @@ impl InboxRef {
     /// Deals with a slot that went home through a future: the last one of a dead engine frees
     /// the inbox.
     pub(crate) fn returned(self, returned: Returned) {
-        let last = returned.last;
-        returned.wake();
-        if last {
+        if let Some(next) = returned.next {
+            self.push_submission(next);
+        }
+        if returned.last {
             // SAFETY: the engine is gone (the slots are closed) and no slot is out, so nobody
             // holds this pointer any more; `last` is reported exactly once.
             drop(unsafe { Box::from_raw(self.0.as_ptr()) });

@@ -27,12 +27,12 @@ pub(crate) struct Counters {
     operations: AtomicU64,
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
-    /// Transfers in flight (upper 16 bits) and since when (lower 48, microseconds).
+    /// Transfers in flight (upper 22 bits) and since when (lower 42, microseconds).
     in_flight: AtomicU64,
     busy_us: AtomicU64,
 }
 
-const SINCE_BITS: u32 = 48;
+const SINCE_BITS: u32 = 42;
 const ONE: u64 = 1 << SINCE_BITS;
 const SINCE: u64 = ONE - 1;
 
@@ -49,7 +49,7 @@ impl Counters {
     }
 
     fn now_us(&self) -> u64 {
-        // 48 bits of microseconds are nine years.
+        // 42 bits of microseconds are fifty days; after that one interval is miscounted.
         self.epoch.elapsed().as_micros() as u64 & SINCE
     }
 

@@ -229,12 +229,14 @@ pub enum RemoveKind {
 pub enum Operation {
     /// Does nothing; measures the way there and back.
     Nop,
-    /// Opens a file or directory. Result: the descriptor.
+    /// Opens a file or directory.
     Open {
         /// What to open.
         at: At,
         /// How.
         options: OpenOptions,
+        /// Receives the descriptor.
+        descriptor: Option<OwnedFd>,
     },
     /// Gives a descriptor back to the system.
     Close {
@@ -537,6 +539,29 @@ impl Operation {
             | Operation::FindData { offset, .. } => Some(*offset),
             Operation::CopyRange { to_offset, .. } => Some(*to_offset),
             _ => None,
+        }
+    }
+
+    /// Whether what it asks for can be: ranges lie in their buffers and in what files can hold.
+    pub(crate) fn is_valid(&self) -> bool {
+        let inside = |buffer: &Buffer, start: usize, length: usize| {
+            start.checked_add(length).is_some_and(|end| end <= buffer.len())
+        };
+        let in_file = |offset: u64, length: u64| {
+            offset.checked_add(length).is_some_and(|end| end < i64::MAX as u64)
+        };
+        match self {
+            Operation::Read { length, offset, .. } => in_file(*offset, *length as u64),
+            Operation::Write { buffer, start, length, offset, .. } => {
+                inside(buffer, *start, *length) && in_file(*offset, *length as u64)
+            }
+            Operation::ReadFiles { pieces, .. } => {
+                pieces.iter().all(|piece| in_file(piece.offset, piece.length as u64))
+            }
+            Operation::WriteFiles { files, buffer, .. } => {
+                files.iter().all(|file| inside(buffer, file.start, file.length))
+            }
+            _ => true,
         }
     }
 

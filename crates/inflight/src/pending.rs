@@ -11,11 +11,10 @@ use crate::inbox::InboxRef;
 use crate::local::enqueue;
 use crate::operation::Operation;
 use crate::shared::Shared;
-use crate::slot::system_error;
-use crate::wait_list::Ticket;
+use crate::slot::{Placed, system_error};
 
-/// An operation in flight. It was submitted when this was made, or, if all slots were out, is
-/// submitted when one comes home and this is polled.
+/// An operation in flight: submitted when this was made, or, if all slots were out, when one comes
+/// home. It goes on whether this is polled or not.
 ///
 /// **Dropping it is safe at any moment**: the operation (with its buffer) stays in its slot until
 /// the kernel is done with it; a cancel goes out; what an open produced is closed.
@@ -26,11 +25,10 @@ pub struct Pending<T> {
 }
 
 enum State {
-    /// All slots are out.
+    /// All slots are out; it gets one in its turn.
     Waiting {
-        operation: Option<Operation>,
         inbox: InboxRef,
-        ticket: Ticket,
+        ticket: u64,
         _alive: Arc<Shared>,
     },
     /// In this slot of this worker.
@@ -48,18 +46,12 @@ impl<T> Pending<T> {
         finish: fn(Operation, u64) -> T,
     ) -> Pending<T> {
         let inbox = shared.inbox();
-        let state = match inbox.slots.try_acquire(&mut None) {
-            Some(index) => {
-                inbox.slots.put(index, operation, false);
+        let state = match inbox.slots.put_or_wait(operation) {
+            Placed::In(index) => {
                 enqueue(inbox, index);
                 State::InFlight { inbox, index }
             }
-            None => State::Waiting {
-                operation: Some(operation),
-                inbox,
-                ticket: None,
-                _alive: shared.clone(),
-            },
+            Placed::Waiting(ticket) => State::Waiting { inbox, ticket, _alive: shared.clone() },
         };
         Pending { state, finish }
     }
@@ -70,14 +62,11 @@ impl<T> Future for Pending<T> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
         let this = &mut *self;
-        if let State::Waiting { operation, inbox, ticket, .. } = &mut this.state {
+        if let State::Waiting { inbox, ticket, .. } = &this.state {
             let inbox = *inbox;
-            let Some(index) = inbox.slots.acquire_or_wait(ticket, context.waker()) else {
+            let Some(index) = inbox.slots.placed(*ticket, context.waker()) else {
                 return Poll::Pending;
             };
-            let operation = operation.take().expect("a waiting operation is submitted once");
-            inbox.slots.put(index, operation, false);
-            enqueue(inbox, index);
             this.state = State::InFlight { inbox, index };
         }
         let State::InFlight { inbox, index } = this.state else {
@@ -97,17 +86,18 @@ impl<T> Future for Pending<T> {
 
 impl<T> Drop for Pending<T> {
     fn drop(&mut self) {
-        match &mut self.state {
-            State::Done => {}
-            State::Waiting { inbox, ticket, .. } => inbox.slots.stop_waiting(ticket),
-            State::InFlight { inbox, index } => {
-                let inbox = *inbox;
-                // The cancel goes first: while the slot is still ours, the inbox is alive.
-                inbox.cancel(*index);
-                if let Some(returned) = inbox.slots.orphan(*index) {
-                    inbox.returned(returned);
-                }
-            }
+        let (inbox, index) = match &self.state {
+            State::Done => return,
+            State::Waiting { inbox, ticket, .. } => match inbox.slots.stop_waiting(*ticket) {
+                Some(index) => (*inbox, index),
+                None => return,
+            },
+            State::InFlight { inbox, index } => (*inbox, *index),
+        };
+        // The cancel goes first: while the slot is still ours, the inbox is alive.
+        inbox.cancel(index);
+        if let Some(returned) = inbox.slots.orphan(index) {
+            inbox.returned(returned);
         }
     }
 }

@@ -20,6 +20,7 @@
 //! next operation in the same slot.
 
 use std::cell::UnsafeCell;
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
@@ -29,7 +30,6 @@ use std::task::Waker;
 use atomic_waker::AtomicWaker;
 
 use crate::operation::Operation;
-use crate::wait_list::{Ticket, WaitList};
 
 /// What a driver reports: a number, or the system's error.
 pub(crate) type Outcome = Result<u64, i32>;
@@ -64,25 +64,42 @@ unsafe impl Send for Slots {}
 
 struct Home {
     free: Vec<u32>,
-    waiting: WaitList,
+    /// Operations for which there was no slot, first come, first served.
+    waiting: VecDeque<Waiting>,
+    /// Tickets of operations that got a slot since their futures last looked, and the slots.
+    granted: Vec<(u64, u32)>,
+    next_ticket: u64,
     closed: bool,
 }
 
-/// What became of a slot that went home.
+struct Waiting {
+    ticket: u64,
+    operation: Operation,
+    waker: Option<Waker>,
+}
+
+impl Home {
+    fn take_grant(&mut self, ticket: u64) -> Option<u32> {
+        let place = self.granted.iter().position(|(granted, _)| *granted == ticket)?;
+        Some(self.granted.swap_remove(place).1)
+    }
+}
+
+/// Where a new operation is.
+pub(crate) enum Placed {
+    /// In this slot.
+    In(u32),
+    /// Waiting for one, under this ticket.
+    Waiting(u64),
+}
+
+/// What became of a slot that an operation left.
 #[must_use]
 pub(crate) struct Returned {
     /// The arena was closed and this was its last slot out: it may be freed.
     pub(crate) last: bool,
-    waker: Option<Waker>,
-}
-
-impl Returned {
-    /// Wakes whoever waits for a slot. The arena may be gone by now.
-    pub(crate) fn wake(self) {
-        if let Some(waker) = self.waker {
-            waker.wake();
-        }
-    }
+    /// It holds the next operation already, which is to be submitted.
+    pub(crate) next: Option<u32>,
 }
 
 impl Slots {
@@ -94,8 +111,13 @@ impl Slots {
             record: UnsafeCell::new(Record { operation: None, outcome: Ok(0) }),
         };
         let last = u32::try_from(count).expect("slots are counted in thousands");
-        let home =
-            Home { free: (0..last).rev().collect(), waiting: WaitList::default(), closed: false };
+        let home = Home {
+            free: (0..last).rev().collect(),
+            waiting: VecDeque::new(),
+            granted: Vec::new(),
+            next_ticket: 0,
+            closed: false,
+        };
         Slots { slots: (0..count).map(slot).collect(), home: Mutex::new(home) }
     }
 
@@ -111,46 +133,51 @@ impl Slots {
         &self.slots[index as usize]
     }
 
-    /// Takes a slot if one is home and nobody waits before the holder of `ticket`.
-    pub(crate) fn try_acquire(&self, ticket: &mut Ticket) -> Option<u32> {
-        let mut home = self.home();
-        if !home.waiting.is_next(*ticket) {
-            return None;
-        }
-        let index = home.free.pop()?;
-        home.waiting.leave(ticket);
-        let next = if home.free.is_empty() { None } else { home.waiting.first() };
-        drop(home);
-        if let Some(waker) = next {
-            waker.wake();
-        }
-        Some(index)
+    /// Takes a slot, unless all are out.
+    pub(crate) fn try_acquire(&self) -> Option<u32> {
+        self.home().free.pop()
     }
 
-    /// The same, or queues `waker` for the next slot that comes home.
-    pub(crate) fn acquire_or_wait(&self, ticket: &mut Ticket, waker: &Waker) -> Option<u32> {
-        if let Some(index) = self.try_acquire(ticket) {
+    /// Puts the operation into a slot, or, if all are out, into the queue for the next one that
+    /// comes home, whether anybody polls or not.
+    pub(crate) fn put_or_wait(&self, operation: Operation) -> Placed {
+        let mut home = self.home();
+        if let Some(index) = home.free.pop() {
+            drop(home);
+            self.put(index, operation, false);
+            return Placed::In(index);
+        }
+        let ticket = home.next_ticket;
+        home.next_ticket += 1;
+        home.waiting.push_back(Waiting { ticket, operation, waker: None });
+        Placed::Waiting(ticket)
+    }
+
+    /// The slot that a waiting operation was put into by now; else `waker` is told of its result.
+    pub(crate) fn placed(&self, ticket: u64, waker: &Waker) -> Option<u32> {
+        let mut home = self.home();
+        if let Some(index) = home.take_grant(ticket) {
             return Some(index);
         }
-        let mut home = self.home();
-        if home.waiting.is_next(*ticket) && !home.free.is_empty() {
-            // One came home between the two looks.
-            let index = home.free.pop();
-            home.waiting.leave(ticket);
-            return index;
-        }
-        home.waiting.wait(ticket, waker);
+        let entry = home.waiting.iter_mut().find(|waiting| waiting.ticket == ticket);
+        let old = entry.and_then(|waiting| waiting.waker.replace(waker.clone()));
+        drop(home);
+        drop(old);
         None
     }
 
-    pub(crate) fn stop_waiting(&self, ticket: &mut Ticket) {
+    /// Nobody waits for the operation any more. Gives the slot it was put into, if it was.
+    pub(crate) fn stop_waiting(&self, ticket: u64) -> Option<u32> {
         let mut home = self.home();
-        home.waiting.leave(ticket);
-        let next = if home.free.is_empty() { None } else { home.waiting.first() };
-        drop(home);
-        if let Some(waker) = next {
-            waker.wake();
+        if let Some(index) = home.take_grant(ticket) {
+            return Some(index);
         }
+        let place = home.waiting.iter().position(|waiting| waiting.ticket == ticket)?;
+        let waiting = home.waiting.remove(place);
+        // What it owns may have much to do when it is dropped.
+        drop(home);
+        drop(waiting);
+        None
     }
 
     /// No slot will be asked for again; says whether all are home.
@@ -160,15 +187,23 @@ impl Slots {
         home.free.len() == self.slots.len()
     }
 
-    /// Sends an acquired slot home.
+    /// Sends a slot home, or on its next flight.
     fn release(&self, index: u32) -> Returned {
         let slot = self.slot(index);
         slot.generation.fetch_add(1, Ordering::Relaxed);
         slot.state.store(HOME, Ordering::Relaxed);
         let mut home = self.home();
-        home.free.push(index);
-        let last = home.closed && home.free.len() == self.slots.len();
-        Returned { last, waker: home.waiting.first() }
+        let Some(next) = home.waiting.pop_front() else {
+            home.free.push(index);
+            let last = home.closed && home.free.len() == self.slots.len();
+            return Returned { last, next: None };
+        };
+        if let Some(waker) = &next.waker {
+            slot.waker.register(waker);
+        }
+        self.put(index, next.operation, false);
+        home.granted.push((next.ticket, index));
+        Returned { last: false, next: Some(index) }
     }
 
     /// The slot's name: what a cancel must quote.
@@ -234,6 +269,8 @@ impl Slots {
             if slot.state.load(Ordering::Acquire) != COMPLETED {
                 return None;
             }
+            // A waker left behind would keep its task, and that its engine, alive.
+            drop(slot.waker.take());
         }
         // SAFETY: completed, so the driver is done with the record, and only the one future that
         // owns the flight polls it.
@@ -296,7 +333,7 @@ mod tests {
     #[test]
     fn a_slot_goes_home_once_whoever_comes_second() {
         let slots = Slots::new(2);
-        let index = slots.try_acquire(&mut None).expect("free");
+        let index = slots.try_acquire().expect("free");
         slots.put(index, Operation::Nop, false);
         let name = slots.name(index);
         assert!(slots.is_current(name));
@@ -304,7 +341,7 @@ mod tests {
         assert!(slots.complete(index, Ok(0)).is_some(), "buried by the driver");
         assert!(!slots.is_current(name), "the name died with the flight");
 
-        let index = slots.try_acquire(&mut None).expect("free");
+        let index = slots.try_acquire().expect("free");
         slots.put(index, Operation::Nop, false);
         assert!(slots.complete(index, Ok(7)).is_none());
         assert!(slots.orphan(index).is_some(), "buried by the future");
@@ -312,18 +349,26 @@ mod tests {
     }
 
     #[test]
-    fn waiters_get_slots_in_order() {
+    fn waiting_operations_go_on_unpolled_and_in_order() {
         let slots = Slots::new(1);
-        let index = slots.try_acquire(&mut None).expect("free");
-        slots.put(index, Operation::Nop, false);
-        let (mut first, mut second) = (None, None);
-        assert!(slots.acquire_or_wait(&mut first, Waker::noop()).is_none());
-        assert!(slots.acquire_or_wait(&mut second, Waker::noop()).is_none());
-        assert!(slots.complete(index, Ok(0)).is_none());
-        let (_, outcome, returned) = slots.poll(index, Waker::noop()).expect("completed");
-        assert_eq!(outcome, Ok(0));
-        returned.wake();
-        assert!(slots.acquire_or_wait(&mut second, Waker::noop()).is_none(), "not its turn");
-        assert!(slots.acquire_or_wait(&mut first, Waker::noop()).is_some());
+        let Placed::In(index) = slots.put_or_wait(Operation::Nop) else { panic!("it was free") };
+        let tickets: Vec<u64> = (0..3)
+            .map(|_| match slots.put_or_wait(Operation::Nop) {
+                Placed::Waiting(ticket) => ticket,
+                Placed::In(_) => panic!("there is no second slot"),
+            })
+            .collect();
+        assert_eq!(slots.placed(tickets[1], Waker::noop()), None);
+        assert_eq!(slots.stop_waiting(tickets[1]), None, "it never got one");
+        for ticket in [tickets[0], tickets[2]] {
+            assert!(slots.complete(index, Ok(7)).is_none());
+            let (_, outcome, returned) = slots.poll(index, Waker::noop()).expect("completed");
+            assert_eq!(outcome, Ok(7));
+            assert_eq!(returned.next, Some(index), "the next flight");
+            assert_eq!(slots.placed(ticket, Waker::noop()), Some(index));
+        }
+        assert!(!slots.close(), "one is out");
+        assert!(slots.orphan(index).is_none());
+        assert!(slots.complete(index, Ok(0)).is_some_and(|returned| returned.last));
     }
 }

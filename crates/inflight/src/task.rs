@@ -9,9 +9,10 @@ use std::task::{Context, Poll};
 use crate::shared::Shared;
 
 /// A future that runs on a worker, which it never leaves. Dropping this cancels it at its next
-/// wait; a panic in it is passed on to whoever awaits it.
+/// wait; a panic in it is passed on to whoever awaits it. Awaiting a task whose engine has ended
+/// panics.
 #[must_use = "dropping a task cancels it; await or detach it"]
-pub struct Task<T>(async_task::Task<T>);
+pub struct Task<T>(async_task::FallibleTask<T>);
 
 impl<T: Send + 'static> Task<T> {
     pub(crate) fn spawn<F>(shared: Arc<Shared>, future: F) -> Task<T>
@@ -27,7 +28,7 @@ impl<T: Send + 'static> Task<T> {
         let (runnable, task) =
             async_task::Builder::new().propagate_panic(true).spawn(move |()| future, schedule);
         runnable.schedule();
-        Task(task)
+        Task(task.fallible())
     }
 
     /// Lets it run to its end unobserved.
@@ -40,7 +41,8 @@ impl<T> Future for Task<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        Pin::new(&mut self.0).poll(context)
+        let poll = Pin::new(&mut self.0).poll(context);
+        poll.map(|output| output.expect("the engine ended before its task did"))
     }
 }
 

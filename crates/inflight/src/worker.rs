@@ -3,12 +3,14 @@
 //! The only place where a worker blocks is [`Driver::turn`] with `wait`, and only after it
 //! announced its sleep and found every queue empty.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
 
 use crate::driver::{self, Driver, DriverChoice, SyscallPool};
 use crate::inbox::InboxRef;
-use crate::local::{enter_worker, take_submitted};
+use crate::local::{enter_worker, leave_worker, take_submitted};
 
 /// How many tasks run before completions are looked at again.
 const TASKS_PER_TURN: usize = 128;
@@ -20,39 +22,75 @@ struct Worker {
 }
 
 /// The whole life of a worker's thread.
-pub(crate) fn run(inbox: InboxRef, choice: DriverChoice, pool: Arc<SyscallPool>) {
+pub(crate) fn run(
+    inbox: InboxRef,
+    choice: DriverChoice,
+    pool: Arc<SyscallPool>,
+    opened: &Sender<io::Result<()>>,
+) {
     let driver = driver::open(choice, inbox, pool);
+    let (driver, told) = match driver {
+        Ok(driver) => (driver, opened.send(Ok(()))),
+        Err(error) => {
+            // The builder waits for this and gives the error to its caller.
+            let _ = opened.send(Err(error));
+            return inbox.end(&[]);
+        }
+    };
+    // A builder that failed elsewhere listens no more, and ends this worker.
+    let _ = told;
     enter_worker(inbox);
     let scratch = Vec::with_capacity(inbox.slots.count());
     let mut worker = Worker { inbox, driver, scratch };
+    // Operations that the kernel still holds cannot be taken from a worker that panicked, and
+    // whoever waits for them would wait for ever: an end with a message is better.
+    let bomb = AbortOnPanic;
     while worker.turn() {}
-    inbox.end();
+    std::mem::forget(bomb);
+    // Its kernel queue goes first: nothing can complete any more.
+    drop(worker);
+    inbox.end(&leave_worker());
 }
 
 impl Worker {
     /// Once around; says whether to go on.
     fn turn(&mut self) -> bool {
+        if self.inbox.shutdown.load(Ordering::SeqCst) {
+            return self.wind_down();
+        }
         let mut worked = self.run_tasks();
         worked |= self.submit();
         if worked {
             self.driver.turn(false);
             return true;
         }
-        if self.inbox.shutdown.load(Ordering::Acquire)
-            && self.inbox.in_flight.load(Ordering::Acquire) == 0
-        {
-            return !self.inbox.is_idle();
-        }
         self.inbox.alarm.fall_asleep();
-        let wait = self.inbox.is_idle() && !self.shall_end();
+        let wait = self.inbox.is_idle() && !self.inbox.shutdown.load(Ordering::SeqCst);
         self.driver.turn(wait);
         self.inbox.alarm.wake_up();
         true
     }
 
-    fn shall_end(&self) -> bool {
-        self.inbox.shutdown.load(Ordering::SeqCst)
-            && self.inbox.in_flight.load(Ordering::SeqCst) == 0
+    /// Once around while the engine ends: nothing new is begun, what is in flight is waited for.
+    fn wind_down(&mut self) -> bool {
+        take_submitted(&mut self.scratch);
+        for index in self.scratch.drain(..) {
+            self.inbox.fail(index);
+        }
+        self.inbox.fail_submissions();
+        while let Some(name) = self.inbox.cancels.pop() {
+            self.driver.cancel(name);
+        }
+        if self.inbox.in_flight.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
+        self.inbox.alarm.fall_asleep();
+        let wait = self.inbox.submissions.is_empty()
+            && self.inbox.cancels.is_empty()
+            && self.inbox.in_flight.load(Ordering::SeqCst) > 0;
+        self.driver.turn(wait);
+        self.inbox.alarm.wake_up();
+        true
     }
 
     fn run_tasks(&mut self) -> bool {
@@ -82,5 +120,15 @@ impl Worker {
             any = true;
         }
         any
+    }
+}
+
+/// Ends the process when it is dropped by a panic.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        eprintln!("inflight: a worker of the I/O engine panicked; this is a bug in the engine");
+        std::process::abort();
     }
 }

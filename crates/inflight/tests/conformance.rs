@@ -166,7 +166,7 @@ fn direct_io_reads_and_writes_whole_blocks() {
             let buffer = AlignedBuffer::padded(bytes(engine, &written));
             let buffer = file.write(buffer, AlignedOffset::ZERO).await.unwrap();
             assert_eq!(&*buffer.into_inner(), &written[..]);
-            file.file().truncate(5000).await.unwrap();
+            file.truncate(5000).await.unwrap();
             let buffer = file.read(engine.buffer(8192).await, AlignedOffset::ZERO).await.unwrap();
             assert_eq!(&*buffer, &written[..]);
             let second = AlignedOffset::ZERO.plus_blocks(1);
@@ -366,7 +366,7 @@ fn streams_copy_any_length_exactly() {
                 writer.finish().await.unwrap();
 
                 let file = engine.open_direct(&direct, OpenOptions::reading()).await.unwrap();
-                assert_eq!(file.file().metadata().await.unwrap().size, length as u64);
+                assert_eq!(file.metadata().await.unwrap().size, length as u64);
                 let start = AlignedOffset::at_or_before(length as u64 / 2);
                 let mut reader = Reader::direct(file, start, length as u64, 4096, 4);
                 let mut read = Vec::new();
@@ -473,6 +473,22 @@ fn tasks_run_panic_and_are_cancelled() {
         while std::sync::Arc::strong_count(&value) > 1 {
             engine.block_on(engine.spawn(async {}));
         }
+    });
+}
+
+#[test]
+fn an_engine_ends_under_tasks_that_never_would() {
+    on_each_driver(|engine, directory| {
+        let other = Engine::builder().driver(engine.driver().0).build().unwrap();
+        let (handle, path) = (other.handle().clone(), directory.to_path_buf());
+        for _ in 0..8 {
+            let (handle, path) = (handle.clone(), path.clone());
+            other
+                .spawn(async move { while handle.metadata(&path, true).await.is_ok() {} })
+                .detach();
+        }
+        other.block_on(handle.metadata(&path, true)).unwrap();
+        drop(other);
     });
 }
 

@@ -66,11 +66,11 @@ impl BufferList {
     }
 
     /// Describes the spare room of each buffer to the kernel.
-    pub(crate) fn spare_vectors(&mut self) -> &[Vector] {
+    pub(crate) fn spare_vectors(&mut self) -> &mut [Vector] {
         self.vectors.clear();
         let spare = |b: &Buffer| Vector { base: b.spare_ptr(), length: b.spare() };
         self.vectors.extend(self.buffers.iter().map(spare));
-        &self.vectors
+        &mut self.vectors
     }
 
     /// Describes the filled part of each buffer to the kernel.

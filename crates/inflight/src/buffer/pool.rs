@@ -104,17 +104,28 @@ impl Pool {
         let class = class_of(capacity);
         let mut kept = self.kept();
         let block = kept.classes[class].pop();
-        let mut freed = Vec::new();
         if let Some(block) = &block {
             kept.bytes -= block.bytes() as u64;
-        } else {
-            let used = self.shared.budget.used();
-            freed = kept.shrink_to(self.shared.budget.limit().saturating_sub(used));
         }
+        let freed = self.shrink(&mut kept);
         drop(kept);
         drop(freed);
         let block = block.unwrap_or_else(|| Block::allocate(class_bytes(class)));
         Buffer { inner: Some((block, reservation, self.clone())), length: 0 }
+    }
+
+    /// Frees kept blocks that what is reserved leaves no room for.
+    fn shrink(&self, kept: &mut Kept) -> Vec<Block> {
+        kept.shrink_to(self.shared.budget.limit().saturating_sub(self.shared.budget.used()))
+    }
+
+    /// Reserves memory that is no buffer, if it fits now; kept blocks make room for it.
+    #[must_use]
+    pub fn try_reserve(&self, bytes: u64) -> Option<Reservation> {
+        let reservation = self.shared.budget.try_reserve(bytes)?;
+        let freed = self.shrink(&mut self.kept());
+        drop(freed);
+        Some(reservation)
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {

@@ -4,7 +4,7 @@
 //! Threads start when there is work and no idle thread, up to the limit, and stay. Work is taken
 //! last-in-first-out among threads (the condition variable's choice aside) and
 //! first-in-first-out among operations. Nothing a thread runs waits for another operation, so the
-//! limit can never deadlock.
+//! limit can never deadlock; an open that waits for its other end (a fifo) does hold a thread.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 
 use super::syscall;
 use crate::inbox::InboxRef;
+use crate::local::enter_engine;
 
 pub(crate) struct SyscallPool {
     threads_max: usize,
@@ -90,6 +91,7 @@ impl SyscallPool {
     }
 
     fn run(&self) {
+        enter_engine();
         let mut state = self.state();
         loop {
             if let Some((inbox, index)) = state.queue.pop_front() {

@@ -26,7 +26,7 @@ const DIRECTORY_BYTES: usize = 32 << 10;
 pub(super) fn perform(operation: &mut Operation) -> Result<u64> {
     match operation {
         Operation::Nop => Ok(0),
-        Operation::Open { at, options } => open(at, *options),
+        Operation::Open { at, options, .. } => open(at, *options),
         Operation::Close { .. } => {
             // Dropping the descriptor closes it; the system has no useful error here.
             *operation = Operation::Nop;
@@ -199,7 +199,43 @@ fn open_owned(directory: BorrowedFd<'_>, path: &CStr, options: OpenOptions) -> R
     if resolve.is_empty() {
         return retry_on_intr(|| fs::openat(directory, path, flags, mode));
     }
-    retry_on_intr(|| fs::openat2(directory, path, flags, mode, resolve))
+    match retry_on_intr(|| fs::openat2(directory, path, flags, mode, resolve)) {
+        // An old kernel, or a container that does not know the call.
+        Err(Errno::NOSYS | Errno::PERM) => open_step_by_step(directory, path, flags, mode),
+        other => other,
+    }
+}
+
+/// Opens beneath a directory where the system cannot be told to: one name after the other, none of
+/// them a link.
+fn open_step_by_step(
+    directory: BorrowedFd<'_>,
+    path: &CStr,
+    flags: OFlags,
+    mode: Mode,
+) -> Result<OwnedFd> {
+    let steps = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut above: Option<OwnedFd> = None;
+    let mut rest = path.to_bytes();
+    if rest.first() == Some(&b'/') {
+        return Err(Errno::XDEV);
+    }
+    while let Some(slash) = rest.iter().position(|byte| *byte == b'/') {
+        let (name, later) = (&rest[..slash], &rest[slash + 1..]);
+        if name == b".." {
+            return Err(Errno::XDEV);
+        }
+        let from = above.as_ref().map_or(directory, |above| above.as_fd());
+        if !name.is_empty() {
+            above = Some(fs::openat(from, name, steps, Mode::empty())?);
+        }
+        rest = later;
+    }
+    if rest == b".." {
+        return Err(Errno::XDEV);
+    }
+    let from = above.as_ref().map_or(directory, |above| above.as_fd());
+    retry_on_intr(|| fs::openat(from, rest, flags | OFlags::NOFOLLOW, mode))
 }
 
 fn open(at: &At, options: OpenOptions) -> Result<u64> {
@@ -229,7 +265,7 @@ fn vectored(operation: &mut Operation) -> Result<u64> {
             // kernel, the only one to use the slices, does not mind: it only writes.
             let slices = unsafe {
                 std::slice::from_raw_parts_mut(
-                    vectors.as_ptr().cast_mut().cast::<IoSliceMut<'_>>(),
+                    vectors.as_mut_ptr().cast::<IoSliceMut<'_>>(),
                     vectors.len(),
                 )
             };
@@ -304,13 +340,16 @@ fn write_files(
     let mut total = 0;
     for (index, new) in files.iter().enumerate() {
         *current = index;
-        let mut bytes = write_range(buffer, new.start, new.length);
+        let mut bytes = &buffer[new.start..new.start + new.length];
         total += bytes.len() as u64;
         // Readable by nobody else until it has its final permissions.
         let file = open_owned(directory, &new.path, OpenOptions::creating(0o600))?;
         let mut offset = 0;
         while !bytes.is_empty() {
             let written = retry_on_intr(|| rustix::io::pwrite(&file, bytes, offset))?;
+            if written == 0 {
+                return Err(Errno::IO);
+            }
             bytes = &bytes[written..];
             offset += written as u64;
         }

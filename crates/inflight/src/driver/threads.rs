@@ -27,7 +27,12 @@ impl Threads {
 impl Driver for Threads {
     fn submit(&mut self, index: u32) {
         self.inbox.start(index);
-        self.accepted.push(index);
+        // SAFETY: the slot was just handed to this driver.
+        if unsafe { self.inbox.slots.operation(index) }.is_valid() {
+            self.accepted.push(index);
+        } else {
+            self.inbox.finish(index, Err(rustix::io::Errno::INVAL.raw_os_error()));
+        }
     }
 
     fn cancel(&mut self, name: u64) {

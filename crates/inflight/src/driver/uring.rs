@@ -86,7 +86,7 @@ pub(super) fn probe() -> io::Result<()> {
 impl Uring {
     pub(super) fn open(inbox: InboxRef, pool: Arc<SyscallPool>) -> io::Result<Uring> {
         let slots = inbox.slots.count();
-        let ring = setup(2 * slots as u32 + 64)?;
+        let ring = setup((2 * slots as u32 + 64).max(SUBMISSIONS))?;
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?;
         inbox.alarm.set(std::thread::current(), Some(event));
         Ok(Uring {
@@ -174,8 +174,11 @@ impl Uring {
         // SAFETY: the completion was reaped and not reported, so the slot is this driver's.
         let operation = unsafe { inbox.slots.operation(index) };
         if matches!(operation, Operation::Close { .. }) {
-            // Whatever the kernel reports, the number is free again: never repeat a close.
-            release_closed(operation);
+            // Cancelled before it began, the descriptor is still ours, and dropping it closes it.
+            // Whatever else the kernel reports, the number is free again: never repeat a close.
+            if result != -rustix::io::Errno::CANCELED.raw_os_error() {
+                release_closed(operation);
+            }
             self.inbox.finish(index, Ok(0));
             return;
         }
@@ -198,7 +201,7 @@ impl Uring {
     fn entry(&mut self, index: u32, operation: &mut Operation) -> Option<squeue::Entry> {
         let entry = match operation {
             Operation::Nop => opcode::Nop::new().build(),
-            Operation::Open { at, options } if options.create == Create::Never => {
+            Operation::Open { at, options, .. } if options.create == Create::Never => {
                 let (flags, mode, resolve) = syscall::open_arguments(*options);
                 let how = &mut self.open_how[index as usize];
                 *how = OpenHow::new()
@@ -263,6 +266,9 @@ impl Driver for Uring {
         let inbox = self.inbox;
         // SAFETY: the slot was just handed to this driver.
         let operation = unsafe { inbox.slots.operation(index) };
+        if !operation.is_valid() {
+            return inbox.finish(index, Err(rustix::io::Errno::INVAL.raw_os_error()));
+        }
         match self.entry(index, operation) {
             Some(entry) => self.push(&entry),
             None => self.accepted.push(index),
@@ -281,6 +287,8 @@ impl Driver for Uring {
         self.pool.submit(self.inbox, &mut self.accepted);
         self.arm_alarm();
         self.enter(usize::from(wait));
+        // Awake: what reaping wakes need not ring the alarm.
+        self.inbox.alarm.wake_up();
         self.reap();
     }
 }

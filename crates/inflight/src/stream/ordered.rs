@@ -27,6 +27,12 @@ impl<F: Future + Unpin> Ordered<F> {
         self.queue.len() < self.depth
     }
 
+    /// Whether there is no future.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// Adds one at the end.
     ///
     /// # Panics

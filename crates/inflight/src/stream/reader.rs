@@ -20,6 +20,8 @@ pub struct Reader {
     end: u64,
     in_flight: Ordered<Pending<Buffer>>,
     spare: Vec<Buffer>,
+    /// A read failed, or its future was dropped: nothing says what is missing.
+    interrupted: bool,
 }
 
 #[derive(Debug)]
@@ -53,7 +55,7 @@ impl Reader {
         let request_bytes = request_bytes.max(BLOCK_BYTES).next_power_of_two();
         let in_flight = Ordered::new(depth);
         let (ahead, position, spare) = (start, start, Vec::new());
-        Reader { source, request_bytes, ahead, position, end, in_flight, spare }
+        Reader { source, request_bytes, ahead, position, end, in_flight, spare, interrupted: false }
     }
 
     fn file(&self) -> &File {
@@ -65,14 +67,23 @@ impl Reader {
 
     /// Gives a buffer back for the next request, instead of to the pool.
     pub fn recycle(&mut self, buffer: Buffer) {
-        self.spare.push(buffer);
+        if buffer.capacity() == self.request_bytes {
+            self.spare.push(buffer);
+        }
     }
 
+    /// Starts reads ahead. Waits for memory only while nothing is in flight: what is in flight
+    /// holds memory that only our user can free.
     async fn fill(&mut self) {
         while self.ahead < self.end && self.in_flight.has_room() {
+            let handle = self.file().handle().clone();
             let mut buffer = match self.spare.pop() {
                 Some(buffer) => buffer,
-                None => self.file().handle().buffer(self.request_bytes).await,
+                None if self.in_flight.is_empty() => handle.buffer(self.request_bytes).await,
+                None => match handle.pool().try_get(self.request_bytes) {
+                    Some(buffer) => buffer,
+                    None => return,
+                },
             };
             buffer.clear();
             let length = (self.end - self.ahead).min(self.request_bytes as u64);
@@ -85,21 +96,35 @@ impl Reader {
         }
     }
 
-    /// The next bytes and where they start; `None` behind the range's end.
+    /// The next bytes and where they start; `None` behind the range's end. After an error, and
+    /// after dropping the future before it was ready, the stream is over.
     ///
     /// # Errors
     /// The system's; `UnexpectedEof` when the file ends before the range does (it shrank).
     pub async fn next(&mut self) -> Result<Option<(u64, Buffer)>> {
+        if std::mem::replace(&mut self.interrupted, true) {
+            let text = "an earlier read of this stream failed or was dropped";
+            let error = std::io::Error::other(text);
+            return Err(Error::new("read", Some(self.file().path().into()), error));
+        }
         self.fill().await;
         let Some(read) = self.in_flight.next().await else {
+            self.interrupted = false;
             return Ok(None);
         };
-        let mut buffer = read?;
         let start = self.position;
         let length = (self.end - start).min(self.request_bytes as u64) as usize;
+        let buffer = self.complete(read?, start, length).await?;
+        self.position += length as u64;
+        self.interrupted = false;
+        Ok(Some((start, buffer)))
+    }
+
+    /// Reads what a short read left out.
+    async fn complete(&self, mut buffer: Buffer, start: u64, length: usize) -> Result<Buffer> {
         buffer.truncate(length);
         while buffer.len() < length {
-            // A short read: the rest, through whatever alignment allows.
+            // Through whatever alignment allows.
             let (before, at) = (buffer.len(), start + buffer.len() as u64);
             buffer = match &self.source {
                 Source::Buffered(file) => file.read(buffer, length - before, at).await?,
@@ -116,8 +141,6 @@ impl Reader {
             }
             buffer.truncate(length);
         }
-        self.position += length as u64;
-        self.fill().await;
-        Ok(Some((start, buffer)))
+        Ok(buffer)
     }
 }

@@ -5,6 +5,7 @@
 //! as the engine has.
 
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -58,7 +59,14 @@ pub async fn walk(root: &Directory) -> Result<Vec<WalkEntry>> {
 
 async fn list(root: &Directory, path: &Path) -> Result<Vec<WalkEntry>> {
     let name = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    let directory = root.open_directory(name, OpenOptions::directory().no_follow()).await?;
+    let opened = root.open_directory(name, OpenOptions::directory().beneath()).await;
+    let directory = match opened {
+        // Removed since it was listed: as if it had been empty.
+        Err(error) if error.kind() == ErrorKind::NotFound && name != Path::new(".") => {
+            return Ok(Vec::new());
+        }
+        other => other?,
+    };
     let mut entries = Vec::new();
     let mut batch = DirectoryBatch::default();
     loop {

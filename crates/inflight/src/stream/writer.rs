@@ -2,7 +2,7 @@
 
 use super::ordered::Ordered;
 use crate::buffer::{AlignedBuffer, AlignedOffset, BLOCK_BYTES, Buffer};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::file::{DirectFile, File};
 use crate::handle::Handle;
 use crate::task::Task;
@@ -23,9 +23,10 @@ pub struct Writer {
     filling: Option<Buffer>,
     /// Where the buffer being filled will go.
     offset: u64,
-    allocated: Option<u64>,
     in_flight: Ordered<Task<Result<Buffer>>>,
     spare: Vec<Buffer>,
+    /// A write failed, or its future was dropped: bytes may be missing.
+    interrupted: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -104,9 +105,9 @@ impl Writer {
             request_bytes: request_bytes.max(BLOCK_BYTES).next_power_of_two(),
             filling: None,
             offset: 0,
-            allocated: length,
             in_flight: Ordered::new(depth),
             spare: Vec::new(),
+            interrupted: false,
         })
     }
 
@@ -120,11 +121,13 @@ impl Writer {
         self.offset + self.filling.as_ref().map_or(0, |buffer| buffer.len()) as u64
     }
 
-    /// Takes bytes; waits only while `depth` writes are still under way.
+    /// Takes bytes; waits only while `depth` writes are still under way. After an error, and after
+    /// dropping the future before it was ready, the stream is broken and says so.
     ///
     /// # Errors
     /// Those of earlier writes.
     pub async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
+        self.interrupt()?;
         while !bytes.is_empty() {
             let mut buffer = match self.filling.take() {
                 Some(buffer) => buffer,
@@ -140,21 +143,38 @@ impl Writer {
                 self.filling = Some(buffer);
             }
         }
+        self.interrupted = false;
         Ok(())
     }
 
+    /// From here on the stream is broken, unless the caller comes to its end.
+    fn interrupt(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.interrupted, true) {
+            let error = std::io::Error::other("an earlier write of this stream failed");
+            let path = self.target.file().path().into();
+            return Err(Error::new("write", Some(path), error));
+        }
+        Ok(())
+    }
+
+    /// An empty buffer: waits for memory only while no write of ours holds any.
     async fn empty_buffer(&mut self) -> Result<Buffer> {
         if let Some(buffer) = self.spare.pop() {
             return Ok(buffer);
         }
-        if !self.in_flight.has_room()
-            && let Some(written) = self.in_flight.next().await
+        if self.in_flight.has_room()
+            && let Some(buffer) = self.handle().pool().try_get(self.request_bytes)
         {
-            let mut buffer = written?;
-            buffer.clear();
             return Ok(buffer);
         }
-        Ok(self.handle().buffer(self.request_bytes).await)
+        match self.in_flight.next().await {
+            Some(written) => {
+                let mut buffer = written?;
+                buffer.clear();
+                Ok(buffer)
+            }
+            None => Ok(self.handle().buffer(self.request_bytes).await),
+        }
     }
 
     async fn flush(&mut self, buffer: Buffer) -> Result<()> {
@@ -177,19 +197,16 @@ impl Writer {
     /// # Errors
     /// Those of earlier writes.
     pub async fn finish(mut self) -> Result<File> {
+        self.interrupt()?;
         let length = self.position();
-        let mut padded = false;
         if let Some(buffer) = self.filling.take() {
-            padded = matches!(self.target, Target::Direct(_));
             self.flush(buffer).await?;
         }
         while let Some(written) = self.in_flight.next().await {
             written?;
         }
         let file = self.target.file().clone();
-        if padded || self.allocated.is_some_and(|allocated| allocated != length) {
-            file.truncate(length).await?;
-        }
+        file.truncate(length).await?;
         Ok(file)
     }
 }
