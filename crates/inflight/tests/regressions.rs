@@ -79,13 +79,15 @@ fn operations_that_cannot_be_are_refused() {
 #[test]
 fn an_operation_that_nobody_polls_holds_nobody_up() {
     on_each_driver(
-        |builder| builder.workers(1).queue_depth(1),
+        |builder| builder.workers(1).queue_depth(2),
         |engine, directory| {
             engine.block_on(async {
                 let first = engine.submit(Operation::Nop);
+                let second = engine.submit(Operation::Nop);
                 let mut forgotten = engine.submit(Operation::Nop);
                 let _ = Pin::new(&mut forgotten).poll(&mut Context::from_waker(Waker::noop()));
                 first.await.expect("nothing to fail");
+                second.await.expect("nothing to fail");
                 engine.metadata(directory, true).await.expect("it is there");
                 std::mem::forget(forgotten);
             });
