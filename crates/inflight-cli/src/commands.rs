@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use indicatif::{BinaryBytes, HumanCount};
 use inflight::{Engine, Metrics};
 use inflight_patch::{ApplyOptions, DiffOptions, Job, Progress, Side};
@@ -48,7 +48,8 @@ pub fn run(command: &Command, common: &Common) -> Result<bool> {
     let outcome = outcome?;
     let cost = cost_since(start, before, &engine);
     let ok = outcome.ok;
-    outcome.print(name(command), common.json, &cost, &engine);
+    let printed = outcome.print(name(command), common.json, &cost, &engine);
+    printed.context("the job is done, but standard output cannot be written")?;
     Ok(ok)
 }
 
@@ -65,10 +66,18 @@ pub fn name(command: &Command) -> &'static str {
     }
 }
 
-/// Ctrl-C and termination end the job at its next step; it cleans up after itself.
+/// Ctrl-C and termination end the job at its next step; it cleans up after itself. The second one
+/// ends the process at once.
 fn stop_on_signal(progress: &Arc<Progress>) -> Result<()> {
     let progress = progress.clone();
-    ctrlc::set_handler(move || progress.cancel()).context("cannot watch for Ctrl-C")
+    let stop = move || {
+        if progress.is_cancelled() {
+            // Asked again: whoever asks does not want to wait for the cleaning up.
+            std::process::exit(1);
+        }
+        progress.cancel();
+    };
+    ctrlc::set_handler(stop).context("cannot watch for Ctrl-C")
 }
 
 fn cost_since(start: Instant, before: Metrics, engine: &Engine) -> Cost {
@@ -104,7 +113,7 @@ async fn run_apply(job: &Job, arguments: &ApplyArguments) -> Result<Outcome> {
         "bytes": report.bytes,
         "patch_bytes": report.patch_bytes,
     });
-    Ok(Outcome { ok: true, lines: vec![line], fields })
+    Ok(Outcome { ok: true, warnings: Vec::new(), lines: vec![line], fields })
 }
 
 async fn run_verify(job: &Job, arguments: &VerifyArguments) -> Result<Outcome> {
@@ -134,10 +143,10 @@ async fn run_demo(engine: &Engine, job: &Job, arguments: &DemoArguments) -> Resu
         (Some(old), Some(new)) => [old.clone(), new.clone()],
         _ => BUNDLED.map(PathBuf::from),
     };
-    let place = tempfile::Builder::new()
-        .prefix("inflight-demo-")
-        .tempdir()
-        .context("cannot make a temporary directory")?;
+    let place = tempfile::Builder::new().prefix("inflight-demo-").tempdir().map_err(|error| {
+        let place = std::env::temp_dir();
+        anyhow!("cannot work in {}: {error}; set TMPDIR to another place", place.display())
+    })?;
     let (patch, built) = (place.path().join("patch"), place.path().join("new"));
     let options = DiffOptions { preset: arguments.preset.into(), ..DiffOptions::default() };
     let mut steps = Vec::new();
@@ -188,7 +197,7 @@ fn demo_outcome(ok: bool, old: &Path, new: &Path, steps: &[Step]) -> Outcome {
         fields[*name] = json!({ "seconds": cost.elapsed.as_secs_f64(), "result": result });
     }
     lines.push(String::new());
-    Outcome { ok, lines, fields }
+    Outcome { ok, warnings: Vec::new(), lines, fields }
 }
 
 /// A path without the detours of where it was put together.

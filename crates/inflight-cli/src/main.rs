@@ -34,10 +34,10 @@ fn main() -> ExitCode {
 
 /// One clear sentence; the causes with `-v`.
 fn tell(error: &anyhow::Error, arguments: &Arguments) {
-    eprintln!("inflight: {error}");
+    eprintln!("inflight: {}", report::printable(&error.to_string()));
     if arguments.common.verbose {
         for cause in error.chain().skip(1) {
-            eprintln!("  caused by: {cause}");
+            eprintln!("  caused by: {}", report::printable(&cause.to_string()));
         }
     }
     if arguments.common.json {

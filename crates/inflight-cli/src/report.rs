@@ -1,5 +1,6 @@
 //! What a command tells when it is done: lines for people, or one object for programs.
 
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -51,19 +52,28 @@ impl Cost {
 pub struct Outcome {
     /// Whether the answer is yes: nothing failed, nothing differs.
     pub ok: bool,
+    /// For standard error.
+    pub warnings: Vec<String>,
     pub lines: Vec<String>,
     pub fields: Value,
 }
 
 impl Outcome {
     /// Prints it on standard output.
-    pub fn print(self, command: &str, json: bool, cost: &Cost, engine: &Engine) {
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn print(self, command: &str, json: bool, cost: &Cost, engine: &Engine) -> io::Result<()> {
+        let mut out = io::stdout().lock();
         if !json {
-            for line in &self.lines {
-                println!("{line}");
+            for warning in &self.warnings {
+                eprintln!("warning: {}", printable(warning));
             }
-            println!("{}", cost.line(engine));
-            return;
+            for line in &self.lines {
+                writeln!(out, "{}", printable(line))?;
+            }
+            writeln!(out, "{}", cost.line(engine))?;
+            return out.flush();
         }
         let mut object = Map::new();
         object.insert("command".into(), command.into());
@@ -72,13 +82,29 @@ impl Outcome {
             object.extend(fields);
         }
         object.insert("io".into(), cost.json(engine));
-        println!("{}", Value::Object(object));
+        writeln!(out, "{}", Value::Object(object))?;
+        out.flush()
     }
+}
+
+/// Names come from trees and patches that others made: what would command a terminal is spelled
+/// out.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char.is_control() {
+            true => out.extend(char.escape_default()),
+            false => out.push(char),
+        }
+    }
+    out
 }
 
 /// Prints a failure as an object on standard output.
 pub fn print_json_error(command: &str, error: &str) {
-    println!("{}", json!({ "command": command, "ok": false, "error": error }));
+    let object = json!({ "command": command, "ok": false, "error": error });
+    // Where that cannot be written either, the exit status still tells.
+    let _ = writeln!(io::stdout(), "{object}");
 }
 
 pub fn percent(part: u64, whole: u64) -> f64 {
@@ -87,8 +113,7 @@ pub fn percent(part: u64, whole: u64) -> f64 {
 
 pub fn diff(report: &DiffReport, patch: &Path) -> Outcome {
     let (old, new) = report.bytes;
-    let mut lines: Vec<String> =
-        report.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
+    let mut lines = Vec::new();
     lines.push(format!(
         "{}: {} for {} of new data ({:.2} %)",
         patch.display(),
@@ -120,7 +145,7 @@ pub fn diff(report: &DiffReport, patch: &Path) -> Outcome {
         "chunk_bytes": report.chunk_bytes,
         "warnings": report.warnings,
     });
-    Outcome { ok: true, lines, fields }
+    Outcome { ok: true, warnings: report.warnings.clone(), lines, fields }
 }
 
 pub fn verify(report: &VerifyReport, tree: &Path, side: &str) -> Outcome {
@@ -159,7 +184,7 @@ pub fn verify(report: &VerifyReport, tree: &Path, side: &str) -> Outcome {
         "bytes": report.bytes,
         "differences": differences,
     });
-    Outcome { ok, lines, fields }
+    Outcome { ok, warnings: Vec::new(), lines, fields }
 }
 
 fn tree_line(name: &str, tree: &TreeInfo) -> String {
@@ -257,5 +282,5 @@ pub fn info(info: &PatchInfo, patch: &Path) -> Outcome {
         "blocks": blocks,
         "largest": largest,
     });
-    Outcome { ok: true, lines, fields }
+    Outcome { ok: true, warnings: Vec::new(), lines, fields }
 }

@@ -6,12 +6,13 @@
 
 mod support;
 
+use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use support::{
-    Place, Ran, directory, fifo, file, finish, inflight_as_ordinary_user, insert, left_over, link,
-    mode, noise, run, shown,
+    Place, Ran, assert_same, directory, fifo, file, finish, inflight_as_ordinary_user, insert,
+    left_over, link, mode, noise, picture, run, shown,
 };
 
 /// Two small trees and their patch, which copies from every old file.
@@ -32,7 +33,13 @@ fn place_with_patch() -> Place {
 #[track_caller]
 fn assert_nothing_came_of_it(place: &Place) {
     assert!(fs::symlink_metadata(&place.built).is_err(), "something was built");
-    assert_eq!(left_over(place.root()), Vec::<std::path::PathBuf>::new());
+    assert_eq!(left_over(place.root()), Vec::<PathBuf>::new());
+}
+
+/// These arguments are refused with a sentence about a path, and change nothing.
+#[track_caller]
+fn is_refused(place: &Place, arguments: &[&dyn AsRef<OsStr>], about: &Path) {
+    place.unchanged_by(|| run(arguments).refused(&shown(about)));
 }
 
 /// After `change`, the old tree is refused with a sentence about `name`.
@@ -60,8 +67,8 @@ fn an_old_file_with_one_other_byte_is_refused() {
 fn an_old_file_of_another_length_is_refused() {
     for bytes in [0u64, 4999, 5001] {
         let change = |place: &Place| {
-            let options = fs::OpenOptions::new().write(true).open(place.old.join("a"));
-            options.expect("it is there").set_len(bytes).expect("there is room");
+            let opened = fs::OpenOptions::new().write(true).open(place.old.join("a"));
+            opened.expect("it is there").set_len(bytes).expect("there is room");
         };
         let how = format!("it has {bytes} bytes in place of 5000");
         other_old_tree_is_refused(change, "a", &how);
@@ -107,11 +114,8 @@ fn links_out_of_the_old_tree_are_not_followed() {
 #[test]
 fn a_file_in_place_of_a_tree_is_refused_and_the_other_way_round() {
     let place = place_with_patch();
-    let old_file = place.old.join("a");
-    let arguments = [place.patch.as_path(), &old_file, &place.built];
-    let [patch, old, built] = &arguments;
-    place.unchanged_by(|| run(&[&"apply", patch, old, built]).refused(&shown(&old_file)));
     let (old_file, new_file) = (place.old.join("a"), place.new.join("a"));
+    is_refused(&place, &[&"apply", &place.patch, &old_file, &place.built], &old_file);
     run(&[&"diff", &old_file, &new_file, &"-o", &place.patch]).succeeded();
     place.unchanged_by(|| place.apply(&[]).refused(&shown(&place.old)));
 }
@@ -121,7 +125,7 @@ fn place_with_tiny_patch() -> (Place, Vec<u8>) {
     let place = Place::with_trees();
     let content = noise(300, 1);
     file(&place.old, "a", &content);
-    file(&place.new, "a", [&content[..], b"more"].concat());
+    file(&place.new, "a", [&content[..], &b"more"[..]].concat());
     file(&place.new, "b", "new");
     link(&place.new, "link", "a");
     place.diff(&[]).succeeded();
@@ -167,11 +171,11 @@ fn patches_with_something_behind_or_before_are_refused() {
     let (place, whole) = place_with_tiny_patch();
     let trailer = &whole[whole.len() - 40..];
     let wrong = [
-        [&whole[..], b"x"].concat(),
-        [&whole[..], &[0; 40]].concat(),
+        [&whole[..], &b"x"[..]].concat(),
+        [&whole[..], &[0u8; 40][..]].concat(),
         [&whole[..], trailer].concat(),
-        [&whole[..], &whole].concat(),
-        [b"x", &whole[..]].concat(),
+        [&whole[..], &whole[..]].concat(),
+        [&b"x"[..], &whole[..]].concat(),
     ];
     for patch in wrong {
         fs::write(&place.patch, &patch).expect("there is room");
@@ -220,9 +224,7 @@ fn trees_that_are_not_apart_are_refused() {
         (&a, &old),
         (&old, &a),
     ] {
-        place.unchanged_by(|| {
-            run(&[&"diff", first, second, &"-o", &output]).refused(&shown(first));
-        });
+        is_refused(&place, &[&"diff", first, second, &"-o", &output], first);
     }
 }
 
@@ -250,7 +252,7 @@ fn outputs_inside_an_input_are_refused() {
         });
     }
     let (old, new) = (place.old.join("a"), place.new.join("a"));
-    place.unchanged_by(|| run(&[&"diff", &old, &new, &"-o", &new]).refused(&shown(&new)));
+    is_refused(&place, &[&"diff", &old, &new, &"-o", &new], &new);
 }
 
 #[test]
@@ -277,51 +279,64 @@ fn paths_that_lead_nowhere_are_named() {
     let place = place_with_patch();
     let (none, dangling) = (place.path("none"), link(place.root(), "dangling", "nowhere"));
     let (inside_none, output) = (none.join("x"), place.path("output"));
-    let refused = |arguments: &[&dyn AsRef<std::ffi::OsStr>], about: &Path| {
-        place.unchanged_by(|| run(arguments).refused(&shown(about)));
-    };
-    refused(&[&"info", &none], &none);
-    refused(&[&"apply", &none, &place.old, &place.built], &none);
-    refused(&[&"apply", &place.patch, &none, &place.built], &none);
-    refused(&[&"apply", &place.patch, &place.old, &inside_none], &none);
-    refused(&[&"verify", &place.patch, &none], &none);
-    refused(&[&"diff", &none, &place.new, &"-o", &output], &none);
-    refused(&[&"diff", &place.old, &none, &"-o", &output], &none);
-    refused(&[&"diff", &dangling, &place.new, &"-o", &output], &dangling);
-    refused(&[&"diff", &place.old, &place.new, &"-o", &inside_none], &none);
+    is_refused(&place, &[&"info", &none], &none);
+    is_refused(&place, &[&"apply", &none, &place.old, &place.built], &none);
+    is_refused(&place, &[&"apply", &place.patch, &none, &place.built], &none);
+    is_refused(&place, &[&"apply", &place.patch, &place.old, &inside_none], &none);
+    is_refused(&place, &[&"verify", &place.patch, &none], &none);
+    is_refused(&place, &[&"diff", &none, &place.new, &"-o", &output], &none);
+    is_refused(&place, &[&"diff", &place.old, &none, &"-o", &output], &none);
+    is_refused(&place, &[&"diff", &dangling, &place.new, &"-o", &output], &dangling);
+    is_refused(&place, &[&"diff", &place.old, &place.new, &"-o", &inside_none], &none);
     let inside_file = place.patch.join("x");
-    refused(&[&"apply", &place.patch, &place.old, &inside_file], &place.patch);
-    refused(&[&"diff", &place.old, &place.new, &"-o", &inside_file], &place.patch);
+    is_refused(&place, &[&"apply", &place.patch, &place.old, &inside_file], &place.patch);
+    is_refused(&place, &[&"diff", &place.old, &place.new, &"-o", &inside_file], &place.patch);
 }
 
 #[test]
 fn special_files_are_no_trees() {
     let place = place_with_patch();
     let (pipe, output) = (fifo(place.root(), "pipe"), place.path("output"));
-    place.unchanged_by(|| {
-        run(&[&"diff", &pipe, &place.new, &"-o", &output]).refused(&shown(&pipe));
-        run(&[&"apply", &place.patch, &pipe, &place.built]).refused(&shown(&pipe));
-        run(&[&"verify", &place.patch, &pipe]).refused(&shown(&pipe));
-    });
+    is_refused(&place, &[&"diff", &pipe, &place.new, &"-o", &output], &pipe);
+    is_refused(&place, &[&"apply", &place.patch, &pipe, &place.built], &pipe);
+    is_refused(&place, &[&"verify", &place.patch, &pipe], &pipe);
 }
 
 #[test]
 fn too_little_memory_is_refused_with_how_much_it_takes() {
     let place = place_with_patch();
-    let output = shown(&place.path("output"));
     place.unchanged_by(|| {
-        let sentence = "this job needs at least ";
-        place.apply(&["--memory", "1MiB"]).refused(sentence);
-        let arguments = ["--memory", "1MiB", "--output", &output];
-        let mut command = support::inflight();
-        command.arg("diff").arg(&place.old).arg(&place.new).args(arguments);
-        let ran = finish(&mut command).refused(sentence);
-        assert!(ran.err.contains("may use 1; allow it more (--memory "), "{ran:?}");
+        for ran in [place.apply(&["--memory", "1MiB"]), place.diff(&["--memory", "1MiB"])] {
+            let ran = ran.refused("this job needs at least ");
+            assert!(ran.err.contains("may use 1; allow it more (--memory "), "{ran:?}");
+        }
     });
 }
 
+/// How much memory an error says to allow.
+fn told(err: &str) -> String {
+    let (_, rest) = err.split_once("(--memory ").unwrap_or_else(|| panic!("{err}"));
+    rest.split_once(')').unwrap_or_else(|| panic!("{err}")).0.to_string()
+}
+
+#[test]
+fn as_much_memory_as_the_error_says_is_enough() {
+    let place = Place::with_trees();
+    file(&place.old, "a", noise(40 << 20, 1));
+    file(&place.new, "a", noise(40 << 20, 2));
+    for threads in ["1", "2", "8"] {
+        let too_little = ["--threads", threads, "--memory", "1MiB"];
+        let told_by_diff = told(&place.diff(&too_little).refused("--memory").err);
+        place.diff(&["--threads", threads, "--memory", &told_by_diff]).succeeded();
+        let told_by_apply = told(&place.apply(&too_little).refused("--memory").err);
+        place.apply(&["--threads", threads, "--memory", &told_by_apply, "--no-sync"]).succeeded();
+        assert_same(&picture(&place.new), &picture(&place.built));
+        fs::remove_dir_all(&place.built).expect("what was built can be removed");
+    }
+}
+
 /// Runs the command as somebody who may not read everything.
-fn run_as_ordinary_user(arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> Option<Ran> {
+fn run_as_ordinary_user(arguments: &[&dyn AsRef<OsStr>]) -> Option<Ran> {
     inflight_as_ordinary_user().map(|mut command| finish(command.args(arguments)))
 }
 

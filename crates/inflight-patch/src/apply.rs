@@ -101,10 +101,10 @@ async fn build_and_name(
     job.progress.enter(Phase::Finish);
     finish::finish(job, inputs, staging).await?;
     job.progress.check()?;
+    finish::set_directories(inputs, staging).await?;
     if options.sync {
         staging.sync().await?;
     }
-    finish::set_directories(inputs, staging).await?;
     staging.publish(new, options.sync).await
 }
 

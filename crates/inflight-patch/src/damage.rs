@@ -9,17 +9,36 @@ pub struct Damage {
     pub offset: u64,
     /// What is wrong.
     pub what: String,
-    /// Whether nothing is damaged but something is not known to this version, by name.
-    pub unknown: bool,
+    /// Of what sort that is.
+    pub kind: DamageKind,
+}
+
+/// Of what sort a fault is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DamageKind {
+    /// The bytes are not what was written, or were written by somebody who means no good.
+    Damaged,
+    /// Something is not known to this version; the fault names it.
+    Unknown,
+    /// It would take more memory than is allowed.
+    TooLarge {
+        /// Bytes that it would take, as far as was counted.
+        needed_bytes: u64,
+    },
 }
 
 impl Damage {
     pub(crate) fn new(offset: u64, what: impl Into<String>) -> Damage {
-        Damage { offset, what: what.into(), unknown: false }
+        Damage { offset, what: what.into(), kind: DamageKind::Damaged }
     }
 
     pub(crate) fn unknown(offset: u64, what: impl Into<String>) -> Damage {
-        Damage { offset, what: what.into(), unknown: true }
+        Damage { offset, what: what.into(), kind: DamageKind::Unknown }
+    }
+
+    pub(crate) fn too_large(needed_bytes: u64) -> Damage {
+        let kind = DamageKind::TooLarge { needed_bytes };
+        Damage { offset: 0, what: "it takes more memory than is allowed".into(), kind }
     }
 
     /// The same, found inside a block that starts at `offset`.

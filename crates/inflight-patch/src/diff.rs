@@ -27,13 +27,14 @@ use crate::crew::Work;
 use crate::digest::{self, UnitDigest};
 use crate::error::Result;
 use crate::format::{
-    BlockKind, DigestEntry, EncodedBlock, Instruction, PatchWriter, encode_digests, encode_manifest,
+    BlockKind, DigestEntry, EncodedBlock, Instruction, PatchWriter, encode_block, encode_digests,
+    encode_manifest,
 };
 use crate::image::{Image, Mismatch};
 use crate::job::{Job, Phase};
 use crate::layout::{FilePart, UNIT_BYTES};
 use crate::manifest::Preserve;
-use crate::paths::{check_apart, check_output, temporary_beside};
+use crate::paths::{check_apart, check_output, check_replaceable, temporary_beside};
 use crate::preset::Preset;
 use crate::pump::pump_image;
 use crate::tree::{Tree, scan};
@@ -43,6 +44,9 @@ use index::{Index, Signature};
 use matching::{Stretch, append, is_copy_of, match_stretch, signatures};
 use old::OldImage;
 use plan::{Plan, WRITE_BYTES, WRITE_DEPTH};
+
+/// Digests of old files in one block.
+const DIGESTS_PER_BLOCK: usize = 1 << 17;
 
 /// What a diff may choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -92,6 +96,7 @@ pub async fn diff(
     check_apart((&old_tree, old), (&new_tree, new)).await?;
     check_output(handle, patch, &old_tree, old).await?;
     check_output(handle, patch, &new_tree, new).await?;
+    check_replaceable(handle, patch).await?;
     let old = scan(old_tree, options.preserve).await?;
     let new = scan(new_tree, options.preserve).await?;
     let mut report = DiffReport {
@@ -105,7 +110,7 @@ pub async fn diff(
     job.progress.expect(old.layout.bytes + new.layout.bytes);
 
     let unfinished = temporary_beside(patch);
-    let made = make(job, old, new, &unfinished, options, &mut report).await;
+    let made = make(job, old, new, (&unfinished, patch), options, &mut report).await;
     let named = match made {
         Ok(()) => handle.rename(&unfinished, patch, true).await.map_err(Into::into),
         Err(error) => Err(error),
@@ -117,12 +122,12 @@ pub async fn diff(
     named.map(|()| report)
 }
 
-/// Writes the whole patch to `path`, which must not exist.
+/// Writes the whole patch to `path`, which must not exist, and which will become `target`.
 async fn make(
     job: &Job,
     old: Image,
     new: Image,
-    path: &Path,
+    (path, target): (&Path, &Path),
     options: DiffOptions,
     report: &mut DiffReport,
 ) -> Result<()> {
@@ -136,7 +141,10 @@ async fn make(
     patch.write_split(BlockKind::OldManifest, &encode_manifest(&old.manifest), level).await?;
 
     let known = read_old(job, old, &plan).await?;
-    patch.write_split(BlockKind::OldDigests, &encode_digests(&known.digests), level).await?;
+    for digests in known.digests.chunks(DIGESTS_PER_BLOCK) {
+        let block = encode_block(BlockKind::OldDigests, &encode_digests(digests), level);
+        patch.write(block).await?;
+    }
     let output = Output {
         patch,
         encoding: Ordered::new(plan.groups),
@@ -146,7 +154,9 @@ async fn make(
     };
     let patch = match_new(job, new, Arc::new(known), &plan, output, report).await?;
     job.progress.enter(Phase::Finish);
-    report.patch_bytes = patch.finish().await?;
+    // What it replaces must not be lost to a power failure.
+    let replaces = job.handle.metadata(target, true).await.is_ok();
+    report.patch_bytes = patch.finish(replaces).await?;
     Ok(())
 }
 
@@ -173,13 +183,15 @@ async fn read_old(job: &Job, image: Image, plan: &Plan) -> Result<Known> {
     let sizes = plan.sizes;
     let place = image.clone();
     let work = move |range, buffer| Ok(sign(&place, range, buffer, sizes));
-    let finish = async |unit: usize, signed: Signed| {
+    let mut unit = 0;
+    let finish = async |signed: Signed| {
         index.insert(&signed.signatures);
         for (file, digest) in signed.digests {
             digests[file as usize].push(digest);
         }
         job.progress.advance(signed.buffer.len() as u64);
         old.keep(unit, signed.buffer);
+        unit += 1;
         Ok(())
     };
     pump_image(job, &image, plan.depth, work, finish).await?;
@@ -275,14 +287,17 @@ async fn match_new(
     let mut open: Vec<PartDigest> = Vec::new();
     let (place, matcher) = (image.clone(), known.clone());
     let work = move |range, buffer| match_unit(&place, range, buffer, &matcher);
-    let finish = async |_: usize, matched: Matched| {
+    let finish = async |matched: Matched| {
         report.copied_bytes += copied_bytes(&matched.instructions);
         output.add(&matched, report).await?;
         for (file, digest) in &matched.digests {
             open.push(*digest);
             let span = &image.layout.files[*file as usize];
             if open.len() as u64 == span.units() {
-                output.builder.add_digest(file_digest(&open, span.bytes(), &known));
+                let digest = file_digest(&open, span.bytes(), &known);
+                if let Some(full) = output.builder.add_digest(digest) {
+                    output.encode(full, report).await?;
+                }
                 open.clear();
             }
         }

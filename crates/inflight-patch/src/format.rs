@@ -25,7 +25,7 @@ pub(crate) use instruction::{GroupInstructions, Instruction};
 pub use reader::{BlockEntry, PatchFile};
 pub(crate) use writer::{EncodedBlock, PatchWriter, encode_block};
 
-pub(crate) use manifest::encode as encode_manifest;
+pub(crate) use manifest::{encode as encode_manifest, footprint as entry_footprint};
 
 /// What patches are tested with from outside this crate: not part of its interface.
 #[doc(hidden)]

@@ -9,6 +9,9 @@ use inflight::Handle;
 use crate::crew::Crew;
 use crate::error::{Error, Result};
 
+/// Memory for which there is one thread at most.
+const THREAD_BYTES: u64 = 64 << 20;
+
 /// Everything a job runs on.
 #[derive(Debug)]
 pub struct Job {
@@ -18,12 +21,16 @@ pub struct Job {
 }
 
 impl Job {
-    /// A job on an engine, with `threads` threads for processor work. Its memory bound is that of
+    /// A job on an engine, with `threads` threads for processor work, or one for each 64 MiB of
+    /// memory if that is less. Its memory bound is that of
     /// the engine's buffer pool: whatever is large counts against it.
     ///
     /// # Errors
     /// When a thread cannot be started.
     pub fn new(handle: &Handle, threads: usize) -> Result<Job> {
+        let limit = handle.pool().budget().limit();
+        // Every thread works on buffers of its own: more of them than memory serves would wait.
+        let threads = threads.min((limit / THREAD_BYTES) as usize).max(1);
         let crew = Crew::new(threads).map_err(|error| {
             Error::Io(inflight::Error::new("start the processor threads", None, error))
         })?;

@@ -155,29 +155,28 @@ impl Layout {
     }
 
     /// The ranges to work through, in order: small files together, large ones alone and in pieces.
-    pub(crate) fn units(&self) -> Vec<Range<u64>> {
-        let mut units = Vec::new();
-        let mut start = 0;
-        for file in &self.files {
-            if file.image.end - start <= UNIT_BYTES {
-                continue;
-            }
-            if start < file.image.start {
-                units.push(start..file.image.start);
-            }
-            start = file.image.start;
-            if file.is_large() {
-                while start < file.image.end {
-                    let end = (start + UNIT_BYTES).min(file.image.end);
-                    units.push(start..end);
-                    start = end;
+    /// Made one by one, as a manifest may promise more of them than memory holds.
+    pub(crate) fn units(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        let (mut file, mut start) = (0, 0);
+        std::iter::from_fn(move || {
+            while file < self.files.len() {
+                let span = &self.files[file];
+                if span.is_large() && start >= span.image.start {
+                    let end = (start + UNIT_BYTES).min(span.image.end);
+                    file += usize::from(end == span.image.end);
+                    return Some(std::mem::replace(&mut start, end)..end);
                 }
+                if span.image.end - start <= UNIT_BYTES {
+                    file += 1;
+                    continue;
+                }
+                // It does not fit any more: what was gathered is a unit.
+                let end = span.image.start;
+                return Some(std::mem::replace(&mut start, end)..end);
             }
-        }
-        if start < self.bytes {
-            units.push(start..self.bytes);
-        }
-        units
+            let end = self.bytes;
+            (start < end).then(|| std::mem::replace(&mut start, end)..end)
+        })
     }
 }
 
@@ -228,7 +227,7 @@ mod tests {
         let sizes = [10, UNIT_BYTES - 10, 5, 3 * UNIT_BYTES + 7, 1, UNIT_BYTES, 0, 2];
         let files: Vec<Shape<'_>> = sizes.iter().map(|s| (*s, &[][..])).collect();
         let layout = Layout::new(&manifest(&files));
-        let units = layout.units();
+        let units: Vec<_> = layout.units().collect();
         let mut position = 0;
         for unit in &units {
             assert_eq!(unit.start, position);

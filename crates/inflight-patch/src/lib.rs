@@ -39,7 +39,7 @@ mod tree;
 mod verify;
 
 pub use apply::{ApplyOptions, ApplyReport, apply};
-pub use damage::Damage;
+pub use damage::{Damage, DamageKind};
 pub use diff::{DiffOptions, DiffReport, diff};
 pub use error::{Error, Result};
 pub use info::{EntryInfo, PatchInfo, TreeInfo, info};

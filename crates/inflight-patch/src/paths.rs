@@ -3,9 +3,10 @@
 use std::collections::hash_map::RandomState;
 use std::ffi::OsString;
 use std::hash::{BuildHasher, Hasher};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use inflight::{Handle, Metadata};
+use inflight::{FileKind, Handle, Metadata};
 
 use crate::error::{Error, Result};
 use crate::tree::{Tree, parent};
@@ -37,6 +38,10 @@ pub(crate) async fn check_output(
     tree: &Tree,
     path: &Path,
 ) -> Result<()> {
+    if output.file_name().is_none() {
+        let text = format!("{} names nothing that could be made", output.display());
+        return Err(Error::Paths(text));
+    }
     let place = Tree::open(handle, parent(output)).await?;
     let mut above = ancestors(&place).await?;
     above.push(*place.metadata());
@@ -51,6 +56,21 @@ pub(crate) async fn check_output(
             Err(Error::Paths(text))
         }
         false => Ok(()),
+    }
+}
+
+/// Refuses to replace anything but a file.
+pub(crate) async fn check_replaceable(handle: &Handle, output: &Path) -> Result<()> {
+    if output.as_os_str().as_bytes().ends_with(b"/") {
+        let text = format!("{} is no name for a file; leave out the slash", output.display());
+        return Err(Error::Paths(text));
+    }
+    match handle.metadata(output, false).await {
+        Ok(there) if there.kind != FileKind::File => {
+            let (output, kind) = (output.display(), there.kind.name());
+            Err(Error::Paths(format!("{output} is a {kind}; choose another name")))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -14,42 +14,41 @@ use crate::error::Result;
 use crate::image::Image;
 use crate::job::Job;
 
-/// Runs `start` for each of `0..count`, at most `depth` of the futures it makes at once, and
+/// Runs `start` for each item, at most `depth` of the futures it makes at once, and
 /// `finish` on their results in order. After an error nothing more is started, and everything that
 /// was has ended when this returns: whoever cleans up is alone.
-pub(crate) async fn pump<F, T>(
-    count: usize,
+pub(crate) async fn pump<I, F, T>(
+    items: impl IntoIterator<Item = I>,
     depth: usize,
-    start: impl AsyncFnMut(usize) -> Result<F>,
-    finish: impl AsyncFnMut(usize, T) -> Result<()>,
+    start: impl AsyncFnMut(I) -> Result<F>,
+    finish: impl AsyncFnMut(T) -> Result<()>,
 ) -> Result<()>
 where
     F: Future<Output = Result<T>> + Unpin,
 {
     let mut at_work = Ordered::new(depth);
-    let result = run(count, &mut at_work, start, finish).await;
+    let result = run(items.into_iter(), &mut at_work, start, finish).await;
     while at_work.next().await.is_some() {}
     result
 }
 
-async fn run<F, T>(
-    count: usize,
+async fn run<I, F, T>(
+    mut items: impl Iterator<Item = I>,
     at_work: &mut Ordered<F>,
-    mut start: impl AsyncFnMut(usize) -> Result<F>,
-    mut finish: impl AsyncFnMut(usize, T) -> Result<()>,
+    mut start: impl AsyncFnMut(I) -> Result<F>,
+    mut finish: impl AsyncFnMut(T) -> Result<()>,
 ) -> Result<()>
 where
     F: Future<Output = Result<T>> + Unpin,
 {
-    let (mut started, mut finished) = (0, 0);
     loop {
-        while started < count && at_work.has_room() {
-            at_work.push(start(started).await?);
-            started += 1;
+        while at_work.has_room()
+            && let Some(item) = items.next()
+        {
+            at_work.push(start(item).await?);
         }
         let Some(result) = at_work.next().await else { return Ok(()) };
-        finish(finished, result?).await?;
-        finished += 1;
+        finish(result?).await?;
     }
 }
 
@@ -60,12 +59,10 @@ pub(crate) async fn pump_image<T: Send + 'static>(
     image: &Image,
     depth: usize,
     work: impl FnOnce(Range<u64>, Buffer) -> Result<T> + Clone + Send + 'static,
-    finish: impl AsyncFnMut(usize, T) -> Result<()>,
+    finish: impl AsyncFnMut(T) -> Result<()>,
 ) -> Result<()> {
-    let units = image.layout.units();
-    let start = async |unit: usize| {
+    let start = async |range: Range<u64>| {
         job.progress.check()?;
-        let range: Range<u64> = units[unit].clone();
         let buffer = job.handle.buffer((range.end - range.start) as usize).await;
         let (image, hand, work) = (image.clone(), job.crew.hand(), work.clone());
         Ok(job.handle.spawn(async move {
@@ -73,5 +70,5 @@ pub(crate) async fn pump_image<T: Send + 'static>(
             hand.run(move || work(range, buffer)).await
         }))
     };
-    pump(units.len(), depth, start, finish).await
+    pump(image.layout.units(), depth, start, finish).await
 }

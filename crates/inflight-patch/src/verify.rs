@@ -1,12 +1,13 @@
 //! Whether a tree is the new (or the old) tree of a patch, and what differs.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use inflight::stream::{WalkEntry, walk};
 use inflight::{Buffer, FileKind};
 
+use crate::damage::Damage;
 use crate::digest::{self, UnitDigest};
 use crate::error::Result;
 use crate::format::{BlockKind, PatchFile};
@@ -63,6 +64,11 @@ pub async fn verify(job: &Job, patch: &Path, path: &Path, side: Side) -> Result<
             (patch.manifest(BlockKind::NewManifest).await?, digests)
         }
     };
+    let with_data = Layout::new(&manifest).files.iter().filter(|f| !f.image.is_empty()).count();
+    if with_data != digests.len() {
+        let what = "there is not one digest for each file";
+        return Err(patch.damaged(Damage::new(0, what)));
+    }
     let mut found = vec![WalkEntry { path: PathBuf::new(), metadata: *tree.metadata() }];
     if !tree.is_single() {
         found.extend(walk(tree.directory()).await?);
@@ -73,6 +79,7 @@ pub async fn verify(job: &Job, patch: &Path, path: &Path, side: Side) -> Result<
         found: &found,
         differences: Vec::new(),
         readable: HashSet::new(),
+        names: HashMap::new(),
     };
     comparison.compare().await?;
     let Comparison { mut differences, readable, .. } = comparison;
@@ -107,6 +114,8 @@ struct Comparison<'a> {
     differences: Vec<Difference>,
     /// Files whose contents are worth reading, by index of their entries.
     readable: HashSet<usize>,
+    /// The path of each file that the manifest lists by itself, by device and inode.
+    names: HashMap<(u64, u64), PathBuf>,
 }
 
 impl Comparison<'_> {
@@ -155,7 +164,14 @@ impl Comparison<'_> {
                 let what = format!("it has {} bytes in place of {size}", metadata.size);
                 self.differs(&entry.path, what);
             }
-            EntryKind::File { .. } => drop(self.readable.insert(index)),
+            EntryKind::File { .. } => {
+                self.readable.insert(index);
+                let identity = (metadata.device, metadata.inode);
+                if let Some(other) = self.names.insert(identity, entry.path.clone()) {
+                    let what = format!("it is a hard link to {}", other.display());
+                    self.differs(&entry.path, what);
+                }
+            }
             EntryKind::HardLink { original } => {
                 let path = &self.manifest.entries[*original as usize].path;
                 let original = self.find(path);
@@ -240,7 +256,7 @@ async fn each_digest(
         let digests = digest::unit_of_image(&layout, &range, &buffer);
         Ok((buffer.len() as u64, digests))
     };
-    let finish = async |_: usize, (bytes, digests): Hashed| {
+    let finish = async |(bytes, digests): Hashed| {
         for (file, digest) in digests {
             open.push(digest);
             let span = &image.layout.files[file as usize];

@@ -80,13 +80,11 @@ impl Target {
 pub(super) async fn build(job: &Job, inputs: &Inputs, staging: &Staging) -> Result<()> {
     let target = Target::new(inputs, staging);
     make_files_without_data(job, &target).await?;
-    let units = target.layout.units();
     let mut sources = Sources::new(job, &inputs.patch);
     let mut open = OpenFiles { target: target.clone(), open: HashMap::new(), units: Vec::new() };
     let files = std::cell::RefCell::new(&mut open);
-    let start = async |unit: usize| -> Result<Task<Result<Built>>> {
+    let start = async |range: Range<u64>| -> Result<Task<Result<Built>>> {
         job.progress.check()?;
-        let range: Range<u64> = units[unit].clone();
         let sources = sources.take(range.end - range.start).await?;
         let mut opened = Vec::new();
         for (file, span) in target.layout.files_in(range.clone()) {
@@ -108,7 +106,7 @@ pub(super) async fn build(job: &Job, inputs: &Inputs, staging: &Staging) -> Resu
         let work = UnitWork { target: target.clone(), hand: job.crew.hand(), range, opened };
         Ok(job.handle.spawn(async move { work.run(gathered.finish().await?).await }))
     };
-    let finish = async |_: usize, built: Built| {
+    let finish = async |built: Built| {
         job.progress.advance(built.bytes);
         let complete = files.borrow_mut().add(built)?;
         for (file, handle) in complete {
@@ -118,7 +116,7 @@ pub(super) async fn build(job: &Job, inputs: &Inputs, staging: &Staging) -> Resu
         }
         Ok(())
     };
-    pump(units.len(), job.depth(), start, finish).await?;
+    pump(target.layout.units(), job.depth(), start, finish).await?;
     sources.finish().await
 }
 

@@ -24,13 +24,13 @@ pub(super) async fn finish(job: &Job, inputs: &Inputs, staging: &Staging) -> Res
         EntryKind::Symlink { .. } | EntryKind::HardLink { .. } => true,
     };
     let entries = &inputs.new.entries;
-    let indices: Vec<usize> = (0..entries.len()).filter(|at| wanted(&entries[*at])).collect();
-    let start = async |number: usize| {
+    let indices = (0..entries.len()).filter(|at| wanted(&entries[*at]));
+    let start = async |index: usize| {
         job.progress.check()?;
-        let (manifest, staging, index) = (inputs.new.clone(), staging.clone(), indices[number]);
+        let (manifest, staging) = (inputs.new.clone(), staging.clone());
         Ok(job.handle.spawn(async move { finish_entry(&staging, &manifest, index).await }))
     };
-    pump(indices.len(), NAMES_AT_ONCE, start, async |_, ()| Ok(())).await
+    pump(indices, NAMES_AT_ONCE, start, async |()| Ok(())).await
 }
 
 async fn finish_entry(staging: &Staging, manifest: &Manifest, index: usize) -> Result<()> {
@@ -84,10 +84,15 @@ async fn restore(
     if preserve.has(Preserve::OWNER) {
         directory.set_owner(place, preserved.owner).await?;
     }
+    let link = matches!(entry.kind, EntryKind::Symlink { .. });
+    if !link && !preserved.attributes.is_empty() {
+        // Whoever owns a file may set attributes only while it can be written.
+        directory.set_mode(place, entry.mode | 0o200).await?;
+    }
     for (name, value) in &preserved.attributes {
         directory.set_attribute(place, name.as_bytes(), value.clone()).await?;
     }
-    if !matches!(entry.kind, EntryKind::Symlink { .. }) {
+    if !link {
         directory.set_mode(place, entry.mode).await?;
     }
     if preserve.has(Preserve::TIMES) {

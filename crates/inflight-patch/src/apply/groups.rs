@@ -28,7 +28,8 @@ pub(super) enum Source {
 /// The most memory that decoded groups take.
 pub(super) fn bytes_at_once(patch: &PatchFile) -> u64 {
     let largest = patch.blocks().iter().map(|block| block.raw_bytes).max().unwrap_or(0);
-    (GROUPS_AHEAD as u64 + 2) * 2 * u64::from(largest)
+    // Stored and decoded, and instructions as they are worked with.
+    (GROUPS_AHEAD as u64 + 2) * (2 * u64::from(largest)) + (24 << 20)
 }
 
 /// Fetched and decompressed, not yet interpreted.

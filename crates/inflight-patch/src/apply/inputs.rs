@@ -9,7 +9,7 @@ use inflight::stream::walk;
 use super::groups;
 use crate::damage::Damage;
 use crate::error::{Error, Result};
-use crate::format::{BlockKind, PatchFile};
+use crate::format::{BlockKind, PatchFile, entry_footprint};
 use crate::image::{Image, Mismatch};
 use crate::job::Job;
 use crate::layout::{Layout, UNIT_BYTES};
@@ -102,7 +102,10 @@ impl Inputs {
         // Two buffers for a unit that mixes copies with literals.
         let units = job.depth() as u64 * 2 * UNIT_BYTES;
         let groups = groups::bytes_at_once(&self.patch);
-        let needed = units + groups + (16 << 20);
+        let manifest =
+            |manifest: &Manifest| -> u64 { manifest.entries.iter().map(entry_footprint).sum() };
+        let manifests = manifest(&self.old.manifest) + manifest(&self.new);
+        let needed = units + groups + manifests + (8 << 20);
         match needed <= limit {
             true => Ok(()),
             false => {

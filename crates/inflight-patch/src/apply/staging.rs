@@ -30,7 +30,13 @@ impl Staging {
     pub(super) async fn create(handle: &Handle, target: &Path, new: &Manifest) -> Result<Staging> {
         let path = temporary_beside(target);
         handle.create_directory(&path, 0o700).await?;
-        let directory = handle.open_directory(&path).await?;
+        let directory = match handle.open_directory(&path).await {
+            Ok(directory) => directory,
+            Err(error) => {
+                let _ = handle.remove(&path, RemoveKind::Directory).await;
+                return Err(error.into());
+            }
+        };
         let single = matches!(new.entries[0].kind, EntryKind::File { .. });
         Ok(Staging { handle: handle.clone(), path, directory, single })
     }
@@ -53,12 +59,12 @@ impl Staging {
     pub(super) async fn create_directories(&self, new: &Manifest) -> Result<()> {
         // Parents must be there before what is in them: one depth after the other.
         for level in by_depth(new).chunk_by(|a, b| a.0 == b.0) {
-            let start = async |number: usize| {
-                let (directory, path) = (self.directory.clone(), level[number].1.to_path_buf());
+            let start = async |place: &(usize, &Path)| {
+                let (directory, path) = (self.directory.clone(), place.1.to_path_buf());
                 let make = async move { Ok(directory.create_directory(&path, 0o700).await?) };
                 Ok(self.handle.spawn(make))
             };
-            pump(level.len(), NAMES_AT_ONCE, start, async |_, ()| Ok(())).await?;
+            pump(level, NAMES_AT_ONCE, start, async |()| Ok(())).await?;
         }
         Ok(())
     }

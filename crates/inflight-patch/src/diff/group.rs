@@ -26,7 +26,7 @@ pub(crate) struct GroupBuilder {
 pub(crate) struct Group {
     instructions: GroupInstructions,
     literals: Vec<u8>,
-    /// Digests of files that end in this group or at its start.
+    /// Digests of files that ended since the last group.
     digests: Vec<DigestEntry>,
 }
 
@@ -71,8 +71,10 @@ impl GroupBuilder {
     }
 
     /// Adds the digest of a file that ends at the current position.
-    pub(crate) fn add_digest(&mut self, digest: DigestEntry) {
+    /// Hands out the group if that filled it.
+    pub(crate) fn add_digest(&mut self, digest: DigestEntry) -> Option<Group> {
         self.group.digests.push(digest);
+        self.is_full().then(|| self.take())
     }
 
     fn is_full(&self) -> bool {

@@ -43,7 +43,7 @@ struct Held {
 
 impl OldImage {
     pub(crate) fn new(image: Image, handle: Handle, capacity: usize) -> OldImage {
-        let units = image.layout.units();
+        let units = image.layout.units().collect();
         let shared = Shared { image, handle, units, capacity, state: Mutex::default() };
         OldImage { shared: Arc::new(shared) }
     }

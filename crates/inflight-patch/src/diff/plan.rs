@@ -9,9 +9,10 @@ use inflight::{Pool, Reservation};
 use super::chunk::ChunkSizes;
 use super::index::Index;
 use crate::error::{Error, Result};
+use crate::format::entry_footprint;
 use crate::image::Image;
 use crate::job::Job;
-use crate::layout::{Layout, UNIT_BYTES};
+use crate::layout::UNIT_BYTES;
 use crate::manifest::Manifest;
 use crate::preset::Preset;
 
@@ -49,17 +50,18 @@ impl Plan {
         let limit = budget.limit();
         let threads = job.crew.threads();
         let manifests = footprint(&old.manifest) + footprint(&new.manifest);
-        let groups = threads + 1;
         let each = 2 * preset.literal_bytes() as u64 + preset.compressor_bytes();
+        // As many groups at once as there are threads, or as half of the memory allows.
+        let groups = (limit / 2 / each).clamp(1, threads as u64 + 1);
         // One group more is being gathered.
-        let encoding = threads as u64 * each + 2 * 2 * preset.literal_bytes() as u64;
+        let encoding = groups * each + 2 * preset.literal_bytes() as u64;
         let reserved = manifests + encoding + OVERHEAD_BYTES;
         let writer = ((WRITE_DEPTH + 1) * WRITE_BYTES) as u64;
         // Where the old tree does not fit: each thread may hold two units that were given up
         // meanwhile and wait for a third, and one is fetched ahead.
         let transient_units = 3 * threads + 1;
         let old_bytes = old.layout.bytes;
-        let units = old.layout.units();
+        let units: Vec<_> = old.layout.units().collect();
         let least_units = (transient_units + HELD_UNITS_MIN).min(units.len()) as u64 * UNIT_BYTES;
         let least_depth = threads + 1;
         let least = reserved + writer + least_depth as u64 * UNIT_BYTES + least_units;
@@ -86,11 +88,13 @@ impl Plan {
             true => units.len(),
             false => ((rest / UNIT_BYTES) as usize - transient_units).min(units.len() - 1),
         };
-        let reserved = budget.try_reserve(reserved + index_bytes).ok_or(Error::Memory {
-            needed_mib: (fixed + index_bytes + budget.used()).div_ceil(1 << 20),
-            given_mib: limit >> 20,
-        })?;
+        let reserved =
+            job.handle.pool().try_reserve(reserved + index_bytes).ok_or(Error::Memory {
+                needed_mib: (fixed + index_bytes + budget.used()).div_ceil(1 << 20),
+                given_mib: limit >> 20,
+            })?;
         let sizes = ChunkSizes::around(target);
+        let groups = groups as usize;
         Ok(Plan { depth, groups, sizes, index_chunks, old_units, _reserved: reserved })
     }
 }
@@ -100,10 +104,8 @@ fn chunks(bytes: u64, target: usize) -> u64 {
     bytes / target as u64 * 5 / 4 + 1024
 }
 
-/// Memory that a manifest and its layout take.
+/// Memory that a manifest and its layout take, and its encoded form while it is written.
 fn footprint(manifest: &Manifest) -> u64 {
-    let entries = manifest.entries.len();
-    let paths: usize = manifest.entries.iter().map(|e| e.path.as_os_str().len()).sum();
-    // Entry, layout, digests, and the encoded form while it is written.
-    (entries * (size_of::<crate::manifest::Entry>() + size_of::<Layout>() + 128) + 2 * paths) as u64
+    let entries = manifest.entries.iter();
+    entries.map(|entry| entry_footprint(entry) + entry.path.as_os_str().len() as u64).sum()
 }

@@ -2,7 +2,7 @@
 
 /// The first bytes of every patch: not text, and broken by anything that converts line ends.
 pub(crate) const MAGIC: [u8; 8] = *b"\x89INFL\r\n\x1a";
-/// The last bytes of every whole patch.
+/// What stands near the end of every whole patch.
 pub(crate) const MAGIC_END: [u8; 8] = *b"INFLend\n";
 /// The version that this module reads and writes.
 pub const VERSION: u16 = 1;

@@ -32,6 +32,9 @@ pub(crate) struct GroupInstructions {
     pub(crate) list: Vec<Instruction>,
 }
 
+/// The most instructions of a group: what a reader may have to hold at once.
+pub(crate) const INSTRUCTIONS_MAX: usize = 1 << 20;
+
 const COPY: u64 = 0;
 const LITERAL: u64 = 1;
 const RUN: u64 = 2;
@@ -96,6 +99,9 @@ impl GroupInstructions {
             return Err(Damage::new(0, what));
         }
         let count = cursor.count("the number of instructions")?;
+        if count == 0 || count > INSTRUCTIONS_MAX {
+            return Err(Damage::new(0, format!("a group of {count} instructions")));
+        }
         let mut list = Vec::with_capacity(count);
         let mut position = start;
         for _ in 0..count {
@@ -153,14 +159,14 @@ mod tests {
         #[test]
         fn instructions_round_trip(
             start in 0u64..1 << 50,
-            list in prop::collection::vec(instruction(), 0..50),
+            list in prop::collection::vec(instruction(), 1..50),
         ) {
             let group = GroupInstructions { start, list };
             let encoded = group.encode();
             let new_bytes = start + group.length();
             let decoded = GroupInstructions::decode(&encoded, start, 1 << 41, new_bytes).unwrap();
             prop_assert_eq!(&decoded, &group);
-            if group.length() > 0 {
+            {
                 let short = GroupInstructions::decode(&encoded, start, 1 << 41, new_bytes - 1);
                 prop_assert!(short.is_err(), "more than the new tree holds");
             }

@@ -87,7 +87,10 @@ fn encode_preserved(out: &mut Vec<u8>, preserve: Preserve, preserved: &Preserved
 }
 
 /// Reads a manifest and checks it: see the module's text.
-pub(crate) fn decode(payload: &[u8]) -> Result<Manifest, Damage> {
+///
+/// Prefixes that paths share can make a manifest much larger than its payload: what it takes is
+/// counted, and bounded by `memory_bytes_max`.
+pub(crate) fn decode(payload: &[u8], memory_bytes_max: u64) -> Result<Manifest, Damage> {
     let mut cursor = Cursor::new(payload);
     let bits = cursor.byte("what is preserved")?;
     let preserve = Preserve::from_bits(bits)
@@ -97,7 +100,7 @@ pub(crate) fn decode(payload: &[u8]) -> Result<Manifest, Damage> {
         return Err(Damage::new(0, "a manifest has more entries than can be numbered"));
     }
     let mut manifest = Manifest { preserve, entries: Vec::new() };
-    let mut image_bytes = 0u64;
+    let (mut image_bytes, mut memory_bytes) = (0u64, payload.len() as u64);
     for _ in 0..count {
         let entry = decode_entry(&mut cursor, &manifest)?;
         check_place(&entry, &manifest.entries)?;
@@ -109,13 +112,35 @@ pub(crate) fn decode(payload: &[u8]) -> Result<Manifest, Damage> {
                 Damage::new(0, "a manifest's sizes add up to more than 8 EiB")
             })?;
         }
+        memory_bytes += footprint(&entry);
+        if memory_bytes > memory_bytes_max {
+            return Err(Damage::too_large(2 * memory_bytes));
+        }
         manifest.entries.push(entry);
     }
     cursor.finish("a manifest")?;
     match manifest.entries.first() {
-        Some(root) if root.path.as_os_str().is_empty() => Ok(manifest),
+        Some(Entry { path, kind: EntryKind::Directory | EntryKind::File { .. }, .. })
+            if path.as_os_str().is_empty() =>
+        {
+            Ok(manifest)
+        }
         _ => Err(Damage::new(0, "a manifest does not start with its root")),
     }
+}
+
+/// Memory that an entry takes, with its place in the layout and its digest.
+pub(crate) fn footprint(entry: &Entry) -> u64 {
+    let own = match &entry.kind {
+        EntryKind::File { holes, .. } => 64 * holes.len(),
+        EntryKind::Symlink { target } => target.len(),
+        EntryKind::Directory | EntryKind::HardLink { .. } => 0,
+    };
+    let preserved = entry.preserved.as_ref().map_or(0, |preserved| {
+        let attributes = preserved.attributes.iter();
+        96 + attributes.map(|(name, value)| 64 + name.count_bytes() + value.len()).sum::<usize>()
+    });
+    (size_of::<Entry>() + 160 + entry.path.as_os_str().len() + own + preserved) as u64
 }
 
 fn decode_entry(cursor: &mut Cursor<'_>, manifest: &Manifest) -> Result<Entry, Damage> {
@@ -286,7 +311,7 @@ mod tests {
     }
 
     fn round_trip(entries: Vec<Entry>) -> Result<Manifest, Damage> {
-        decode(&encode(&Manifest { preserve: Preserve::NONE, entries }))
+        decode(&encode(&Manifest { preserve: Preserve::NONE, entries }), 1 << 30)
     }
 
     #[test]
@@ -317,7 +342,8 @@ mod tests {
             entry.preserved.clone_from(&preserved);
         }
         let manifest = Manifest { preserve, entries };
-        assert_eq!(decode(&encode(&manifest)).unwrap(), manifest);
+        assert_eq!(decode(&encode(&manifest), 1 << 30).unwrap(), manifest);
+        assert!(decode(&encode(&manifest), 1000).is_err(), "more than is allowed");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::instruction::GroupInstructions;
 use super::stage::{self, StageTable};
 use super::wire::Cursor;
 use super::{digests, manifest};
-use crate::damage::Damage;
+use crate::damage::{Damage, DamageKind};
 use crate::error::{Error, Result};
 use crate::manifest::{Digest, Manifest};
 
@@ -61,30 +61,39 @@ impl PatchFile {
     /// # Errors
     /// The system's; [`Error::NotAPatch`], [`Error::Damaged`] or [`Error::Unsupported`].
     pub async fn open(handle: &Handle, path: &Path) -> Result<PatchFile> {
-        let file = handle.open(path, OpenOptions::reading()).await?;
-        let metadata = file.metadata().await?;
-        if metadata.kind != inflight::FileKind::File {
+        // Looked at first: opening a fifo would wait for somebody to write into it.
+        if handle.metadata(path, true).await?.kind != inflight::FileKind::File {
             return Err(Error::NotAPatch { path: path.into() });
         }
+        let file = handle.open(path, OpenOptions::reading()).await?;
+        let metadata = file.metadata().await?;
         let frame = Frame { old_bytes: 0, new_bytes: 0, blocks: Vec::new() };
         let (length, stages) = (metadata.size, StageTable::default());
         let mut patch = PatchFile { file, path: path.into(), length, frame, stages };
-        let head = patch.bytes(0, HEADER_BYTES.min(length as usize)).await?;
-        if !head.starts_with(&MAGIC) {
-            return Err(Error::NotAPatch { path: path.into() });
-        }
-        let (old_bytes, new_bytes) = parse_header(&head).map_err(|d| patch.damaged(d))?;
+        // One buffer at a time: whatever the memory bound, none waits for another.
+        let (old_bytes, new_bytes) = {
+            let head = patch.bytes(0, HEADER_BYTES.min(length as usize)).await?;
+            if !head.starts_with(&MAGIC) {
+                return Err(Error::NotAPatch { path: path.into() });
+            }
+            parse_header(&head).map_err(|d| patch.damaged(d))?
+        };
         let trailer_at = length.checked_sub(TRAILER_BYTES as u64);
         let trailer_at = trailer_at.filter(|at| *at >= HEADER_BYTES as u64);
         let trailer_at = trailer_at.ok_or_else(|| patch.damaged(cut_off(length)))?;
-        let trailer = patch.bytes(trailer_at, TRAILER_BYTES).await?;
-        let index_at = parse_trailer(&trailer, length).map_err(|d| patch.damaged(d))?;
-        let index = patch.sealed(index_at, trailer_at - index_at).await?;
-        let blocks = parse_index(&index, index_at).map_err(|d| patch.damaged(d))?;
+        let index_at = {
+            let trailer = patch.bytes(trailer_at, TRAILER_BYTES).await?;
+            parse_trailer(&trailer, length).map_err(|d| patch.damaged(d))?
+        };
+        let blocks = {
+            let index = patch.sealed(index_at, trailer_at - index_at).await?;
+            parse_index(&index, index_at).map_err(|d| patch.damaged(d))?
+        };
         patch.frame = Frame { old_bytes, new_bytes, blocks };
         let stages = patch.frame.blocks[0];
         let payload = patch.sealed(stages.offset, stages.end() - stages.offset).await?;
-        let decoded = parse_stages(&payload).map_err(|d| patch.damaged(d.inside(stages.offset)))?;
+        let decoded =
+            parse_stages(&payload, &stages).map_err(|d| patch.damaged(d.inside(stages.offset)))?;
         patch.stages = decoded;
         Ok(patch)
     }
@@ -115,9 +124,13 @@ impl PatchFile {
 
     pub(crate) fn damaged(&self, damage: Damage) -> Error {
         let path = self.path.clone();
-        match damage.unknown {
-            true => Error::Unsupported { path, what: damage.what },
-            false => Error::Damaged { path, damage },
+        match damage.kind {
+            DamageKind::Unknown => Error::Unsupported { path, what: damage.what },
+            DamageKind::Damaged => Error::Damaged { path, damage },
+            DamageKind::TooLarge { needed_bytes } => {
+                let given_mib = self.file.handle().pool().budget().limit() >> 20;
+                Error::Memory { needed_mib: needed_bytes.div_ceil(1 << 20), given_mib }
+            }
         }
     }
 
@@ -187,7 +200,8 @@ impl PatchFile {
         let blocks = self.all(kind).await?;
         let at = blocks.first().map_or(0, |(at, _)| *at);
         let payload: Vec<u8> = blocks.into_iter().flat_map(|(_, payload)| payload).collect();
-        manifest::decode(&payload).map_err(|damage| self.damaged(damage.inside(at)))
+        let limit = self.file.handle().pool().budget().limit() / 2;
+        manifest::decode(&payload, limit).map_err(|damage| self.damaged(damage.inside(at)))
     }
 }
 
@@ -231,6 +245,9 @@ fn parse_trailer(trailer: &[u8], length: u64) -> Result<u64, Damage> {
     }
     if !block::ends_with_checksum(trailer) {
         return Err(Damage::new(at, "the trailer's checksum does not match"));
+    }
+    if trailer[24..32] != [0; 8] {
+        return Err(Damage::new(at, "the trailer's reserved bytes are not zero"));
     }
     if number(trailer, 8) != length {
         let what = format!("the patch is {length} bytes long in place of {}", number(trailer, 8));
@@ -303,8 +320,8 @@ fn may_follow(before: BlockKind, after: BlockKind) -> bool {
 /// The raw bytes of a block that needs no table of stages.
 fn open_sealed(sealed: &[u8], kind: BlockKind) -> Result<Vec<u8>, Damage> {
     let (header, payload) = split(sealed)?;
-    let parsed = Block::parse(header)?;
     Block::check(header, payload)?;
+    let parsed = Block::parse(header)?;
     if parsed.kind != kind || parsed.stored_length as usize != payload.len() {
         return Err(Damage::new(0, format!("there is no {} where it should be", kind.name())));
     }
@@ -315,7 +332,10 @@ fn open_sealed(sealed: &[u8], kind: BlockKind) -> Result<Vec<u8>, Damage> {
     stage::decode(parsed.stage, payload, parsed.raw_length as usize)
 }
 
-fn parse_stages(sealed: &[u8]) -> Result<StageTable, Damage> {
+fn parse_stages(sealed: &[u8], entry: &BlockEntry) -> Result<StageTable, Damage> {
+    if split(sealed).map(|(header, _)| block::sealed_checksum(header)) != Ok(entry.checksum) {
+        return Err(Damage::new(0, "the table of stages is not the one that the index lists"));
+    }
     StageTable::decode(&open_sealed(sealed, BlockKind::Stages)?)
 }
 
@@ -347,7 +367,7 @@ pub(super) fn raw_blocks(bytes: &[u8]) -> Result<(u64, u64, Vec<(u8, Vec<u8>)>),
     let index_at = parse_trailer(&bytes[trailer_at..], length)? as usize;
     let blocks = parse_index(&bytes[index_at..trailer_at], index_at as u64)?;
     let slice = |entry: &BlockEntry| &bytes[entry.offset as usize..entry.end() as usize];
-    let stages = parse_stages(slice(&blocks[0]))?;
+    let stages = parse_stages(slice(&blocks[0]), &blocks[0])?;
     let raw =
         |entry: &BlockEntry| Ok((entry.kind as u8, open_block(slice(entry), entry, &stages)?));
     Ok((old_bytes, new_bytes, blocks.iter().map(raw).collect::<Result<_, Damage>>()?))
@@ -374,7 +394,7 @@ pub(super) fn read_all(bytes: &[u8]) -> Result<(), Damage> {
     }
     for manifest in &manifests {
         // Laid out as well: the sums in it must not overflow.
-        drop(crate::layout::Layout::new(&manifest::decode(manifest)?));
+        drop(crate::layout::Layout::new(&manifest::decode(manifest, 1 << 30)?));
     }
     Ok(())
 }

@@ -29,7 +29,8 @@ pub(super) fn encode_table() -> Vec<u8> {
 /// The stages of a patch, as this version numbers them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StageTable {
-    stages: Vec<u8>,
+    /// Our number of each, or the name of one that we do not know.
+    stages: Vec<Result<u8, String>>,
 }
 
 impl StageTable {
@@ -41,11 +42,8 @@ impl StageTable {
             let name = String::from_utf8_lossy(cursor.bytes("a stage's name")?).into_owned();
             let version = cursor.varint("a stage's version")?;
             let known = KNOWN.iter().position(|known| *known == (&*name, version));
-            let Some(stage) = known else {
-                let what = format!("the stage {:?} version {version}", name);
-                return Err(Damage::unknown(0, what));
-            };
-            stages.push(stage as u8);
+            let stage = known.map(|stage| stage as u8);
+            stages.push(stage.ok_or_else(|| format!("the stage {name:?} version {version}")));
         }
         cursor.finish("the table of stages")?;
         Ok(StageTable { stages })
@@ -53,8 +51,12 @@ impl StageTable {
 
     /// Our number for a block's stage.
     pub(super) fn resolve(&self, number: u8) -> Result<u8, Damage> {
-        let stage = self.stages.get(usize::from(number)).copied();
-        stage.ok_or_else(|| Damage::new(0, format!("stage {number} is not in the patch's table")))
+        match self.stages.get(usize::from(number)) {
+            Some(Ok(stage)) => Ok(*stage),
+            // Only one that is used stands in the way.
+            Some(Err(name)) => Err(Damage::unknown(0, name.clone())),
+            None => Err(Damage::new(0, format!("stage {number} is not in the patch's table"))),
+        }
     }
 }
 

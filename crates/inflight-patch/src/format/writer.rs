@@ -1,5 +1,6 @@
 //! Writing a patch front to back.
 
+use inflight::SyncScope;
 use inflight::stream::Writer;
 
 use super::block::{self, BLOCK_HEADER_BYTES, BlockKind};
@@ -84,13 +85,17 @@ impl PatchWriter {
         Ok(())
     }
 
-    /// Writes index and trailer. Returns the length of the patch.
-    pub(crate) async fn finish(mut self) -> Result<u64> {
+    /// Writes index and trailer, with `sync` so that they are durable. Returns the patch's length.
+    pub(crate) async fn finish(mut self, sync: bool) -> Result<u64> {
         let offset = self.writer.position();
         let tail = self.index.finish(offset);
         self.writer.write(&tail).await?;
         let length = self.writer.position();
-        self.writer.finish().await?.close().await?;
+        let file = self.writer.finish().await?;
+        if sync {
+            file.sync(SyncScope::Data).await?;
+        }
+        file.close().await?;
         Ok(length)
     }
 }

@@ -353,9 +353,8 @@ fn write_files(
             bytes = &bytes[written..];
             offset += written as u64;
         }
-        if new.mode != 0o600 {
-            fs::fchmod(&file, Mode::from_raw_mode(new.mode))?;
-        }
+        // Always: the process's mask may have taken bits away.
+        fs::fchmod(&file, Mode::from_raw_mode(new.mode))?;
     }
     Ok(total)
 }
