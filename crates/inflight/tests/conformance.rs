@@ -318,6 +318,28 @@ fn beneath_refuses_to_leave_the_directory() {
 }
 
 #[test]
+fn making_a_file_never_goes_through_a_planted_link() {
+    on_each_driver(|engine, directory| {
+        engine.block_on(async {
+            drop(write_whole(engine, directory, "precious", b"data").await);
+            let root = engine.open_directory(directory).await.unwrap();
+            for target in ["precious", "not there"] {
+                root.create_symlink(target.as_ref(), "planted".as_ref()).await.unwrap();
+                let file = NewFile::new("planted".as_ref(), 0o644, 0, 3).unwrap();
+                let written = root.write_files(vec![file], bytes(engine, b"bad")).await;
+                assert_eq!(written.unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
+                let opened = root.open("planted".as_ref(), OpenOptions::creating(0o600)).await;
+                assert_eq!(opened.unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
+                root.remove("planted".as_ref(), RemoveKind::File).await.unwrap();
+            }
+            assert_eq!(walk(&root).await.unwrap().len(), 1, "nothing was made");
+            let file = root.open("precious".as_ref(), OpenOptions::reading()).await.unwrap();
+            assert_eq!(&*file.read(engine.buffer(10).await, 10, 0).await.unwrap(), b"data");
+        });
+    });
+}
+
+#[test]
 fn errors_say_what_where_and_what_to_do() {
     on_each_driver(|engine, directory| {
         engine.block_on(async {
