@@ -13,7 +13,7 @@ const STYLES: Styles = Styles::styled()
     .usage(AnsiColor::Green.on_default().bold())
     .literal(AnsiColor::Cyan.on_default().bold());
 
-/// Patches for whole directory trees, at the speed of the disk.
+/// Patches for whole directory trees.
 ///
 /// Makes a small patch from two versions of a tree (or of a file), and turns the old version and
 /// the patch into the new one: contents, names, kinds, permissions, links and holes alike.
@@ -190,11 +190,11 @@ pub struct DemoArguments {
 /// A [`Preset`] by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PresetName {
-    /// As fast as the disk
+    /// The least time for compression
     Fast,
-    /// The best size that costs little time
+    /// For everyday use
     Default,
-    /// The smallest patch
+    /// A smaller patch, for much more time
     Small,
 }
 

@@ -1,4 +1,4 @@
-//! Diff, apply and verify whole directory trees at the speed of the disk.
+//! Diff, apply and verify whole directory trees.
 //!
 //! [`diff`] turns two versions of a tree into a patch; [`apply`] turns the old version and the
 //! patch into the new one, identical in content, names, kinds, permissions, links and holes;

@@ -3,12 +3,12 @@
 /// How hard to look for a smaller patch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Preset {
-    /// As fast as the disk.
+    /// The least time for compression.
     Fast,
-    /// The best size that costs little time.
+    /// For everyday use.
     #[default]
     Default,
-    /// The smallest patch.
+    /// A smaller patch, for much more time.
     Small,
 }
 

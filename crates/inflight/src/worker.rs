@@ -29,16 +29,13 @@ pub(crate) fn run(
     opened: &Sender<io::Result<()>>,
 ) {
     let driver = driver::open(choice, inbox, pool);
-    let (driver, told) = match driver {
-        Ok(driver) => (driver, opened.send(Ok(()))),
-        Err(error) => {
-            // The builder waits for this and gives the error to its caller.
-            let _ = opened.send(Err(error));
-            return inbox.end(&[]);
-        }
+    let (driver, result) = match driver {
+        Ok(driver) => (Some(driver), Ok(())),
+        Err(error) => (None, Err(error)),
     };
-    // A builder that failed elsewhere listens no more, and ends this worker.
-    let _ = told;
+    // The builder waits for this; one that failed elsewhere listens no more, and ends this worker.
+    let _ = opened.send(result);
+    let Some(driver) = driver else { return inbox.end(&[]) };
     enter_worker(inbox);
     let scratch = Vec::with_capacity(inbox.slots.count());
     let mut worker = Worker { inbox, driver, scratch };

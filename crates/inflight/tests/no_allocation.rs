@@ -30,12 +30,14 @@ static COUNTING: Counting = Counting;
 
 #[test]
 fn no_operation_allocates_in_the_steady_state() {
-    let mut drivers = 0;
     for driver in [DriverChoice::Uring, DriverChoice::Threads] {
-        let Ok(engine) = Engine::builder().driver(driver).workers(1).threads_max(1).build() else {
-            continue;
+        let built = Engine::builder().driver(driver).workers(1).threads_max(1).build();
+        let engine = match built {
+            Ok(engine) => engine,
+            // Where the system forbids io_uring there is only one driver to count on.
+            Err(_) if driver == DriverChoice::Uring => continue,
+            Err(error) => panic!("{error}"),
         };
-        drivers += 1;
         let directory = tempfile::tempdir().expect("a temporary directory");
         engine.block_on(async {
             let options = OpenOptions::creating(0o600).read_write();
@@ -65,5 +67,4 @@ fn no_operation_allocates_in_the_steady_state() {
             assert_eq!(allocations, 0, "in 500 rounds of 7 operations on {driver:?}");
         });
     }
-    assert!(drivers > 0);
 }
