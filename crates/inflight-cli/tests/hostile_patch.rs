@@ -331,13 +331,14 @@ fn huge_counts_and_lengths_are_refused() {
 #[test]
 fn instructions_that_do_not_make_the_new_tree_are_refused() {
     let (place, forgery) = place_with_patch();
-    let starts_late = [number(1), number(1), number(4 << 2)].concat();
+    let starts_late =
+        [number(1), number(2), number(3 << 2 | COPY), number(4 << 2 | LITERAL)].concat();
     let cases: [(Vec<u8>, &str); 8] = [
         (instructions(&[(8, COPY)], &signed(0)), "a copy reaches outside the old tree"),
         (instructions(&[(4, COPY), (4, LITERAL)], &signed(-1)), "a copy reaches outside"),
         (instructions(&[(4, COPY), (4, LITERAL)], &signed(i64::MIN)), "a copy reaches outside"),
         (instructions(&[(0, RUN)], b"q"), "makes nothing or too much"),
-        ([starts_late, signed(0)].concat(), "a group starts at 1 in place of 0"),
+        ([starts_late, signed(-1)].concat(), "a group starts at 1 in place of 0"),
         (instructions(&[(8, LITERAL)], b""), "do not use up its literals"),
         (instructions(&[(8, RUN)], b"q"), "do not use up its literals"),
         (instructions(&[(4, COPY), (4, LITERAL)], b"\0zzz"), "bytes too many"),
@@ -432,8 +433,8 @@ fn patches_of_another_version_are_refused_by_their_version() {
     let (place, forgery) = place_with_patch();
     // Version and flags, with the checksum of a header that says 0 bytes of data.
     for (version, flags, checksum, what) in [
-        (2, 0, *b"\xe4\x42\x3c\xef\x8e\xbd\x74\xb3", "format version 2"),
-        (1, 1, *b"\xb9\x6f\x95\x91\x7f\x4d\x64\x91", "a feature flagged in the header"),
+        (1, 0, *b"\xef\x75\x4e\x7f\x79\x14\xee\x15", "format version 1"),
+        (2, 1, *b"\x4a\xf2\xd2\xc3\x0f\x33\xfb\xcd", "a feature flagged in the header"),
     ] {
         let mut patch = forgery.seal();
         patch[8..HEADER_BYTES].fill(0);

@@ -13,6 +13,7 @@ mod build;
 mod finish;
 mod groups;
 mod inputs;
+mod piece;
 mod staging;
 
 use std::path::Path;

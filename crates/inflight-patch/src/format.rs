@@ -1,8 +1,10 @@
-//! The patch file, version 1. `docs/FORMAT.md` has the byte tables; this module is its other half.
+//! The patch file, version 2. `docs/FORMAT.md` has the byte tables; this module is its other half.
 //!
 //! ```text
 //! header │ block: stages │ blocks: new manifest │ old manifest │ old digests │
-//! groups: (instructions │ literals │ digests)* │ block: index │ trailer
+//! old executables │ groups and digests … │ block: index │ trailer
+//!
+//! group: (executable) │ instructions │ literals │ mismatches │ differences │ misses │ corrections
 //! ```
 //!
 //! Every block stands alone behind a checksum. A reader checks each length against a bound before
@@ -10,19 +12,26 @@
 
 mod block;
 mod digests;
+mod executable;
 mod frame;
 mod instruction;
 mod manifest;
 mod reader;
+mod residue;
 mod stage;
 mod wire;
 mod writer;
 
 pub use block::BlockKind;
 pub(crate) use digests::{DigestEntry, encode as encode_digests};
+pub(crate) use executable::{
+    NewExecutable, Told, decode_old as decode_old_executables, encode_old as encode_old_executables,
+};
 pub use frame::VERSION;
 pub(crate) use instruction::{GroupInstructions, Instruction};
 pub use reader::{BlockEntry, PatchFile};
+pub(crate) use residue::{GapList, GapLists, Places};
+pub(crate) use wire::{Cursor, put_signed};
 pub(crate) use writer::{EncodedBlock, PatchWriter, encode_block};
 
 pub(crate) use manifest::{encode as encode_manifest, footprint as entry_footprint};

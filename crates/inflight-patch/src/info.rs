@@ -115,7 +115,7 @@ pub async fn info(job: &Job, patch: &Path, largest: usize) -> Result<PatchInfo> 
         }
         job.progress.check()?;
         let raw = patch.decode(block, &patch.fetch(block).await?)?;
-        let group = GroupInstructions::decode(&raw, position, old_bytes, new_bytes)
+        let group = GroupInstructions::decode(&raw, old_bytes, new_bytes)
             .map_err(|damage| patch.damaged(damage.inside(block.offset)))?;
         info.instructions += group.list.len() as u64;
         for instruction in &group.list {

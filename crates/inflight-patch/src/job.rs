@@ -57,7 +57,9 @@ pub enum Phase {
     Scan,
     /// Reading the old tree.
     ReadOld,
-    /// Reading the new tree and matching it.
+    /// Reading the new tree.
+    ReadNew,
+    /// Matching the new tree, and reading it where it does not fit into memory.
     Match,
     /// Building the new tree.
     Build,
@@ -68,8 +70,15 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Phase; 6] =
-        [Phase::Scan, Phase::ReadOld, Phase::Match, Phase::Build, Phase::Verify, Phase::Finish];
+    const ALL: [Phase; 7] = [
+        Phase::Scan,
+        Phase::ReadOld,
+        Phase::ReadNew,
+        Phase::Match,
+        Phase::Build,
+        Phase::Verify,
+        Phase::Finish,
+    ];
 
     /// A few words for people.
     #[must_use]
@@ -77,6 +86,7 @@ impl Phase {
         match self {
             Phase::Scan => "listing",
             Phase::ReadOld => "reading old",
+            Phase::ReadNew => "reading new",
             Phase::Match => "matching new",
             Phase::Build => "building",
             Phase::Verify => "verifying",

@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+pub(crate) mod align;
 mod apply;
 mod crew;
 mod damage;
@@ -35,6 +36,7 @@ mod manifest;
 mod paths;
 mod preset;
 mod pump;
+pub(crate) mod transform;
 mod tree;
 mod verify;
 

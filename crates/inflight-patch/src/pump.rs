@@ -7,8 +7,8 @@
 use std::future::Future;
 use std::ops::Range;
 
-use inflight::Buffer;
 use inflight::stream::Ordered;
+use inflight::{Arena, Buffer};
 
 use crate::error::Result;
 use crate::image::Image;
@@ -53,17 +53,22 @@ where
 }
 
 /// Reads an image once, unit by unit: `work` gets each unit's place and bytes on a thread of the
-/// crew, `finish` its results in order.
+/// crew, `finish` its results in order. Buffers are parts of `arena` if there is one.
 pub(crate) async fn pump_image<T: Send + 'static>(
     job: &Job,
     image: &Image,
     depth: usize,
+    mut arena: Option<&mut Arena>,
     work: impl FnOnce(Range<u64>, Buffer) -> Result<T> + Clone + Send + 'static,
     finish: impl AsyncFnMut(T) -> Result<()>,
 ) -> Result<()> {
     let start = async |range: Range<u64>| {
         job.progress.check()?;
-        let buffer = job.handle.buffer((range.end - range.start) as usize).await;
+        let length = (range.end - range.start) as usize;
+        let buffer = match &mut arena {
+            Some(arena) => arena.buffer(length),
+            None => job.handle.buffer(length).await,
+        };
         let (image, hand, work) = (image.clone(), job.crew.hand(), work.clone());
         Ok(job.handle.spawn(async move {
             let buffer = image.read(range.clone(), buffer).await?;

@@ -268,7 +268,7 @@ async fn each_digest(
         job.progress.advance(bytes);
         Ok(())
     };
-    pump_image(job, image, job.depth(), work, finish).await
+    pump_image(job, image, job.depth(), None, work, finish).await
 }
 
 /// The first file of an image whose contents do not have the digest they should have.

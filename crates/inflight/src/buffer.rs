@@ -3,14 +3,16 @@
 //! A [`Buffer`] is memory the kernel may read or write while nobody else holds it: it moves into
 //! an operation and comes back with the result. All buffers of an engine come from one [`Pool`],
 //! are aligned to a page (so that direct I/O takes them as they are) and count against one
-//! [`crate::Budget`].
+//! [`crate::Budget`]. Only the buffers of an [`Arena`] start anywhere, as they lie end to end.
 
 mod aligned;
+mod arena;
 mod block;
 mod list;
 mod pool;
 
 pub use aligned::{AlignedBuffer, AlignedOffset};
+pub use arena::{Arena, ArenaBytes};
 pub use block::BLOCK_BYTES;
 pub use list::BufferList;
 pub use pool::{Buffer, Pool};

@@ -48,7 +48,9 @@ mod worker;
 
 pub use block_on::block_on;
 pub use budget::{Budget, Reservation, Reserve};
-pub use buffer::{AlignedBuffer, AlignedOffset, BLOCK_BYTES, Buffer, BufferList, Pool};
+pub use buffer::{
+    AlignedBuffer, AlignedOffset, Arena, ArenaBytes, BLOCK_BYTES, Buffer, BufferList, Pool,
+};
 pub use descriptor::Descriptor;
 pub use directory::Directory;
 pub use driver::DriverChoice;

@@ -9,14 +9,16 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use inflight::{Buffer, File, Handle, NewFile, OpenOptions, Task};
+use inflight::{Buffer, File, NewFile, OpenOptions, Task};
 
-use super::groups::{Source, Sources};
+use super::groups::Pieces;
 use super::inputs::Inputs;
+use super::piece::{Piece, Source};
 use super::staging::Staging;
 use crate::crew::Hand;
 use crate::digest::{self, UnitDigest};
 use crate::error::{Error, Result};
+use crate::format::PatchFile;
 use crate::image::Image;
 use crate::job::Job;
 use crate::layout::Layout;
@@ -80,12 +82,12 @@ impl Target {
 pub(super) async fn build(job: &Job, inputs: &Inputs, staging: &Staging) -> Result<()> {
     let target = Target::new(inputs, staging);
     make_files_without_data(job, &target).await?;
-    let mut sources = Sources::new(job, &inputs.patch);
+    let mut pieces = Pieces::new(job, &inputs.patch, inputs.old_executables.clone());
     let mut open = OpenFiles { target: target.clone(), open: HashMap::new(), units: Vec::new() };
     let files = std::cell::RefCell::new(&mut open);
     let start = async |range: Range<u64>| -> Result<Task<Result<Built>>> {
         job.progress.check()?;
-        let sources = sources.take(range.end - range.start).await?;
+        let made_from = pieces.take(range.end - range.start).await?;
         let mut opened = Vec::new();
         for (file, span) in target.layout.files_in(range.clone()) {
             if target.is_simple(file) {
@@ -102,7 +104,7 @@ pub(super) async fn build(job: &Job, inputs: &Inputs, staging: &Staging) -> Resu
             };
             opened.push((file, handle));
         }
-        let gathered = Gathering::start(&job.handle, &inputs.old, range.clone(), sources).await;
+        let gathered = Gathering::start(job, inputs, range.clone(), made_from).await;
         let work = UnitWork { target: target.clone(), hand: job.crew.hand(), range, opened };
         Ok(job.handle.spawn(async move { work.run(gathered.finish().await?).await }))
     };
@@ -117,7 +119,7 @@ pub(super) async fn build(job: &Job, inputs: &Inputs, staging: &Staging) -> Resu
         Ok(())
     };
     pump(target.layout.units(), job.depth(), start, finish).await?;
-    sources.finish().await
+    pieces.finish().await
 }
 
 /// Makes the files that have no data: empty ones, and those that are one hole.
@@ -174,66 +176,89 @@ async fn create(target: &Target, file: u32, allocate: bool) -> Result<File> {
     Ok(handle)
 }
 
+/// Old bytes between two ranges that are read along, as one long read is faster than two.
+const READ_GAP_MAX: u64 = 16 << 10;
+
 /// The parts of a unit: what was read of the old tree, and how to put it together.
 struct Gathering {
+    patch: PatchFile,
     old: Image,
-    sources: Vec<Source>,
-    copies: Vec<Range<u64>>,
-    copied: Buffer,
-    /// Where the unit is put together; not needed where it is nothing but copies.
+    pieces: Vec<Piece>,
+    /// What is read: ranges of the old image, apart from each other and in order.
+    reads: Vec<Range<u64>>,
+    read: Buffer,
+    /// Where the unit is put together; not needed where it is one range as it is.
     assembled: Option<Buffer>,
 }
 
 impl Gathering {
     /// Takes the memory, in the order of the units.
-    async fn start(
-        handle: &Handle,
-        old: &Image,
-        range: Range<u64>,
-        sources: Vec<Source>,
-    ) -> Gathering {
-        let mut copies = Vec::new();
-        for source in &sources {
-            if let Source::Copy(range) = source {
-                copies.push(range.clone());
+    async fn start(job: &Job, inputs: &Inputs, range: Range<u64>, pieces: Vec<Piece>) -> Gathering {
+        let mut copies: Vec<Range<u64>> = Vec::new();
+        for source in pieces.iter().flat_map(|piece| &piece.sources) {
+            if let Source::Copy { old, .. } = source {
+                copies.push(old.clone());
             }
         }
-        let mixed = copies.len() < sources.len();
-        let copied_bytes: u64 = copies.iter().map(|range| range.end - range.start).sum();
-        let copied = handle.buffer((copied_bytes as usize).max(1)).await;
-        let assembled = match mixed {
-            true => Some(handle.buffer((range.end - range.start) as usize).await),
-            false => None,
+        let as_it_is = copies.len() == 1 && pieces.iter().all(Piece::is_plain_copy);
+        let reads = merged(copies, range.end - range.start);
+        let read_bytes: u64 = reads.iter().map(|range| range.end - range.start).sum();
+        let read = job.handle.buffer((read_bytes as usize).max(1)).await;
+        let assembled = match as_it_is {
+            true => None,
+            false => Some(job.handle.buffer((range.end - range.start) as usize).await),
         };
-        Gathering { old: old.clone(), sources, copies, copied, assembled }
+        let (patch, old) = (inputs.patch.clone(), inputs.old.clone());
+        Gathering { patch, old, pieces, reads, read, assembled }
     }
 
     async fn finish(mut self) -> Result<Gathering> {
-        self.copied = self.old.read_ranges(&self.copies, self.copied).await?;
+        self.read = self.old.read_ranges(&self.reads, self.read).await?;
         Ok(self)
     }
 
     /// The unit's bytes. Work for the crew.
-    fn assemble(self) -> Buffer {
+    fn assemble(self) -> Result<Buffer> {
         let Some(mut out) = self.assembled else {
-            return self.copied;
+            return Ok(self.read);
         };
-        let mut copied = &self.copied[..];
-        for source in &self.sources {
-            match source {
-                Source::Copy(range) => {
-                    let (now, later) = copied.split_at((range.end - range.start) as usize);
-                    out.extend_from_slice(now);
-                    copied = later;
-                }
-                Source::Literal(literals, range) => {
-                    out.extend_from_slice(&literals[range.clone()]);
-                }
-                Source::Run(byte, count) => out.extend_fill(*byte, *count),
-            }
+        // Where each range starts in what was read.
+        let mut starts = Vec::with_capacity(self.reads.len());
+        let mut position = 0;
+        for range in &self.reads {
+            starts.push(position);
+            position += (range.end - range.start) as usize;
         }
-        out
+        let copy = |range: Range<u64>, out: &mut Buffer| {
+            let number = self.reads.partition_point(|read| read.end <= range.start);
+            let at = starts[number] + (range.start - self.reads[number].start) as usize;
+            out.extend_from_slice(&self.read[at..at + (range.end - range.start) as usize]);
+        };
+        for piece in &self.pieces {
+            let made = piece.assemble(&mut out, copy);
+            made.map_err(|damage| self.patch.damaged(damage))?;
+        }
+        Ok(out)
     }
+}
+
+/// Sorts ranges and joins those that overlap or are near each other, as long as what is read stays
+/// in proportion to the unit.
+fn merged(mut ranges: Vec<Range<u64>>, unit_bytes: u64) -> Vec<Range<u64>> {
+    ranges.sort_by_key(|range| range.start);
+    let mut out: Vec<Range<u64>> = Vec::new();
+    let mut spare = unit_bytes;
+    for range in ranges {
+        match out.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            Some(last) if range.start - last.end <= READ_GAP_MAX.min(spare) => {
+                spare -= range.start - last.end;
+                last.end = range.end;
+            }
+            _ => out.push(range),
+        }
+    }
+    out
 }
 
 /// A unit to be made.
@@ -256,7 +281,7 @@ impl UnitWork {
     async fn run(self, gathered: Gathering) -> Result<Built> {
         let (target, range) = (self.target.clone(), self.range.clone());
         let work = move || -> Result<(Buffer, Vec<(u32, UnitDigest)>)> {
-            let buffer = gathered.assemble();
+            let buffer = gathered.assemble()?;
             let mut digests = Vec::new();
             for (file, digest) in digest::unit_of_image(&target.layout, &range, &buffer) {
                 if let UnitDigest::Whole(digest) = digest {

@@ -14,6 +14,7 @@ use crate::image::{Image, Mismatch};
 use crate::job::Job;
 use crate::layout::{Layout, UNIT_BYTES};
 use crate::manifest::{Digest, EntryKind, Manifest};
+use crate::transform::references::space::OldExecutable;
 use crate::tree::Tree;
 use crate::verify::first_wrong_file;
 
@@ -23,6 +24,7 @@ pub(super) struct Inputs {
     pub(super) patch: PatchFile,
     pub(super) old: Image,
     pub(super) old_digests: Vec<Digest>,
+    pub(super) old_executables: Arc<Vec<OldExecutable>>,
     pub(super) new: Arc<Manifest>,
     /// Of the new files that have data, in order.
     pub(super) new_digests: Vec<Digest>,
@@ -35,7 +37,9 @@ impl Inputs {
         let old_digests = patch.digests(BlockKind::OldDigests, &[]).await?;
         let new_digests = patch.digests(BlockKind::NewDigests, &old_digests).await?;
         let old = Image::new(old_tree, old, Mismatch::OtherTree);
-        let inputs = Inputs { patch: patch.clone(), old, old_digests, new, new_digests };
+        let old_executables = Arc::new(patch.old_executables().await?);
+        let patch = patch.clone();
+        let inputs = Inputs { patch, old, old_digests, old_executables, new, new_digests };
         inputs.check_sums()?;
         Ok(inputs)
     }

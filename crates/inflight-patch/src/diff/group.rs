@@ -1,78 +1,98 @@
-//! Gathering instructions and literals into groups: stretches of the new image that are
+//! Gathering instructions, literals and residue into groups: stretches of the new image that are
 //! compressed, checked and made by themselves.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
 
 use super::matching::append;
 use crate::format::{
-    BlockKind, DigestEntry, EncodedBlock, GroupInstructions, Instruction, encode_block,
+    BlockKind, DigestEntry, EncodedBlock, GapList, GroupInstructions, Instruction, encode_block,
     encode_digests,
 };
 
-/// The most instructions of a group.
+/// A group with so many instructions ends.
 const INSTRUCTIONS_MAX: usize = 1 << 16;
 
-/// The most digests of a group.
+/// A group with so many digests ends.
 const DIGESTS_MAX: usize = 1 << 18;
 
-/// Cuts the stream of instructions into groups.
+/// Where copies differ from what they make, and what has to be added there, as blocks have it.
+#[derive(Debug, Default)]
+pub(super) struct Residue {
+    pub(super) mismatches: Vec<u8>,
+    pub(super) differences: Vec<u8>,
+    pub(super) misses: Vec<u8>,
+    pub(super) corrections: Vec<u8>,
+}
+
+/// What makes a piece of the new image: the part of a unit that is no executable.
+#[derive(Debug, Default)]
+pub(super) struct Piece {
+    pub(super) instructions: Vec<Instruction>,
+    pub(super) literals: Vec<u8>,
+    /// Places of mismatches among its copied bytes, and what has to be added there.
+    pub(super) mismatches: GapList,
+    pub(super) differences: Vec<u8>,
+}
+
+/// A group under way, or ready to be encoded.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    /// That it makes an executable, and which.
+    executable: Vec<u8>,
+    instructions: GroupInstructions,
+    literals: Vec<u8>,
+    residue: Residue,
+    /// Digests of files that ended since the last group.
+    digests: Vec<DigestEntry>,
+    /// How many pieces have no list of mismatches yet, as nobody had any.
+    unlisted: usize,
+}
+
+/// Cuts the stream of pieces into groups.
 #[derive(Debug)]
-pub(crate) struct GroupBuilder {
+pub(super) struct GroupBuilder {
     literal_bytes_max: usize,
     group: Group,
     position: u64,
 }
 
-/// A group under way, or ready to be encoded.
-#[derive(Debug, Default)]
-pub(crate) struct Group {
-    instructions: GroupInstructions,
-    literals: Vec<u8>,
-    /// Digests of files that ended since the last group.
-    digests: Vec<DigestEntry>,
-}
-
 impl GroupBuilder {
-    pub(crate) fn new(literal_bytes_max: usize) -> GroupBuilder {
+    pub(super) fn new(literal_bytes_max: usize) -> GroupBuilder {
         GroupBuilder { literal_bytes_max, group: Group::default(), position: 0 }
     }
 
-    /// Adds the instructions that make `bytes`; hands full groups to `full`.
-    pub(crate) fn add(&mut self, list: &[Instruction], bytes: &[u8], mut full: impl FnMut(Group)) {
-        let mut at = 0;
-        for instruction in list {
-            let length = instruction.length();
-            match *instruction {
-                Instruction::Literal { .. } => {
-                    let mut rest = &bytes[at..at + length as usize];
-                    while !rest.is_empty() {
-                        let room = self.literal_bytes_max - self.group.literals.len();
-                        let (now, later) = rest.split_at(room.min(rest.len()));
-                        self.group.literals.extend_from_slice(now);
-                        self.push(Instruction::Literal { length: now.len() as u64 });
-                        rest = later;
-                        if self.is_full() {
-                            full(self.take());
-                        }
-                    }
-                }
-                other => {
-                    self.push(other);
-                    if self.is_full() {
-                        full(self.take());
-                    }
-                }
-            }
-            at += length as usize;
+    /// Adds a piece. Hands out the group if that filled it.
+    pub(super) fn add(&mut self, piece: &Piece) -> Option<Group> {
+        let group = &mut self.group;
+        for instruction in &piece.instructions {
+            append(&mut group.instructions.list, *instruction);
+            self.position += instruction.length();
         }
+        group.literals.extend_from_slice(&piece.literals);
+        if piece.mismatches.is_empty() && group.residue.mismatches.is_empty() {
+            group.unlisted += 1;
+        } else {
+            for _ in 0..std::mem::take(&mut group.unlisted) {
+                GapList::default().put(&mut group.residue.mismatches);
+            }
+            piece.mismatches.put(&mut group.residue.mismatches);
+            group.residue.differences.extend_from_slice(&piece.differences);
+        }
+        self.is_full().then(|| self.take())
     }
 
-    fn push(&mut self, instruction: Instruction) {
-        append(&mut self.group.instructions.list, instruction);
-        self.position += instruction.length();
+    /// Goes on behind something that was made by others.
+    pub(super) fn skip(&mut self, length: u64) {
+        assert!(self.group.instructions.list.is_empty(), "the group before was taken");
+        self.position += length;
+        self.group.instructions.start = self.position;
     }
 
     /// Adds the digest of a file that ends at the current position.
     /// Hands out the group if that filled it.
-    pub(crate) fn add_digest(&mut self, digest: DigestEntry) -> Option<Group> {
+    pub(super) fn add_digest(&mut self, digest: DigestEntry) -> Option<Group> {
         self.group.digests.push(digest);
         self.is_full().then(|| self.take())
     }
@@ -84,38 +104,78 @@ impl GroupBuilder {
     }
 
     /// What was gathered, full or not; the next group starts behind it.
-    pub(crate) fn take(&mut self) -> Group {
+    pub(super) fn take(&mut self) -> Group {
         let instructions = GroupInstructions { start: self.position, list: Vec::new() };
         let literals = Vec::with_capacity(self.group.literals.capacity());
-        let next = Group { instructions, literals, digests: Vec::new() };
-        std::mem::replace(&mut self.group, next)
+        std::mem::replace(&mut self.group, Group { instructions, literals, ..Group::default() })
     }
 }
 
 impl Group {
-    pub(crate) fn is_empty(&self) -> bool {
+    /// The group that makes an executable, whose bytes are `new`.
+    pub(super) fn executable(
+        executable: Vec<u8>,
+        instructions: GroupInstructions,
+        new: &[u8],
+        residue: Residue,
+    ) -> Group {
+        let mut literals = Vec::with_capacity(instructions.literal_bytes() as usize);
+        let mut position = 0;
+        for instruction in &instructions.list {
+            let end = position + instruction.length() as usize;
+            if let Instruction::Literal { .. } = instruction {
+                literals.extend_from_slice(&new[position..end]);
+            }
+            position = end;
+        }
+        Group { executable, instructions, literals, residue, ..Group::default() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
         self.instructions.list.is_empty() && self.digests.is_empty()
     }
 
+    /// What it makes of the new image.
+    pub(super) fn range(&self) -> Range<u64> {
+        let start = self.instructions.start;
+        start..start + self.instructions.length()
+    }
+
+    /// Bytes that its copies make, some of them with differences.
+    pub(super) fn copied_bytes(&self) -> u64 {
+        let copied = |instruction: &Instruction| match instruction {
+            Instruction::Copy { length, .. } => *length,
+            _ => 0,
+        };
+        self.instructions.list.iter().map(copied).sum()
+    }
+
     /// Bytes of literals.
-    pub(crate) fn literal_bytes(&self) -> u64 {
+    pub(super) fn literal_bytes(&self) -> u64 {
         self.literals.len() as u64
     }
 
     /// The group's blocks. Work for the crew.
-    pub(crate) fn encode(&self, level: i32) -> Vec<EncodedBlock> {
-        let mut blocks = Vec::with_capacity(3);
-        if !self.instructions.list.is_empty() {
-            let instructions = self.instructions.encode();
-            blocks.push(encode_block(BlockKind::Instructions, &instructions, level));
-        }
-        if !self.literals.is_empty() {
-            blocks.push(encode_block(BlockKind::Literals, &self.literals, level));
-        }
-        if !self.digests.is_empty() {
-            let digests = encode_digests(&self.digests);
-            blocks.push(encode_block(BlockKind::NewDigests, &digests, level));
-        }
+    pub(super) fn encode(&self, level: i32) -> Vec<EncodedBlock> {
+        let instructions = match self.instructions.list.is_empty() {
+            true => Vec::new(),
+            false => self.instructions.encode(),
+        };
+        let digests = encode_digests(&self.digests);
+        let blocks: [(BlockKind, &[u8]); 8] = [
+            (BlockKind::Executable, &self.executable),
+            (BlockKind::Instructions, &instructions),
+            (BlockKind::Literals, &self.literals),
+            (BlockKind::Mismatches, &self.residue.mismatches),
+            (BlockKind::Differences, &self.residue.differences),
+            (BlockKind::Misses, &self.residue.misses),
+            (BlockKind::Corrections, &self.residue.corrections),
+            (BlockKind::NewDigests, &digests),
+        ];
         blocks
+            .into_par_iter()
+            .filter(|(_, raw)| !raw.is_empty())
+            .map(|(kind, raw)| encode_block(kind, raw, level))
+            .collect()
     }
 }

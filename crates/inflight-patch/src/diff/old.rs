@@ -7,68 +7,91 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use inflight::{Buffer, Handle, block_on};
+use inflight::{ArenaBytes, Buffer, Handle, block_on};
 
 use crate::error::Result;
 use crate::image::Image;
 
-/// The old image in memory, wholly or in parts.
+/// The old image in memory, wholly or in parts. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct OldImage {
-    shared: Arc<Shared>,
+    image: Image,
+    held: Held,
 }
 
+#[derive(Debug, Clone)]
+enum Held {
+    Whole(Arc<ArenaBytes>),
+    Units(Arc<Units>),
+}
+
+/// Units that come and go.
 #[derive(Debug)]
-struct Shared {
+struct Units {
     image: Image,
     handle: Handle,
     units: Vec<Range<u64>>,
-    /// How many units may be held; all of them, or fewer.
+    /// How many units may be held.
     capacity: usize,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    held: HashMap<usize, Held>,
+    held: HashMap<usize, HeldUnit>,
     clock: u64,
     ahead: Option<usize>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct HeldUnit {
     bytes: Arc<Buffer>,
     used: u64,
 }
 
 impl OldImage {
-    pub(crate) fn new(image: Image, handle: Handle, capacity: usize) -> OldImage {
+    /// An image that is in memory.
+    pub(crate) fn whole(image: Image, bytes: ArenaBytes) -> OldImage {
+        OldImage { image, held: Held::Whole(Arc::new(bytes)) }
+    }
+
+    /// An image of which at most `capacity` units are in memory.
+    pub(crate) fn in_units(image: Image, handle: Handle, capacity: usize) -> OldImage {
         let units = image.layout.units().collect();
-        let shared = Shared { image, handle, units, capacity, state: Mutex::default() };
-        OldImage { shared: Arc::new(shared) }
+        let shared =
+            Units { image: image.clone(), handle, units, capacity, state: Mutex::default() };
+        OldImage { image, held: Held::Units(Arc::new(shared)) }
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.shared.image.layout.bytes
+        self.image.layout.bytes
     }
 
     pub(crate) fn image(&self) -> &Image {
-        &self.shared.image
+        &self.image
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Keeps a unit that was read for its signature, if all units fit; else gives it up.
-    pub(crate) fn keep(&self, unit: usize, bytes: Buffer) {
-        if self.shared.capacity >= self.shared.units.len() {
-            self.state().held.insert(unit, Held { bytes: Arc::new(bytes), used: 0 });
+    /// All of its bytes to work on, if they are in memory and nobody else has them.
+    pub(crate) fn whole_mut(&mut self) -> Option<&mut [u8]> {
+        match &mut self.held {
+            Held::Whole(bytes) => Arc::get_mut(bytes).map(|bytes| &mut bytes[..]),
+            Held::Units(_) => None,
         }
     }
 
+    /// A view for one piece of work.
+    pub(crate) fn view(&self) -> OldView {
+        OldView { old: self.clone(), recent: [None, None] }
+    }
+}
+
+impl Units {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A unit's bytes, read if they are not here. May block: only for threads of the crew.
-    fn unit(&self, unit: usize) -> Result<Arc<Buffer>> {
+    fn unit(self: &Arc<Units>, unit: usize) -> Result<Arc<Buffer>> {
         if let Some(bytes) = self.held(unit) {
             return Ok(bytes);
         }
@@ -88,17 +111,17 @@ impl OldImage {
     }
 
     async fn load(&self, unit: usize) -> Result<Buffer> {
-        let range = self.shared.units[unit].clone();
-        let buffer = self.shared.handle.buffer((range.end - range.start) as usize).await;
-        self.shared.image.read(range, buffer).await
+        let range = self.units[unit].clone();
+        let buffer = self.handle.buffer((range.end - range.start) as usize).await;
+        self.image.read(range, buffer).await
     }
 
     fn insert(&self, unit: usize, bytes: Arc<Buffer>) {
         let mut state = self.state();
         state.clock += 1;
         let used = state.clock;
-        state.held.insert(unit, Held { bytes, used });
-        while state.held.len() > self.shared.capacity {
+        state.held.insert(unit, HeldUnit { bytes, used });
+        while state.held.len() > self.capacity {
             let oldest = state.held.iter().min_by_key(|(_, held)| held.used).map(|(unit, _)| *unit);
             let Some(oldest) = oldest else { break };
             state.held.remove(&oldest);
@@ -106,12 +129,9 @@ impl OldImage {
     }
 
     /// Starts reading a unit that will probably be asked for next; one at a time.
-    fn fetch_ahead(&self, unit: usize) {
+    fn fetch_ahead(self: &Arc<Units>, unit: usize) {
         let mut state = self.state();
-        if unit >= self.shared.units.len()
-            || state.ahead.is_some()
-            || state.held.contains_key(&unit)
-        {
+        if unit >= self.units.len() || state.ahead.is_some() || state.held.contains_key(&unit) {
             return;
         }
         state.ahead = Some(unit);
@@ -124,12 +144,7 @@ impl OldImage {
             }
             this.state().ahead = None;
         };
-        self.shared.handle.spawn(task).detach();
-    }
-
-    /// A view for one piece of work.
-    pub(crate) fn view(&self) -> OldView {
-        OldView { old: self.clone(), recent: [None, None] }
+        self.handle.spawn(task).detach();
     }
 }
 
@@ -141,8 +156,12 @@ pub(crate) struct OldView {
 }
 
 impl OldView {
-    /// The unit that `place` lies in. `place` must lie in the image.
-    fn unit_of(&mut self, place: u64) -> Result<(&Range<u64>, &[u8])> {
+    /// The bytes that `place` lies among, and where they are. `place` must lie in the image.
+    fn around(&mut self, place: u64) -> Result<(Range<u64>, &[u8])> {
+        let units = match &self.old.held {
+            Held::Whole(bytes) => return Ok((0..bytes.len() as u64, bytes)),
+            Held::Units(units) => units,
+        };
         let holds = |slot: &Option<(Range<u64>, Arc<Buffer>)>| {
             slot.as_ref().is_some_and(|(range, _)| range.contains(&place))
         };
@@ -150,15 +169,14 @@ impl OldView {
             self.recent.swap(0, 1);
         }
         if !holds(&self.recent[0]) {
-            let units = &self.old.shared.units;
-            let unit = units.partition_point(|range| range.end <= place);
-            let range = units[unit].clone();
+            let unit = units.units.partition_point(|range| range.end <= place);
+            let range = units.units[unit].clone();
             // Let go of the older unit first: what is held has a bound.
             self.recent[0] = None;
-            self.recent[0] = Some((range, self.old.unit(unit)?));
+            self.recent[0] = Some((range, units.unit(unit)?));
         }
         let (range, bytes) = self.recent[0].as_ref().expect("just put there");
-        Ok((range, bytes))
+        Ok((range.clone(), bytes))
     }
 
     /// How many bytes at the start of `new` are equal to the old image from `place` on.
@@ -166,7 +184,7 @@ impl OldView {
         let mut equal = 0;
         while equal < new.len() && place + (equal as u64) < self.old.bytes() {
             let at = place + equal as u64;
-            let (range, bytes) = self.unit_of(at)?;
+            let (range, bytes) = self.around(at)?;
             let here = &bytes[(at - range.start) as usize..];
             let count = common_prefix(&new[equal..], here);
             equal += count;
@@ -182,7 +200,7 @@ impl OldView {
         let mut equal = 0;
         while equal < new.len() && (equal as u64) < place {
             let end = place - equal as u64;
-            let (range, bytes) = self.unit_of(end - 1)?;
+            let (range, bytes) = self.around(end - 1)?;
             let here = &bytes[..(end - range.start) as usize];
             let count = common_suffix(&new[..new.len() - equal], here);
             equal += count;
@@ -198,7 +216,7 @@ impl OldView {
         if place >= self.old.bytes() {
             return Ok(&[]);
         }
-        let (range, bytes) = self.unit_of(place)?;
+        let (range, bytes) = self.around(place)?;
         let here = &bytes[(place - range.start) as usize..];
         Ok(&here[..here.len().min(length)])
     }

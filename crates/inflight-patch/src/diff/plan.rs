@@ -4,9 +4,10 @@
 //! rest, the index of the old tree takes up to a half, with chunks as fine as that allows; what is
 //! left holds the old tree's bytes, all of them if they fit.
 
-use inflight::{Pool, Reservation};
+use inflight::Reservation;
 
 use super::chunk::ChunkSizes;
+use super::executables::Effort;
 use super::index::Index;
 use crate::error::{Error, Result};
 use crate::format::entry_footprint;
@@ -38,7 +39,9 @@ pub(super) struct Plan {
     pub(super) sizes: ChunkSizes,
     /// How many chunks the index has room for.
     pub(super) index_chunks: u64,
-    /// How many units of the old image may be held.
+    /// Whether both trees are held in memory.
+    pub(super) whole: bool,
+    /// How many units of the old image may be held, where not all of it is.
     pub(super) old_units: usize,
     /// Memory that is not buffers, held while the job runs.
     _reserved: Reservation,
@@ -83,11 +86,10 @@ impl Plan {
         let index_chunks = chunks(old_bytes, target);
         let index_bytes = Index::bytes(index_chunks);
         let rest = limit - fixed - index_bytes + least_units;
-        let whole: u64 = units.iter().map(|u| Pool::footprint((u.end - u.start) as usize)).sum();
-        let old_units = match whole <= rest {
-            true => units.len(),
-            false => ((rest / UNIT_BYTES) as usize - transient_units).min(units.len() - 1),
-        };
+        let fine = Effort::of(preset).bytes(old_bytes, new.layout.bytes);
+        let whole = old_bytes + new.layout.bytes + fine <= rest;
+        let old_units =
+            ((rest / UNIT_BYTES) as usize).saturating_sub(transient_units).min(units.len());
         let reserved =
             job.handle.pool().try_reserve(reserved + index_bytes).ok_or(Error::Memory {
                 needed_mib: (fixed + index_bytes + budget.used()).div_ceil(1 << 20),
@@ -95,7 +97,7 @@ impl Plan {
             })?;
         let sizes = ChunkSizes::around(target);
         let groups = groups as usize;
-        Ok(Plan { depth, groups, sizes, index_chunks, old_units, _reserved: reserved })
+        Ok(Plan { depth, groups, sizes, index_chunks, whole, old_units, _reserved: reserved })
     }
 }
 

@@ -28,10 +28,22 @@ pub enum BlockKind {
     NewDigests = 7,
     /// Where all blocks are.
     Index = 8,
+    /// The executables of the old tree whose references are followed.
+    OldExecutables = 9,
+    /// That the instructions behind it make an executable, and which.
+    Executable = 10,
+    /// Where a group's copies differ from what they make.
+    Mismatches = 11,
+    /// What has to be added there.
+    Differences = 12,
+    /// Which references in a group's copies are not as predicted.
+    Misses = 13,
+    /// What has to be added to those.
+    Corrections = 14,
 }
 
 impl BlockKind {
-    const ALL: [BlockKind; 8] = [
+    const ALL: [BlockKind; 14] = [
         BlockKind::Stages,
         BlockKind::NewManifest,
         BlockKind::OldManifest,
@@ -40,6 +52,12 @@ impl BlockKind {
         BlockKind::Literals,
         BlockKind::NewDigests,
         BlockKind::Index,
+        BlockKind::OldExecutables,
+        BlockKind::Executable,
+        BlockKind::Mismatches,
+        BlockKind::Differences,
+        BlockKind::Misses,
+        BlockKind::Corrections,
     ];
 
     pub(crate) fn from_number(number: u8) -> Result<BlockKind, Damage> {
@@ -59,6 +77,12 @@ impl BlockKind {
             BlockKind::Literals => "literals",
             BlockKind::NewDigests => "new digests",
             BlockKind::Index => "index",
+            BlockKind::OldExecutables => "old executables",
+            BlockKind::Executable => "executable",
+            BlockKind::Mismatches => "mismatches",
+            BlockKind::Differences => "differences",
+            BlockKind::Misses => "misses",
+            BlockKind::Corrections => "corrections",
         }
     }
 }

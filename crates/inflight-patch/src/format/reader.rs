@@ -9,10 +9,11 @@ use super::frame::{HEADER_BYTES, MAGIC, MAGIC_END, TRAILER_BYTES, VERSION};
 use super::instruction::GroupInstructions;
 use super::stage::{self, StageTable};
 use super::wire::Cursor;
-use super::{digests, manifest};
+use super::{NewExecutable, digests, manifest};
 use crate::damage::{Damage, DamageKind};
 use crate::error::{Error, Result};
 use crate::manifest::{Digest, Manifest};
+use crate::transform::references::space::OldExecutable;
 
 /// Memory that a manifest takes for each byte of its payload, at most in practice.
 const MANIFEST_FOOTPRINT: u64 = 8;
@@ -195,6 +196,17 @@ impl PatchFile {
         Ok(found)
     }
 
+    /// The old executables whose references are followed.
+    pub(crate) async fn old_executables(&self) -> Result<Vec<OldExecutable>> {
+        let mut list = Vec::new();
+        // The order of blocks allows for one at most.
+        for (at, payload) in self.all(BlockKind::OldExecutables).await? {
+            list = super::decode_old_executables(&payload, self.frame.old_bytes)
+                .map_err(|damage| self.damaged(damage.inside(at)))?;
+        }
+        Ok(list)
+    }
+
     /// A tree's manifest, checked.
     pub(crate) async fn manifest(&self, kind: BlockKind) -> Result<Manifest> {
         let blocks = self.all(kind).await?;
@@ -300,20 +312,28 @@ fn parse_index_entry(cursor: &mut Cursor<'_>) -> Result<BlockEntry, Damage> {
     Ok(BlockEntry { kind, offset, stored_bytes, raw_bytes, checksum })
 }
 
-/// The order of blocks: what stands before the groups, then groups of instructions, literals (if
-/// there are any) and digests (likewise).
+/// The order of blocks: what stands before the groups, then groups (an executable if it is one,
+/// instructions, and what they need, if they do) and digests.
 fn may_follow(before: BlockKind, after: BlockKind) -> bool {
     use BlockKind::{
-        Index, Instructions, Literals, NewDigests, NewManifest, OldDigests, OldManifest, Stages,
+        Corrections, Differences, Executable, Index, Instructions, Literals, Mismatches, Misses,
+        NewDigests, NewManifest, OldDigests, OldExecutables, OldManifest, Stages,
     };
+    let in_body = |before| !matches!(before, Stages | NewManifest | Executable);
     match after {
         Stages | Index => false,
         NewManifest => matches!(before, Stages | NewManifest),
         OldManifest => matches!(before, NewManifest | OldManifest),
         OldDigests => matches!(before, OldManifest | OldDigests),
-        Instructions => !matches!(before, Stages | NewManifest),
+        OldExecutables => matches!(before, OldManifest | OldDigests),
+        Executable => in_body(before),
+        Instructions => before == Executable || in_body(before),
         Literals => before == Instructions,
-        NewDigests => !matches!(before, Stages | NewManifest),
+        Mismatches => matches!(before, Instructions | Literals),
+        Differences => before == Mismatches,
+        Misses => matches!(before, Instructions | Literals | Differences),
+        Corrections => before == Misses,
+        NewDigests => in_body(before),
     }
 }
 
@@ -376,7 +396,7 @@ pub(super) fn raw_blocks(bytes: &[u8]) -> Result<(u64, u64, Vec<(u8, Vec<u8>)>),
 /// Decodes everything a patch in memory holds, as applying it would.
 pub(super) fn read_all(bytes: &[u8]) -> Result<(), Damage> {
     let (old_bytes, new_bytes, blocks) = raw_blocks(bytes)?;
-    let mut position = 0;
+    let (mut position, mut executables) = (0, 0);
     let mut manifests = [Vec::new(), Vec::new()];
     let mut sums = (Vec::new(), Vec::new());
     for (kind, raw) in &blocks {
@@ -386,8 +406,17 @@ pub(super) fn read_all(bytes: &[u8]) -> Result<(), Damage> {
             BlockKind::OldDigests => digests::decode(raw, &[], &mut sums.0)?,
             BlockKind::NewDigests => digests::decode(raw, &sums.0, &mut sums.1)?,
             BlockKind::Instructions => {
-                position +=
-                    GroupInstructions::decode(raw, position, old_bytes, new_bytes)?.length();
+                let group = GroupInstructions::decode(raw, old_bytes, new_bytes)?;
+                if group.start != position {
+                    return Err(Damage::new(0, "groups leave a gap"));
+                }
+                position += group.length();
+            }
+            BlockKind::OldExecutables => {
+                executables = super::decode_old_executables(raw, old_bytes)?.len();
+            }
+            BlockKind::Executable => {
+                NewExecutable::decode(raw, executables)?;
             }
             _ => {}
         }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::arena::ArenaMemory;
 use super::block::{BLOCK_BYTES, Block};
 use crate::budget::{Budget, Reservation};
 
@@ -111,7 +112,7 @@ impl Pool {
         drop(kept);
         drop(freed);
         let block = block.unwrap_or_else(|| Block::allocate(class_bytes(class)));
-        Buffer { inner: Some((block, reservation, self.clone())), length: 0 }
+        Buffer { owner: Some(Owner::Pool(block, reservation, self.clone())), length: 0 }
     }
 
     /// Frees kept blocks that what is reserved leaves no room for.
@@ -144,20 +145,44 @@ impl fmt::Debug for Pool {
 /// Dereferences to the filled bytes.
 pub struct Buffer {
     /// `Some` until the drop.
-    inner: Option<(Block, Reservation, Pool)>,
+    owner: Option<Owner>,
     length: usize,
 }
 
+/// Whose memory a buffer is.
+enum Owner {
+    Pool(Block, Reservation, Pool),
+    /// So many bytes from a place on.
+    Arena(Arc<ArenaMemory>, usize, usize),
+}
+
 impl Buffer {
-    fn block(&self) -> &Block {
-        // `inner` is only emptied in `drop`, after which nobody can call this.
-        &self.inner.as_ref().expect("a live buffer has its block").0
+    /// A part of an arena that nothing else uses.
+    pub(super) fn part(memory: Arc<ArenaMemory>, start: usize, bytes: usize) -> Buffer {
+        debug_assert!(start + bytes <= memory.region.bytes());
+        Buffer { owner: Some(Owner::Arena(memory, start, bytes)), length: 0 }
+    }
+
+    fn owner(&self) -> &Owner {
+        // It is only emptied in `drop`, after which nobody can call this.
+        self.owner.as_ref().expect("a live buffer has its memory")
+    }
+
+    fn start(&self) -> *mut u8 {
+        match self.owner() {
+            Owner::Pool(block, ..) => block.as_ptr(),
+            // SAFETY: parts lie inside their region.
+            Owner::Arena(memory, start, _) => unsafe { memory.region.as_ptr().add(*start) },
+        }
     }
 
     /// Bytes it can hold.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.block().bytes()
+        match self.owner() {
+            Owner::Pool(block, ..) => block.bytes(),
+            Owner::Arena(_, _, bytes) => *bytes,
+        }
     }
 
     /// Bytes that can still be appended.
@@ -180,7 +205,7 @@ impl Buffer {
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         // SAFETY: the first `length` bytes were written by an append or a read, and `&mut self`
         // makes this the only way to them.
-        unsafe { std::slice::from_raw_parts_mut(self.block().as_ptr(), self.length) }
+        unsafe { std::slice::from_raw_parts_mut(self.start(), self.length) }
     }
 
     /// Appends bytes.
@@ -192,7 +217,7 @@ impl Buffer {
         // SAFETY: source and target are valid for that many bytes (checked above for the
         // target) and cannot overlap, as `&mut self` excludes a borrow of our own bytes.
         unsafe {
-            let end = self.block().as_ptr().add(self.length);
+            let end = self.start().add(self.length);
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), end, bytes.len());
         }
         self.length += bytes.len();
@@ -213,19 +238,19 @@ impl Buffer {
     pub fn extend_fill(&mut self, byte: u8, count: usize) {
         assert!(count <= self.spare(), "{count} bytes into {}", self.spare());
         // SAFETY: the range lies inside the block (checked above) and is ours alone.
-        unsafe { std::ptr::write_bytes(self.block().as_ptr().add(self.length), byte, count) }
+        unsafe { std::ptr::write_bytes(self.start().add(self.length), byte, count) }
         self.length += count;
     }
 
     /// Where the spare room starts: what a driver hands to the kernel.
     pub(crate) fn spare_ptr(&self) -> *mut u8 {
         // SAFETY: `length` never exceeds the block's size.
-        unsafe { self.block().as_ptr().add(self.length) }
+        unsafe { self.start().add(self.length) }
     }
 
     /// Where the filled bytes start: what a driver hands to the kernel.
     pub(crate) fn filled_ptr(&self) -> *const u8 {
-        self.block().as_ptr()
+        self.start()
     }
 
     /// Counts `bytes` of the spare room as filled.
@@ -243,13 +268,13 @@ impl Deref for Buffer {
 
     fn deref(&self) -> &[u8] {
         // SAFETY: the first `length` bytes were written by an append or a read.
-        unsafe { std::slice::from_raw_parts(self.block().as_ptr(), self.length) }
+        unsafe { std::slice::from_raw_parts(self.start(), self.length) }
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let Some((block, reservation, pool)) = self.inner.take() else {
+        let Some(Owner::Pool(block, reservation, pool)) = self.owner.take() else {
             return;
         };
         let mut kept = pool.kept();

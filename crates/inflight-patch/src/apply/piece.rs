@@ -1,0 +1,130 @@
+//! Putting together what one group makes of one unit of the new image.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use inflight::Buffer;
+
+use crate::damage::Damage;
+use crate::format::{Cursor, Places};
+use crate::transform::references::{CopyPart, Relocator};
+
+/// What the pieces of a group share.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    /// Where its first block is in the patch, for messages.
+    pub(super) at: u64,
+    /// Where it starts in the new image.
+    pub(super) start: u64,
+    pub(super) literals: Vec<u8>,
+    pub(super) mismatches: Vec<u8>,
+    pub(super) differences: Vec<u8>,
+    pub(super) misses: Vec<u8>,
+    pub(super) corrections: Vec<u8>,
+    /// What corrects its copies, if it makes an executable.
+    pub(super) relocator: Option<Relocator>,
+}
+
+/// What a stretch of the new image is made from.
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    /// A range of the old image, of the copy of this number.
+    Copy { old: Range<u64>, copy: u32 },
+    /// A range of the group's literals.
+    Literal(Range<usize>),
+    /// One byte, so many times.
+    Run(u8, usize),
+}
+
+/// What one group makes of one unit.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) group: Arc<Group>,
+    /// Where it starts in the new image.
+    pub(super) start: u64,
+    pub(super) sources: Vec<Source>,
+    /// What of the group's streams is the piece's.
+    pub(super) gaps: Range<usize>,
+    pub(super) differences: Range<usize>,
+    pub(super) miss_gaps: Range<usize>,
+    pub(super) corrections: Range<usize>,
+}
+
+impl Piece {
+    /// Whether it is nothing but bytes of the old image, as they are.
+    pub(super) fn is_plain_copy(&self) -> bool {
+        let copies = self.sources.iter().all(|source| matches!(source, Source::Copy { .. }));
+        copies && self.gaps.is_empty() && self.group.relocator.is_none()
+    }
+
+    /// Appends its bytes to `out`. `copy` appends a range of the old image. Work for the crew.
+    pub(super) fn assemble(
+        &self,
+        out: &mut Buffer,
+        mut copy: impl FnMut(Range<u64>, &mut Buffer),
+    ) -> Result<(), Damage> {
+        let group = &*self.group;
+        let start = out.len();
+        let mut places = Places::new(&group.mismatches[self.gaps.clone()]);
+        let mut differences = group.differences[self.differences.clone()].iter();
+        let mut misses = Misses {
+            places: Places::new(&group.misses[self.miss_gaps.clone()]),
+            corrections: Cursor::new(&group.corrections[self.corrections.clone()]),
+            seen: 0,
+        };
+        let mut scratch = Vec::new();
+        let mut copied = 0u64;
+        for source in &self.sources {
+            match source {
+                Source::Copy { old, copy: number } => {
+                    let at = out.len();
+                    copy(old.clone(), out);
+                    let length = out.len() - at;
+                    let new = &mut out.as_mut_slice()[at..];
+                    if let Some(relocator) = &group.relocator {
+                        let place = self.start - group.start + (at - start) as u64;
+                        let (copy, old, new_place) = (*number, old.start, place as u32);
+                        let length = length as u32;
+                        let part = CopyPart { copy, old, new: new_place, length };
+                        relocator.relocate(part, new, &mut scratch, |predicted| {
+                            predicted.value.wrapping_add(misses.next() as u64)
+                        });
+                    }
+                    let end = copied + length as u64;
+                    while let Some(place) = places.take_below(end) {
+                        let difference = differences.next().copied().unwrap_or(0);
+                        let byte = &mut new[(place - copied) as usize];
+                        *byte = byte.wrapping_add(difference);
+                    }
+                    copied = end;
+                }
+                Source::Literal(range) => out.extend_from_slice(&group.literals[range.clone()]),
+                Source::Run(byte, count) => out.extend_fill(*byte, *count),
+            }
+        }
+        match places.is_done() && misses.places.is_done() {
+            true => Ok(()),
+            false => Err(Damage::new(group.at, "a place lies behind its piece")),
+        }
+    }
+}
+
+/// Hands out how far references are from what was predicted.
+struct Misses<'a> {
+    places: Places<'a>,
+    corrections: Cursor<'a>,
+    /// References seen so far.
+    seen: u64,
+}
+
+impl Misses<'_> {
+    fn next(&mut self) -> i64 {
+        let missed = self.places.take(self.seen);
+        self.seen += 1;
+        match missed {
+            // One correction for each place: that was counted before.
+            true => self.corrections.signed("a correction").unwrap_or(0),
+            false => 0,
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Finding executables in an image: files that are one, and members of uncompressed tars.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::Found;
+use crate::image::Image;
+use crate::transform::elf;
+
+/// The smallest file looked at.
+const EXECUTABLE_BYTES_MIN: u64 = 1 << 10;
+/// Members of a tar start at multiples of this.
+const TAR_BLOCK: usize = 512;
+
+/// All executables in an image, in order.
+pub(in crate::diff) fn find_all(image: &Image, bytes: &[u8]) -> Vec<Found> {
+    let files = &image.layout.files;
+    let whole = |file: &&crate::layout::FileSpan| {
+        file.bytes() >= EXECUTABLE_BYTES_MIN && file.bytes() == file.size
+    };
+    let places: Vec<Range<u64>> =
+        files.iter().filter(whole).map(|file| file.image.clone()).collect();
+    places.into_par_iter().flat_map_iter(|range| in_file(bytes, range)).collect()
+}
+
+fn in_file(bytes: &[u8], range: Range<u64>) -> Vec<Found> {
+    let file = &bytes[range.start as usize..range.end as usize];
+    if elf::starts_like_one(file) {
+        let found = elf::parse(file).map(|space| Found { start: range.start, space });
+        return found.into_iter().collect();
+    }
+    if file.get(257..262) != Some(b"ustar") {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < file.len() {
+        let member = &file[at..];
+        let length = elf::length(member).unwrap_or(0) as usize;
+        match elf::parse(&member[..length]) {
+            Some(space) => {
+                found.push(Found { start: range.start + at as u64, space });
+                at += length.next_multiple_of(TAR_BLOCK);
+            }
+            None => at += TAR_BLOCK,
+        }
+    }
+    found
+}

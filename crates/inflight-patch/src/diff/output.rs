@@ -1,0 +1,93 @@
+//! Where matched pieces go: into groups, which are compressed by the crew and written in order.
+
+use inflight::stream::Ordered;
+
+use super::DiffReport;
+use super::group::{Group, GroupBuilder, Piece};
+use super::plan::Plan;
+use crate::crew::{Hand, Work};
+use crate::error::Result;
+use crate::format::{DigestEntry, EncodedBlock, PatchWriter};
+use crate::job::Job;
+use crate::preset::Preset;
+
+pub(super) struct Output {
+    patch: PatchWriter,
+    encoding: Ordered<Work<Vec<EncodedBlock>>>,
+    builder: GroupBuilder,
+    level: i32,
+    hand: Hand,
+}
+
+impl Output {
+    pub(super) fn new(job: &Job, patch: PatchWriter, plan: &Plan, preset: Preset) -> Output {
+        Output {
+            patch,
+            encoding: Ordered::new(plan.groups),
+            builder: GroupBuilder::new(preset.literal_bytes()),
+            level: preset.level(),
+            hand: job.crew.hand(),
+        }
+    }
+
+    /// Adds what makes the next piece of the new image.
+    pub(super) async fn add(&mut self, piece: &Piece, report: &mut DiffReport) -> Result<()> {
+        match self.builder.add(piece) {
+            Some(full) => self.encode(full, report).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Adds a group that was made elsewhere.
+    pub(super) async fn add_group(&mut self, group: Group, report: &mut DiffReport) -> Result<()> {
+        let before = self.builder.take();
+        if !before.is_empty() {
+            self.encode(before, report).await?;
+        }
+        let range = group.range();
+        self.builder.skip(range.end - range.start);
+        self.encode(group, report).await
+    }
+
+    /// Adds the digest of a file whose last piece was added.
+    pub(super) async fn add_digest(
+        &mut self,
+        digest: DigestEntry,
+        report: &mut DiffReport,
+    ) -> Result<()> {
+        match self.builder.add_digest(digest) {
+            Some(full) => self.encode(full, report).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn encode(&mut self, group: Group, report: &mut DiffReport) -> Result<()> {
+        if !self.encoding.has_room() {
+            self.write_oldest().await?;
+        }
+        report.literal_bytes += group.literal_bytes();
+        report.copied_bytes += group.copied_bytes();
+        let level = self.level;
+        self.encoding.push(self.hand.run(move || group.encode(level)));
+        Ok(())
+    }
+
+    async fn write_oldest(&mut self) -> Result<bool> {
+        let Some(blocks) = self.encoding.next().await else {
+            return Ok(false);
+        };
+        for block in blocks {
+            self.patch.write(block).await?;
+        }
+        Ok(true)
+    }
+
+    pub(super) async fn finish(mut self, report: &mut DiffReport) -> Result<PatchWriter> {
+        let last = self.builder.take();
+        if !last.is_empty() {
+            self.encode(last, report).await?;
+        }
+        while self.write_oldest().await? {}
+        Ok(self.patch)
+    }
+}

@@ -1,0 +1,235 @@
+//! Executables: the address spaces of old and new ones, which references are predicted by.
+
+use super::wire::{Cursor, put_signed, put_varint};
+use crate::damage::Damage;
+use crate::transform::references::space::{OldExecutable, Region, RegionKind, Space};
+
+/// Spots are below this, so that a little can be added to one.
+const SPOT_MAX: u64 = u32::MAX as u64 - (1 << 16);
+/// The most old executables of a patch.
+pub(crate) const EXECUTABLES_MAX: usize = 1 << 16;
+
+/// A place that is told, as copies predict another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// The number of the old executable.
+    pub(crate) space: u32,
+    /// The old spot.
+    pub(crate) target: u32,
+    /// How far the new spot is from the predicted one.
+    pub(crate) change: i64,
+}
+
+/// What stands before the instructions of a new executable.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct NewExecutable {
+    pub(crate) space: Space,
+    /// Sorted by executable and target.
+    pub(crate) told: Vec<Told>,
+}
+
+/// The payload that lists old executables, in the order of the image.
+pub(crate) fn encode_old(executables: &[OldExecutable]) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_varint(&mut out, executables.len() as u64);
+    let mut position = 0;
+    for executable in executables {
+        put_varint(&mut out, executable.start - position);
+        put_space(&mut out, &executable.space);
+        position = executable.end();
+    }
+    out
+}
+
+/// Reads the list of old executables, which lie in an image of `old_bytes`.
+pub(crate) fn decode_old(payload: &[u8], old_bytes: u64) -> Result<Vec<OldExecutable>, Damage> {
+    let mut cursor = Cursor::new(payload);
+    let count = cursor.count("the number of old executables")?;
+    if count > EXECUTABLES_MAX {
+        return Err(Damage::new(0, format!("a patch of {count} old executables")));
+    }
+    let mut list = Vec::new();
+    let mut position = 0u64;
+    for _ in 0..count {
+        let gap = cursor.varint("an executable's place")?;
+        let space = space(&mut cursor)?;
+        let start = position.checked_add(gap);
+        let end = start.and_then(|start| start.checked_add(space.length().into()));
+        match (start, end) {
+            (Some(start), Some(end)) if end <= old_bytes => {
+                list.push(OldExecutable { start, space });
+                position = end;
+            }
+            _ => return Err(Damage::new(0, "an executable reaches outside the old tree")),
+        }
+    }
+    cursor.finish("the old executables")?;
+    Ok(list)
+}
+
+impl NewExecutable {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_space(&mut out, &self.space);
+        put_varint(&mut out, self.told.len() as u64);
+        let (mut space, mut target) = (0, 0);
+        for told in &self.told {
+            put_varint(&mut out, u64::from(told.space - space));
+            if told.space != space {
+                (space, target) = (told.space, 0);
+            }
+            put_varint(&mut out, u64::from(told.target - target));
+            target = told.target;
+        }
+        for told in &self.told {
+            put_signed(&mut out, told.change);
+        }
+        out
+    }
+
+    /// Reads one that refers to `old` executables.
+    pub(crate) fn decode(payload: &[u8], old: usize) -> Result<NewExecutable, Damage> {
+        let mut cursor = Cursor::new(payload);
+        let space = space(&mut cursor)?;
+        let count = cursor.count("the number of places told")?;
+        let mut told = Vec::with_capacity(count.min(cursor.remaining() / 3));
+        let (mut number, mut target) = (0u64, 0u64);
+        for _ in 0..count {
+            let step = cursor.varint("an executable's number")?;
+            if step > 0 {
+                (number, target) = (number.saturating_add(step), 0);
+            }
+            target = target.saturating_add(cursor.varint("a target")?);
+            if number >= old as u64 || target > SPOT_MAX {
+                return Err(Damage::new(0, "a place is told of nothing"));
+            }
+            told.push(Told { space: number as u32, target: target as u32, change: 0 });
+        }
+        for told in &mut told {
+            told.change = cursor.signed("a place")?;
+        }
+        cursor.finish("an executable")?;
+        Ok(NewExecutable { space, told })
+    }
+}
+
+fn put_space(out: &mut Vec<u8>, space: &Space) {
+    put_varint(out, space.base);
+    put_varint(out, space.loaded.into());
+    put_varint(out, space.code.start.into());
+    put_varint(out, u64::from(space.code.end - space.code.start));
+    put_varint(out, space.regions.len() as u64);
+    let mut expected = 0;
+    for region in &space.regions {
+        out.push(region.kind as u8);
+        put_varint(out, region.length.into());
+        put_signed(out, i64::from(region.spot) - expected);
+        expected = i64::from(region.spot) + i64::from(region.length);
+        if region.kind == RegionKind::Symbols {
+            put_varint(out, region.link.into());
+        }
+    }
+}
+
+fn space(cursor: &mut Cursor<'_>) -> Result<Space, Damage> {
+    let base = cursor.varint("an executable's base")?;
+    let loaded = cursor.varint("an executable's size in memory")?;
+    let code_start = cursor.varint("where code starts")?;
+    let code_length = cursor.varint("how long code is")?;
+    let count = cursor.count("the number of regions")?;
+    let code_end = code_start.checked_add(code_length).filter(|end| *end <= SPOT_MAX);
+    let (Some(code_end), true) = (code_end, loaded <= SPOT_MAX) else {
+        return Err(Damage::new(0, "an executable larger than 4 GiB"));
+    };
+    let mut space = Space {
+        regions: Vec::with_capacity(count.min(cursor.remaining() / 3)),
+        base,
+        loaded: loaded as u32,
+        code: code_start as u32..code_end as u32,
+    };
+    let (mut expected, mut start) = (0i64, 0u64);
+    for _ in 0..count {
+        let kind = cursor.byte("a region's kind")?;
+        let kind = RegionKind::from_number(kind)
+            .ok_or_else(|| Damage::unknown(0, format!("regions of kind {kind}")))?;
+        let length = cursor.varint("a region's length")?;
+        let spot = expected.checked_add(cursor.signed("a region's spot")?);
+        let link = match kind {
+            RegionKind::Symbols => cursor.varint("a region's link")?,
+            _ => 0,
+        };
+        let end = start.checked_add(length).filter(|end| *end <= SPOT_MAX);
+        let spot = spot.and_then(|spot| u64::try_from(spot).ok());
+        let spot_end = spot.and_then(|spot| spot.checked_add(length));
+        let (Some(end), Some(spot), Some(spot_end)) = (end, spot, spot_end) else {
+            return Err(Damage::new(0, "a region lies nowhere"));
+        };
+        if length == 0 || spot_end > SPOT_MAX || link >= count as u64 {
+            return Err(Damage::new(0, "a region that cannot be"));
+        }
+        let (length, spot, link) = (length as u32, spot as u32, link as u32);
+        space.regions.push(Region { kind, start: start as u32, length, spot, link });
+        expected = spot_end as i64;
+        start = end;
+    }
+    Ok(space)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    prop_compose! {
+        fn any_space()(
+            base: u64,
+            loaded in 0u32..1 << 30,
+            code in 0u32..1 << 29,
+            shapes in prop::collection::vec((0u8..7, 1u32..1 << 20, 0u32..1 << 29), 1..20),
+            link in 0u32..20,
+        ) -> Space {
+            let mut start = 0;
+            let count = shapes.len() as u32;
+            let mut regions = Vec::new();
+            for (kind, length, spot) in shapes {
+                let kind = RegionKind::from_number(kind).expect("a known number");
+                let link = if kind == RegionKind::Symbols { link % count } else { 0 };
+                regions.push(Region { kind, start, length, spot, link });
+                start += length;
+            }
+            Space { regions, base, loaded, code: code..code * 2 }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn executables_round_trip(
+            spaces in prop::collection::vec((0u64..1 << 40, any_space()), 1..4),
+            told in prop::collection::btree_set((0u32..3, 0u32..1 << 30), 0..20),
+            change: i64,
+        ) {
+            let mut position = 0;
+            let mut old = Vec::new();
+            for (gap, space) in spaces {
+                old.push(OldExecutable { start: position + gap, space });
+                position = old.last().expect("pushed").end();
+            }
+            prop_assert_eq!(&decode_old(&encode_old(&old), position).unwrap(), &old);
+            prop_assert!(decode_old(&encode_old(&old), position - 1).is_err());
+            let told: Vec<Told> = told
+                .into_iter()
+                .map(|(space, target)| Told { space, target, change })
+                .collect();
+            let new = NewExecutable { space: old[0].space.clone(), told };
+            let decoded = NewExecutable::decode(&new.encode(), 3).unwrap();
+            prop_assert_eq!(decoded, new);
+        }
+
+        #[test]
+        fn any_bytes_decode_or_fail(bytes: Vec<u8>) {
+            let _ = decode_old(&bytes, 1 << 30);
+            let _ = NewExecutable::decode(&bytes, 5);
+        }
+    }
+}

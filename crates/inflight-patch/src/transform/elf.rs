@@ -1,0 +1,202 @@
+//! Reading an ELF image's section table. Only `diff` does this; whatever is odd about a file makes
+//! it no executable for us, which costs nothing but a larger patch.
+
+use super::references::space::{Region, RegionKind, Space};
+
+/// Spots an executable may span for each byte of its file, and besides.
+const SPAN_FACTOR: u64 = 4;
+const SPAN_EXTRA: u64 = 1 << 30;
+/// The most sections read.
+const SECTIONS_MAX: usize = 4096;
+
+const LOADED: u64 = 2;
+const EXECUTABLE: u64 = 4;
+const NOBITS: u32 = 8;
+const SYMTAB: u32 = 2;
+const RELA: u32 = 4;
+const DYNSYM: u32 = 11;
+const INIT_ARRAY: u32 = 14;
+const FINI_ARRAY: u32 = 15;
+
+struct Section {
+    name: u32,
+    kind: u32,
+    flags: u64,
+    address: u64,
+    offset: u64,
+    size: u64,
+    link: u32,
+    number: usize,
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn bytes(&self, at: u64, count: u64) -> Option<&'a [u8]> {
+        let end = at.checked_add(count)?;
+        self.0.get(usize::try_from(at).ok()?..usize::try_from(end).ok()?)
+    }
+
+    fn half(&self, at: u64) -> Option<u16> {
+        Some(u16::from_le_bytes(self.bytes(at, 2)?.try_into().ok()?))
+    }
+
+    fn word(&self, at: u64) -> Option<u32> {
+        Some(u32::from_le_bytes(self.bytes(at, 4)?.try_into().ok()?))
+    }
+
+    fn long(&self, at: u64) -> Option<u64> {
+        Some(u64::from_le_bytes(self.bytes(at, 8)?.try_into().ok()?))
+    }
+}
+
+/// Whether bytes start like a 64-bit little-endian ELF image.
+pub(crate) fn starts_like_one(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\x7fELF\x02\x01\x01")
+}
+
+/// How long the image at the start of `bytes` is, as far as its own tables tell.
+pub(crate) fn length(bytes: &[u8]) -> Option<u64> {
+    if !starts_like_one(bytes) {
+        return None;
+    }
+    let file = Reader(bytes);
+    let (at, size, count) = (file.long(0x28)?, file.half(0x3a)?, file.half(0x3c)?);
+    let mut end = at.checked_add(u64::from(size) * u64::from(count))?;
+    for section in sections(&file)? {
+        if section.kind != NOBITS {
+            end = end.max(section.offset.checked_add(section.size)?);
+        }
+    }
+    (end <= bytes.len() as u64).then_some(end)
+}
+
+fn sections(file: &Reader<'_>) -> Option<Vec<Section>> {
+    let (at, size, count) = (file.long(0x28)?, file.half(0x3a)?, file.half(0x3c)?);
+    let count = usize::from(count);
+    if size != 64 || count == 0 || count > SECTIONS_MAX {
+        return None;
+    }
+    let read = |number: usize| {
+        let at = at.checked_add(number as u64 * 64)?;
+        Some(Section {
+            name: file.word(at)?,
+            kind: file.word(at + 4)?,
+            flags: file.long(at + 8)?,
+            address: file.long(at + 16)?,
+            offset: file.long(at + 24)?,
+            size: file.long(at + 32)?,
+            link: file.word(at + 40)?,
+            number,
+        })
+    };
+    (0..count).map(read).collect()
+}
+
+/// The regions of the ELF image that `bytes` are, if that is what they are.
+pub(crate) fn parse(bytes: &[u8]) -> Option<Space> {
+    const X86_64: u16 = 62;
+    if !starts_like_one(bytes) || u32::try_from(bytes.len()).is_err() {
+        return None;
+    }
+    let file = Reader(bytes);
+    if file.half(0x12)? != X86_64 {
+        return None;
+    }
+    let mut sections = sections(&file)?;
+    let names = usize::from(file.half(0x3e)?);
+    let names = sections.get(names).map(|names| (names.offset, names.size));
+    let loaded = |section: &&Section| section.flags & LOADED != 0 && section.size > 0;
+    let base = sections.iter().filter(loaded).map(|section| section.address).min()? & !0xfff;
+    let end = sections.iter().filter(loaded).map(|s| s.address.saturating_add(s.size)).max()?;
+    let span = end - base;
+    if span > bytes.len() as u64 * SPAN_FACTOR + SPAN_EXTRA
+        || span + bytes.len() as u64 >= u64::from(u32::MAX)
+    {
+        return None;
+    }
+    let span = span as u32;
+    sections.retain(|section| {
+        let inside =
+            section.offset.checked_add(section.size).is_some_and(|end| end <= bytes.len() as u64);
+        section.kind != NOBITS && section.kind != 0 && section.size > 0 && inside
+    });
+    sections.sort_by_key(|section| (section.offset, section.number));
+    let mut space = Space { base, loaded: span, ..Space::default() };
+    let mut links = Vec::new();
+    let mut numbers = Vec::new();
+    for section in &sections {
+        let (start, length) = (section.offset as u32, section.size as u32);
+        if start < space.length() {
+            // Overlapping tables: not something a linker makes.
+            return None;
+        }
+        fill(&mut space, start);
+        let is_loaded = section.flags & LOADED != 0;
+        let spot = match is_loaded {
+            true => (section.address - base) as u32,
+            false => span + start,
+        };
+        let kind = kind(section, is_loaded, &file, names);
+        if kind == RegionKind::CodeX86 {
+            let code = &mut space.code;
+            let lowest = if code.start == code.end { spot } else { code.start.min(spot) };
+            *code = lowest..code.end.max(spot + length);
+        }
+        numbers.push((section.number, space.regions.len()));
+        links.push((space.regions.len(), section.link));
+        space.regions.push(Region { kind, start, length, spot, link: 0 });
+    }
+    fill(&mut space, bytes.len() as u32);
+    for (region, link) in links {
+        let target = numbers.iter().find(|(number, _)| *number == link as usize);
+        if space.regions[region].kind == RegionKind::Symbols {
+            match target {
+                Some((_, target)) => space.regions[region].link = *target as u32,
+                None => space.regions[region].kind = RegionKind::Plain,
+            }
+        }
+    }
+    (!space.code.is_empty()).then_some(space)
+}
+
+/// Bytes between sections are a region as well.
+fn fill(space: &mut Space, up_to: u32) {
+    let start = space.length();
+    if start < up_to {
+        let spot = space.loaded + start;
+        let kind = RegionKind::Plain;
+        space.regions.push(Region { kind, start, length: up_to - start, spot, link: 0 });
+    }
+}
+
+fn kind(
+    section: &Section,
+    is_loaded: bool,
+    file: &Reader<'_>,
+    names: Option<(u64, u64)>,
+) -> RegionKind {
+    let name = names.and_then(|(offset, size)| {
+        let at = u64::from(section.name);
+        let rest = file.bytes(offset.checked_add(at)?, size.checked_sub(at)?)?;
+        rest.split(|byte| *byte == 0).next()
+    });
+    match section.kind {
+        SYMTAB | DYNSYM => RegionKind::Symbols,
+        RELA => RegionKind::Relocations,
+        INIT_ARRAY | FINI_ARRAY => RegionKind::Pointers,
+        _ if !is_loaded => RegionKind::Plain,
+        _ if section.flags & EXECUTABLE != 0 => RegionKind::CodeX86,
+        _ => match name {
+            Some(b".eh_frame") => RegionKind::UnwindEntries,
+            Some(b".eh_frame_hdr") => RegionKind::UnwindIndex,
+            Some(name) if is_pointers(name) => RegionKind::Pointers,
+            _ => RegionKind::Plain,
+        },
+    }
+}
+
+fn is_pointers(name: &[u8]) -> bool {
+    let prefixes: [&[u8]; 4] = [b".data", b".got", b".ctors", b".dtors"];
+    prefixes.iter().any(|prefix| name.starts_with(prefix))
+}

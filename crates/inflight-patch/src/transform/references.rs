@@ -1,0 +1,189 @@
+//! References in executables, predicted through the alignment of old and new.
+//!
+//! When code moves, everything that points to it or out of it changes, though nobody wrote a
+//! different program. What is copied from an old executable is therefore corrected: each reference
+//! in it is followed to where its target has moved to. Only references for which that is not what
+//! the new executable says stand in the patch.
+//!
+//! Nothing rests on the recognition of references being right: [`Relocator::relocate`] is the same
+//! for encoder and decoder, and sees nothing but the bytes of the copy and the tables in the patch.
+
+pub(crate) mod map;
+pub(crate) mod scan;
+pub(crate) mod space;
+
+use std::sync::Arc;
+
+use map::{Alignment, SpotMap};
+use scan::{Origin, Reference, scan};
+use space::{OldExecutable, Region, Space, cut_image};
+
+use crate::format::Instruction;
+
+/// Corrects what is copied from old executables into one new one.
+#[derive(Debug)]
+pub(crate) struct Relocator {
+    old: Arc<Vec<OldExecutable>>,
+    new: Space,
+    map: SpotMap,
+}
+
+/// A copy of a new executable, or a part of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CopyPart {
+    /// The number of the copy among those of its executable.
+    pub(crate) copy: u32,
+    /// Where its bytes are in the old image.
+    pub(crate) old: u64,
+    /// Where they go in the new executable.
+    pub(crate) new: u32,
+    pub(crate) length: u32,
+}
+
+/// The copies among the instructions that make an executable, which is shorter than 4 GiB.
+pub(crate) fn copy_parts(list: &[Instruction]) -> impl Iterator<Item = CopyPart> {
+    let (mut position, mut copy) = (0u32, 0);
+    list.iter().filter_map(move |instruction| {
+        let (new, length) = (position, instruction.length() as u32);
+        position += length;
+        let Instruction::Copy { old, .. } = *instruction else { return None };
+        copy += 1;
+        Some(CopyPart { copy: copy - 1, old, new, length })
+    })
+}
+
+impl CopyPart {
+    /// The parts of it that come from old executables.
+    pub(crate) fn alignments(self, old: &[OldExecutable]) -> impl Iterator<Item = Alignment> {
+        let CopyPart { copy, old: start, new, length } = self;
+        let range = start..start + u64::from(length);
+        cut_image(old, range).map(move |(space, range)| {
+            let place = old[space as usize].start + u64::from(range.start);
+            let new = new + (place - start) as u32;
+            Alignment { space, copy, old: range.start, new, length: range.end - range.start }
+        })
+    }
+}
+
+impl Relocator {
+    /// What corrects copies into `new`, of which these are all.
+    pub(crate) fn new(
+        old: Arc<Vec<OldExecutable>>,
+        new: Space,
+        copies: impl Iterator<Item = CopyPart>,
+    ) -> Relocator {
+        let alignments: Vec<Alignment> = copies.flat_map(|copy| copy.alignments(&old)).collect();
+        let map = SpotMap::new(&old, &new, &alignments);
+        Relocator { old, new, map }
+    }
+
+    /// The spot that the map predicts for an old one, seen from nowhere in particular.
+    pub(crate) fn predict(&self, space: u32, target: u32) -> u32 {
+        self.map.follow(space, target, map::NO_COPY).unwrap_or(target)
+    }
+
+    /// Tells how far the new spot of a target is from the predicted one.
+    pub(crate) fn tell(&mut self, space: u32, target: u32, change: i64) {
+        let place = i64::from(self.predict(space, target)).wrapping_add(change);
+        self.map.tell(space, target, place as u32);
+    }
+
+    /// Corrects the references in `bytes`, the old bytes of a part. `value` gets what each one is
+    /// predicted to be, in order, and gives what it really is.
+    pub(crate) fn relocate(
+        &self,
+        part: CopyPart,
+        bytes: &mut [u8],
+        scratch: &mut Vec<Reference>,
+        mut value: impl FnMut(&Predicted) -> u64,
+    ) {
+        for alignment in part.alignments(&self.old) {
+            let Alignment { space, copy, old, new, length } = alignment;
+            let from = &self.old[space as usize];
+            let start = (from.start + u64::from(old) - part.old) as usize;
+            for (region, range) in from.space.cut(old..old + length) {
+                let place = new + (range.start - old);
+                let number = self.new.region_at(place);
+                let Some(to) = self.new.regions.get(number) else { continue };
+                let inside = start + (range.start - old) as usize;
+                let bytes = &mut bytes[inside..inside + range.len()];
+                scratch.clear();
+                let offset = range.start - region.start;
+                scan(&from.space, region, offset, bytes, |reference| scratch.push(reference));
+                let moved = Moved {
+                    itself: shift(region.spot + offset, to.spot + (place - to.start)),
+                    region: shift(region.spot, to.spot),
+                    names: self.names_moved(&from.space, region, to),
+                    base: self.new.base.wrapping_sub(from.space.base) as i64,
+                };
+                for reference in &*scratch {
+                    let Reference { at, width, target, .. } = *reference;
+                    let new = self.map.follow(space, target, copy).unwrap_or(target);
+                    let predicted = moved.predict(reference, bytes, new);
+                    let at_part = inside + at;
+                    let real =
+                        value(&Predicted { at: at_part, width, space, target, value: predicted });
+                    bytes[at..at + width].copy_from_slice(&real.to_le_bytes()[..width]);
+                }
+            }
+        }
+    }
+
+    fn names_moved(&self, from: &Space, region: &Region, to: &Region) -> i64 {
+        let old = from.regions.get(region.link as usize);
+        let new = self.new.regions.get(to.link as usize);
+        old.zip(new).map_or(0, |(old, new)| shift(old.spot, new.spot))
+    }
+}
+
+/// A reference, and what it was predicted to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Predicted {
+    /// Where it is in the part.
+    pub(crate) at: usize,
+    pub(crate) width: usize,
+    /// The old executable and the spot in it that it refers to.
+    pub(crate) space: u32,
+    pub(crate) target: u32,
+    pub(crate) value: u64,
+}
+
+impl Predicted {
+    /// How far `real` is from what was predicted.
+    pub(crate) fn miss(&self, real: u64) -> i64 {
+        let miss = real.wrapping_sub(self.value) as i64;
+        if self.width == 4 { i64::from(miss as i32) } else { miss }
+    }
+}
+
+fn shift(from: u32, to: u32) -> i64 {
+    i64::from(to) - i64::from(from)
+}
+
+/// How far the origins of references moved.
+struct Moved {
+    itself: i64,
+    region: i64,
+    names: i64,
+    base: i64,
+}
+
+impl Moved {
+    fn predict(&self, reference: &Reference, bytes: &[u8], new_target: u32) -> u64 {
+        let mut raw = [0; 8];
+        raw[..reference.width].copy_from_slice(&bytes[reference.at..][..reference.width]);
+        let target = shift(reference.target, new_target);
+        let change = match reference.origin {
+            Origin::Zero => target.wrapping_add(self.base),
+            Origin::Itself => target - self.itself,
+            Origin::Behind => self.itself - target,
+            Origin::Region => target - self.region,
+            Origin::Names => target - self.names,
+        };
+        let value = u64::from_le_bytes(raw).wrapping_add(change as u64);
+        match reference.width {
+            4 => value & 0xffff_ffff,
+            _ => value,
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The address space of an executable: which of its bytes lie at which address, and what kind of
+//! references they hold.
+//!
+//! Everything that a program can point to has a *spot*: its address less the lowest one. Bytes
+//! that are never loaded (symbol names, say) get spots behind all that is, so that references to
+//! them can be followed just as well. A patch carries these tables. So a decoder knows nothing of
+//! ELF or any other container; only `diff` reads those.
+
+use std::ops::Range;
+
+/// What a region's bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum RegionKind {
+    /// Bytes without references that could be recognised.
+    Plain = 0,
+    /// x86-64 machine code.
+    CodeX86 = 1,
+    /// Eight-byte slots, of which some hold addresses.
+    Pointers = 2,
+    /// ELF relocations with addends, 24 bytes each.
+    Relocations = 3,
+    /// ELF symbols, 24 bytes each; names are looked up in the region `link`.
+    Symbols = 4,
+    /// The sorted table of an `.eh_frame_hdr`.
+    UnwindIndex = 5,
+    /// The entries of an `.eh_frame`.
+    UnwindEntries = 6,
+}
+
+impl RegionKind {
+    const ALL: [RegionKind; 7] = [
+        RegionKind::Plain,
+        RegionKind::CodeX86,
+        RegionKind::Pointers,
+        RegionKind::Relocations,
+        RegionKind::Symbols,
+        RegionKind::UnwindIndex,
+        RegionKind::UnwindEntries,
+    ];
+
+    pub(crate) fn from_number(number: u8) -> Option<RegionKind> {
+        RegionKind::ALL.into_iter().find(|kind| *kind as u8 == number)
+    }
+
+    /// Whether the bytes are a table whose entries are matched by what they refer to.
+    pub(crate) fn is_table(self) -> bool {
+        !matches!(self, RegionKind::Plain | RegionKind::CodeX86)
+    }
+}
+
+/// A stretch of an executable's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Region {
+    pub(crate) kind: RegionKind,
+    /// Where it starts in the file.
+    pub(crate) start: u32,
+    pub(crate) length: u32,
+    /// The spot of its first byte.
+    pub(crate) spot: u32,
+    /// For [`RegionKind::Symbols`], the number of the region with the names.
+    pub(crate) link: u32,
+}
+
+impl Region {
+    pub(crate) fn end(&self) -> u32 {
+        self.start + self.length
+    }
+}
+
+/// An executable's regions, in order and without gaps, and what its references may point to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Space {
+    pub(crate) regions: Vec<Region>,
+    /// The address of spot 0.
+    pub(crate) base: u64,
+    /// Spots that are loaded: below this.
+    pub(crate) loaded: u32,
+    /// Spots of code: from the first to behind the last.
+    pub(crate) code: Range<u32>,
+}
+
+impl Space {
+    /// Bytes of the file.
+    pub(crate) fn length(&self) -> u32 {
+        self.regions.last().map_or(0, Region::end)
+    }
+
+    /// The number of the region that a byte lies in.
+    pub(crate) fn region_at(&self, place: u32) -> usize {
+        self.regions.partition_point(|region| region.end() <= place)
+    }
+
+    /// Cuts a range of the file at the ends of regions.
+    pub(crate) fn cut(&self, range: Range<u32>) -> impl Iterator<Item = (&Region, Range<u32>)> {
+        let first = self.region_at(range.start);
+        let Range { start, end } = range;
+        self.regions[first..]
+            .iter()
+            .take_while(move |region| region.start < end)
+            .map(move |region| (region, region.start.max(start)..region.end().min(end)))
+    }
+}
+
+/// An executable in the old image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OldExecutable {
+    /// Where it starts in the image.
+    pub(crate) start: u64,
+    pub(crate) space: Space,
+}
+
+impl OldExecutable {
+    pub(crate) fn end(&self) -> u64 {
+        self.start + u64::from(self.space.length())
+    }
+}
+
+/// Cuts a range of the old image at the ends of executables: the parts that lie in one, each with
+/// the executable's number and its place there.
+pub(crate) fn cut_image(
+    executables: &[OldExecutable],
+    range: Range<u64>,
+) -> impl Iterator<Item = (u32, Range<u32>)> {
+    let first = executables.partition_point(|executable| executable.end() <= range.start);
+    let Range { start, end } = range;
+    let inside = executables[first..].iter().enumerate();
+    inside.take_while(move |(_, executable)| executable.start < end).map(move |(at, executable)| {
+        let from = start.max(executable.start) - executable.start;
+        let to = end.min(executable.end()) - executable.start;
+        ((first + at) as u32, from as u32..to as u32)
+    })
+}

@@ -1,0 +1,135 @@
+//! One long piece of memory, read into by many operations at once and then used as a whole.
+//!
+//! An [`Arena`] gives out its bytes front to back as [`Buffer`]s that do not overlap. Once all of
+//! them are dropped, [`Arena::finish`] turns it into an [`ArenaBytes`]: one slice. So a large file
+//! is read in parallel into the place where it is needed, without a copy. Memory that nothing
+//! touched costs nothing but address space.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use super::block::Region;
+use super::pool::{Buffer, Pool};
+use crate::budget::Reservation;
+
+/// Memory that is given out in parts.
+pub struct Arena {
+    shared: Arc<ArenaMemory>,
+    given: usize,
+}
+
+/// What an arena and its buffers share.
+pub(super) struct ArenaMemory {
+    pub(super) region: Region,
+    _reservation: Reservation,
+}
+
+impl Pool {
+    /// An arena of `bytes` bytes, or `None` when the budget has no room.
+    #[must_use]
+    pub fn try_arena(&self, bytes: usize) -> Option<Arena> {
+        let reservation = self.try_reserve(bytes as u64)?;
+        let region = Region::allocate(bytes.max(1))?;
+        Some(Arena {
+            shared: Arc::new(ArenaMemory { region, _reservation: reservation }),
+            given: 0,
+        })
+    }
+}
+
+impl Arena {
+    /// Bytes that were not given out yet.
+    #[must_use]
+    pub fn spare(&self) -> usize {
+        self.shared.region.bytes() - self.given
+    }
+
+    /// The next `length` bytes, as an empty buffer.
+    ///
+    /// # Panics
+    /// When so many are not left.
+    pub fn buffer(&mut self, length: usize) -> Buffer {
+        assert!(length <= self.spare(), "{length} bytes of {} left", self.spare());
+        let start = self.given;
+        self.given += length;
+        Buffer::part(self.shared.clone(), start, length)
+    }
+
+    /// All bytes that were given out, in one piece: what no buffer wrote is zero. Gives the arena
+    /// back while a buffer of it lives.
+    ///
+    /// # Errors
+    /// The arena itself, when a buffer of it lives.
+    pub fn finish(self) -> Result<ArenaBytes, Arena> {
+        let given = self.given;
+        match Arc::try_unwrap(self.shared) {
+            Ok(memory) => Ok(ArenaBytes { memory, length: given }),
+            Err(shared) => Err(Arena { shared, given }),
+        }
+    }
+}
+
+impl fmt::Debug for Arena {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Arena").field("given", &self.given).field("spare", &self.spare()).finish()
+    }
+}
+
+/// The bytes of an arena that is no longer given out. Dereferences to them.
+pub struct ArenaBytes {
+    memory: ArenaMemory,
+    length: usize,
+}
+
+impl Deref for ArenaBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the region is at least `length` bytes, was zero when it was made, and only its
+        // buffers, which are gone, ever wrote to it.
+        unsafe { std::slice::from_raw_parts(self.memory.region.as_ptr(), self.length) }
+    }
+}
+
+impl DerefMut for ArenaBytes {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and `&mut self` makes this the only way to the bytes.
+        unsafe { std::slice::from_raw_parts_mut(self.memory.region.as_ptr(), self.length) }
+    }
+}
+
+impl fmt::Debug for ArenaBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ArenaBytes").field("length", &self.length).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Budget, Pool};
+
+    #[test]
+    fn parts_become_a_whole() {
+        let pool = Pool::new(Budget::new(1 << 20));
+        let mut arena = pool.try_arena(10_000).expect("fits");
+        let mut first = arena.buffer(3);
+        let mut second = arena.buffer(5_000);
+        assert_eq!((first.capacity(), second.capacity()), (3, 5_000));
+        first.extend_from_slice(b"abc");
+        second.extend_from_slice(b"de");
+        let mut arena = arena.finish().expect_err("buffers live");
+        drop((first, second));
+        let last = arena.buffer(arena.spare());
+        assert_eq!(last.spare(), 10_000 - 5_003);
+        drop(last);
+        let bytes = arena.finish().expect("none lives");
+        assert_eq!(&bytes[..6], b"abcde\0");
+        assert_eq!(bytes.len(), 10_000);
+        assert_eq!(pool.budget().used(), 10_000);
+        drop(bytes);
+        assert_eq!(pool.budget().used(), 0);
+        let _held = pool.try_arena(1);
+        assert!(pool.try_arena(1 << 20).is_none(), "the limit holds");
+    }
+}
