@@ -145,9 +145,10 @@ async fn make(
         let shared = Arc::new(known);
         let mut read = read::new(job, &new, shared.clone()).await?;
         known = Arc::into_inner(shared).expect("the pass that shared it has ended");
-        let (effort, image) = (Effort::of(options.preset), new.clone());
+        let (effort, image, pool) =
+            (Effort::of(options.preset), new.clone(), job.handle.pool().clone());
         let work = move || {
-            let made = executables::run(&mut known.image, &image, &mut read, effort);
+            let made = executables::run(&pool, &mut known.image, &image, &mut read, effort);
             (known, read, made)
         };
         let executables;

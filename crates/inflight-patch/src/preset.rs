@@ -17,7 +17,7 @@ impl Preset {
     pub(crate) const fn level(self) -> i32 {
         match self {
             Preset::Fast => 1,
-            Preset::Default => 3,
+            Preset::Default => 9,
             Preset::Small => 19,
         }
     }

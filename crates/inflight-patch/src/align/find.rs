@@ -29,25 +29,14 @@ pub(crate) fn find(
 ) {
     let new = &new[..range.end];
     let mut finder = Finder { new, old, options, done: range.start, diagonal: guess, out };
-    let mut at = range.start;
-    while at + index.sampling.bytes <= range.end {
-        let first = u64::from_le_bytes(new[at..at + 8].try_into().expect("8 bytes"));
-        if !index.sampling.chooses(first) {
-            at += 1;
-            continue;
+    let mut from = range.start;
+    while let Some(at) = index.sampling.next(new, from, range.end) {
+        if !finder.resume(at)
+            && let Some(copy) = finder.best(at, index.find(hash(new, at, index.sampling)))
+        {
+            finder.push(copy);
         }
-        if finder.resume(at) {
-            at = finder.done.max(at + 1);
-            continue;
-        }
-        let hash = hash(new, at, index.sampling);
-        match finder.best(at, index.find(hash)) {
-            Some(copy) => {
-                finder.push(copy);
-                at = finder.done.max(at + 1);
-            }
-            None => at += 1,
-        }
+        from = finder.done.max(at + 1);
     }
 }
 

@@ -31,6 +31,35 @@ pub(crate) fn join(copies: &mut Vec<Copy>, copy: Copy) {
     copies.push(copy);
 }
 
+/// What things cost in eighths of a byte of the patch, about, once compressed.
+mod cost {
+    pub(super) const LITERAL_BYTE: usize = 3;
+    pub(super) const MISMATCH: usize = 9;
+    pub(super) const LITERAL_AND_COPY: usize = 28;
+}
+
+/// Joins neighbours on the same diagonal where the few mismatches between them cost less than a
+/// literal would.
+pub(crate) fn bridge(new: &[u8], old: &[u8], copies: &[Copy]) -> Vec<Copy> {
+    let mut out: Vec<Copy> = Vec::with_capacity(copies.len());
+    for copy in copies {
+        if let Some(last) = out.last_mut()
+            && last.diagonal() == copy.diagonal()
+        {
+            let new = &new[last.new_end() as usize..copy.new as usize];
+            let old = &old[last.old_end() as usize..copy.old as usize];
+            let mismatches = new.iter().zip(old).filter(|(a, b)| a != b).count();
+            let literal = new.len() * cost::LITERAL_BYTE + cost::LITERAL_AND_COPY;
+            if mismatches * cost::MISMATCH <= literal {
+                last.length = copy.new_end() - last.new;
+                continue;
+            }
+        }
+        out.push(*copy);
+    }
+    out
+}
+
 /// Looks through the gaps between `copies`.
 pub(crate) fn refine(
     new: &[u8],
@@ -40,7 +69,7 @@ pub(crate) fn refine(
     options: &RefineOptions,
 ) -> Vec<Copy> {
     let mut out = Vec::with_capacity(copies.len() + copies.len() / 4);
-    let mut table = vec![0u16; 1 << 13];
+    let mut table = WordTable::new();
     let mut done = range.start;
     for (number, copy) in copies.iter().enumerate() {
         let before = number.checked_sub(1).map(|number| copies[number]);
@@ -52,7 +81,46 @@ pub(crate) fn refine(
     out
 }
 
-#[allow(clippy::too_many_arguments)]
+/// Places of words in the windows of one gap.
+struct WordTable {
+    /// Which gap an entry is of, and a place in its windows.
+    slots: Vec<(u32, u32)>,
+    gap: u32,
+}
+
+impl WordTable {
+    const BITS: u32 = 13;
+
+    fn new() -> WordTable {
+        WordTable { slots: vec![(0, 0); 1 << WordTable::BITS], gap: 0 }
+    }
+
+    fn slot(bytes: &[u8]) -> usize {
+        let word = u64::from_le_bytes(bytes[..WORD].try_into().expect("8 bytes"));
+        (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - WordTable::BITS)) as usize
+    }
+
+    /// Starts over with the words of `windows`; the first place of a word counts.
+    fn fill(&mut self, old: &[u8], windows: &[std::ops::Range<usize>]) {
+        self.gap += 1;
+        for window in windows {
+            let bytes = &old[window.clone()];
+            for place in 0..bytes.len().saturating_sub(WORD - 1) {
+                let slot = &mut self.slots[WordTable::slot(&bytes[place..])];
+                if slot.0 != self.gap {
+                    *slot = (self.gap, (window.start + place) as u32);
+                }
+            }
+        }
+    }
+
+    fn find(&self, bytes: &[u8]) -> Option<usize> {
+        let slot = self.slots[WordTable::slot(bytes)];
+        (slot.0 == self.gap).then_some(slot.1 as usize)
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "a gap is defined by all that is around it")]
 fn gap(
     new: &[u8],
     range: std::ops::Range<usize>,
@@ -60,7 +128,7 @@ fn gap(
     before: Option<Copy>,
     after: Option<Copy>,
     options: &RefineOptions,
-    table: &mut [u16],
+    table: &mut WordTable,
     out: &mut Vec<Copy>,
 ) {
     let length = range.len();
@@ -77,60 +145,30 @@ fn gap(
         let end = copy.old as usize;
         end.saturating_sub(reach)..end
     });
-    let windows: [Option<std::ops::Range<usize>>; 2] = match (behind, ahead) {
+    let windows = match (behind, ahead) {
         (Some(a), Some(b)) if a.start <= b.end && b.start <= a.end => {
             [Some(a.start.min(b.start)..a.end.max(b.end)), None]
         }
         other => [other.0, other.1],
     };
-    let mut done = range.start;
-    let mut at = range.start;
     let windows: Vec<std::ops::Range<usize>> = windows.into_iter().flatten().collect();
-    // Positions count through the windows, from 1 on.
-    table.fill(0);
-    let slot = |bytes: &[u8]| {
-        let word = u64::from_le_bytes(bytes[..WORD].try_into().expect("8 bytes"));
-        (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 51) as usize
-    };
-    let mut base = 1usize;
-    for window in &windows {
-        let bytes = &old[window.clone()];
-        for place in 0..bytes.len().saturating_sub(WORD - 1) {
-            let slot = slot(&bytes[place..]);
-            if table[slot] == 0 {
-                table[slot] = (base + place) as u16;
-            }
-        }
-        base += bytes.len();
-    }
-    let locate = |number: u16| {
-        let mut number = usize::from(number) - 1;
-        for window in &windows {
-            if number < window.len() {
-                return window.start + number;
-            }
-            number -= window.len();
-        }
-        unreachable!("a number of a place in the windows")
-    };
+    table.fill(old, &windows);
+    let (mut done, mut at) = (range.start, range.start);
     while at + WORD <= range.end {
-        let number = table[slot(&new[at..])];
-        if number != 0 {
-            let place = locate(number);
-            if old[place..place + WORD] == new[at..at + WORD] {
-                let ahead = forward(&new[at..range.end], &old[place..], options.scoring);
-                let back = backward(&new[done..at], &old[..place], options.scoring);
-                if ahead.score + back.score >= options.score_min {
-                    let copy = Copy {
-                        new: (at - back.length) as u32,
-                        old: (place - back.length) as u32,
-                        length: (ahead.length + back.length) as u32,
-                    };
-                    join(out, copy);
-                    done = copy.new_end() as usize;
-                    at = done;
-                    continue;
-                }
+        let place = table.find(&new[at..]);
+        if let Some(place) = place.filter(|place| old[*place..][..WORD] == new[at..][..WORD]) {
+            let ahead = forward(&new[at..range.end], &old[place..], options.scoring);
+            let back = backward(&new[done..at], &old[..place], options.scoring);
+            if ahead.score + back.score >= options.score_min {
+                let copy = Copy {
+                    new: (at - back.length) as u32,
+                    old: (place - back.length) as u32,
+                    length: (ahead.length + back.length) as u32,
+                };
+                join(out, copy);
+                done = copy.new_end() as usize;
+                at = done;
+                continue;
             }
         }
         at += 1;

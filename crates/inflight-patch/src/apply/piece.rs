@@ -81,6 +81,7 @@ impl Piece {
                     copy(old.clone(), out);
                     let length = out.len() - at;
                     let new = &mut out.as_mut_slice()[at..];
+                    let mut as_they_are = Vec::new();
                     if let Some(relocator) = &group.relocator {
                         let place = self.start - group.start + (at - start) as u64;
                         let (copy, old, new_place) = (*number, old.start, place as u32);
@@ -89,12 +90,15 @@ impl Piece {
                         relocator.relocate(part, new, &mut scratch, |predicted| {
                             predicted.value.wrapping_add(misses.next() as u64)
                         });
+                        as_they_are.extend(relocator.told_as_they_are(part));
                     }
                     let end = copied + length as u64;
                     while let Some(place) = places.take_below(end) {
                         let difference = differences.next().copied().unwrap_or(0);
-                        let byte = &mut new[(place - copied) as usize];
-                        *byte = byte.wrapping_add(difference);
+                        let at = (place - copied) as usize;
+                        let as_it_is = as_they_are.iter().any(|range| range.contains(&at));
+                        let base = if as_it_is { 0 } else { new[at] };
+                        new[at] = base.wrapping_add(difference);
                     }
                     copied = end;
                 }

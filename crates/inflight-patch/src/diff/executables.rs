@@ -21,6 +21,7 @@ mod tell;
 use std::ops::Range;
 use std::sync::Arc;
 
+use inflight::Pool;
 use rayon::prelude::*;
 
 use find::find_all;
@@ -32,12 +33,11 @@ use crate::align::Copy;
 use crate::align::anchor::{AnchorIndex, Sampling};
 use crate::align::extend::Scoring;
 use crate::align::find::{FindOptions, find};
-use crate::align::refine::{RefineOptions, join, refine};
+use crate::align::refine::{RefineOptions, bridge, join, refine};
 use crate::format::{GroupInstructions, Instruction, NewExecutable};
 use crate::image::Image;
 use crate::preset::Preset;
-use crate::transform::references::space::{OldExecutable, Space};
-use crate::transform::references::{Relocator, copy_parts};
+use crate::transform::references::space::{OldExecutable, RegionKind, Space};
 
 /// The longest old image that the fine grain can name places in.
 const IMAGE_BYTES_MAX: usize = u32::MAX as usize;
@@ -60,24 +60,29 @@ impl Found {
 /// How much to look for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Effort {
-    sampling: Sampling,
+    code: Sampling,
+    data: Sampling,
     refine: bool,
 }
 
 impl Effort {
     pub(super) fn of(preset: Preset) -> Effort {
-        let (bits, refine) = match preset {
-            Preset::Fast => (5, true),
-            Preset::Default => (4, true),
-            Preset::Small => (3, true),
+        let (code, data) = match preset {
+            Preset::Fast => (5, 4),
+            Preset::Default => (4, 3),
+            Preset::Small => (3, 2),
         };
-        Effort { sampling: Sampling { bits, bytes: 32 }, refine }
+        Effort {
+            code: Sampling::of_bytes(code, 32),
+            data: Sampling::of_bytes(data, 16),
+            refine: true,
+        }
     }
 
     /// Bytes that work on images of these lengths takes besides them, at most.
     pub(super) fn bytes(self, old: u64, new: u64) -> u64 {
         // References that were zeroed, and then copies, residue and tables, are less than a quarter.
-        AnchorIndex::bytes(old, self.sampling) + (old + new) / 4
+        AnchorIndex::bytes(old, self.data) + (old + new) / 4
     }
 }
 
@@ -91,7 +96,13 @@ pub(super) struct Made {
 
 /// Makes all new executables that changed. Both images are in memory, and are as they were when
 /// this returns. Work for the crew, on all of its threads.
-pub(super) fn run(old: &mut OldImage, image: &Image, new: &mut Whole, effort: Effort) -> Made {
+pub(super) fn run(
+    pool: &Pool,
+    old: &mut OldImage,
+    image: &Image,
+    new: &mut Whole,
+    effort: Effort,
+) -> Made {
     let old_image = old.image().clone();
     let units: Vec<Range<u64>> = image.layout.units().collect();
     let Some(old) = old.whole_mut().filter(|old| old.len() <= IMAGE_BYTES_MAX) else {
@@ -109,7 +120,7 @@ pub(super) fn run(old: &mut OldImage, image: &Image, new: &mut Whole, effort: Ef
         return Made::default();
     }
     let old_executables = Arc::new(old_executables);
-    let groups = make(old, &old_executables, &mut new.bytes, &found, &units, effort);
+    let groups = make(pool, old, &old_executables, &mut new.bytes, &found, &units, effort);
     Made { old: old_executables, groups }
 }
 
@@ -123,6 +134,7 @@ fn changed(executable: &Found, units: &[Range<u64>], new: &Whole) -> bool {
 }
 
 fn make(
+    pool: &Pool,
     old: &mut [u8],
     old_executables: &Arc<Vec<OldExecutable>>,
     new: &mut [u8],
@@ -134,41 +146,68 @@ fn make(
     let new_ranges = found.iter().map(|executable| (executable.start, &executable.space));
     let old_saved = normal::zero(old, old_ranges);
     let new_saved = normal::zero(new, new_ranges);
-    let index = index(old, old_executables, effort);
-    let copies: Vec<Vec<Copy>> =
-        found.par_iter().map(|executable| align(old, new, executable, &index, effort)).collect();
-    drop(index);
+    let indexes = Indexes::of(pool, old, old_executables, effort);
+    let aligned = indexes.map(|indexes| -> Vec<Vec<Copy>> {
+        found.par_iter().map(|executable| align(old, new, executable, &indexes, effort)).collect()
+    });
     normal::restore(old, old_saved);
     normal::restore(new, new_saved);
     let (old, new) = (&*old, &*new);
+    // Without memory for an index, there are no groups for executables.
+    let Some(aligned) = aligned else { return Vec::new() };
     found
         .par_iter()
-        .zip(copies)
+        .zip(aligned)
         .map(|(executable, copies)| {
             let bytes = &new[executable.start as usize..executable.range().end as usize];
-            let copies = tables::align(old, old_executables, bytes, executable, copies);
+            let copies = tables::align(pool, old, old_executables, bytes, executable, copies);
+            let space = &executable.space;
+            let (relocator, told) = tell::tell(old_executables, space, old, bytes, &copies);
             let instructions = instructions(executable, &copies);
-            let space = executable.space.clone();
-            let parts = copy_parts(&instructions.list);
-            let mut relocator = Relocator::new(old_executables.clone(), space.clone(), parts);
-            let told = tell::tell(&mut relocator, old, bytes, &instructions);
             let residue = residue::residue(&instructions, &relocator, old, bytes, units);
-            let executable = NewExecutable { space, told }.encode();
+            let executable = NewExecutable { space: space.clone(), told }.encode();
             Group::executable(executable, instructions, bytes, residue)
         })
         .collect()
 }
 
-/// The anchors of all that is not a table.
-fn index(old: &[u8], executables: &[OldExecutable], effort: Effort) -> AnchorIndex {
-    let mut ranges = Vec::new();
-    for executable in executables {
-        for region in executable.space.regions.iter().filter(|region| !region.kind.is_table()) {
-            let start = executable.start as usize + region.start as usize;
-            ranges.push(start..start + region.length as usize);
-        }
+/// Anchors of what is not a table: apart for code, where agreements are long and places many, and
+/// for data, where they are short.
+struct Indexes {
+    code: AnchorIndex,
+    data: AnchorIndex,
+}
+
+impl Indexes {
+    fn of(
+        pool: &Pool,
+        old: &[u8],
+        executables: &[OldExecutable],
+        effort: Effort,
+    ) -> Option<Indexes> {
+        let ranges = |wanted: fn(RegionKind) -> bool| {
+            let mut ranges = Vec::new();
+            for executable in executables {
+                for region in executable.space.regions.iter().filter(|r| wanted(r.kind)) {
+                    let start = executable.start as usize + region.start as usize;
+                    ranges.push(start..start + region.length as usize);
+                }
+            }
+            ranges
+        };
+        Some(Indexes {
+            code: AnchorIndex::of(pool, old, &ranges(is_code), effort.code)?,
+            data: AnchorIndex::of(pool, old, &ranges(is_data), effort.data)?,
+        })
     }
-    AnchorIndex::of(old, &ranges, effort.sampling)
+}
+
+fn is_code(kind: RegionKind) -> bool {
+    kind == RegionKind::CodeX86
+}
+
+fn is_data(kind: RegionKind) -> bool {
+    !is_code(kind) && !kind.is_table()
 }
 
 /// Aligns all of an executable but its tables. Copies count from its start in new.
@@ -176,30 +215,35 @@ fn align(
     old: &[u8],
     new: &[u8],
     executable: &Found,
-    index: &AnchorIndex,
+    indexes: &Indexes,
     effort: Effort,
 ) -> Vec<Copy> {
     let bytes = &new[executable.start as usize..executable.range().end as usize];
-    let options = FindOptions { scoring: Scoring { mismatch: 3, drop: 48 }, score_min: 32 };
-    let between = RefineOptions { scoring: Scoring { mismatch: 3, drop: 32 }, score_min: 18 };
     let mut pieces = Vec::new();
     for region in executable.space.regions.iter().filter(|region| !region.kind.is_table()) {
         let (mut start, end) = (region.start as usize, region.end() as usize);
         while start < end {
             let next = end.min(start + ALIGN_BYTES);
-            pieces.push(start..next);
+            pieces.push((region.kind, start..next));
             start = next;
         }
     }
     let aligned: Vec<Vec<Copy>> = pieces
         .into_par_iter()
-        .map(|range| {
+        .map(|(kind, range)| {
+            let (index, score_min) = match is_code(kind) {
+                true => (&indexes.code, 32),
+                false => (&indexes.data, 24),
+            };
+            let options = FindOptions { scoring: Scoring { mismatch: 3, drop: 48 }, score_min };
             let mut copies = Vec::new();
             find(bytes, range.clone(), old, index, &options, None, &mut copies);
-            match effort.refine {
-                true => refine(bytes, range, old, &copies, &between),
-                false => copies,
+            if !effort.refine {
+                return copies;
             }
+            let scoring = Scoring { mismatch: 3, drop: 32 };
+            let options = RefineOptions { scoring, score_min: 18 };
+            bridge(bytes, old, &refine(bytes, range, old, &copies, &options))
         })
         .collect();
     let mut copies = Vec::new();

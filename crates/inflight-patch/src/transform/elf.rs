@@ -13,6 +13,7 @@ const LOADED: u64 = 2;
 const EXECUTABLE: u64 = 4;
 const NOBITS: u32 = 8;
 const SYMTAB: u32 = 2;
+const STRTAB: u32 = 3;
 const RELA: u32 = 4;
 const DYNSYM: u32 = 11;
 const INIT_ARRAY: u32 = 14;
@@ -185,11 +186,13 @@ fn kind(
         SYMTAB | DYNSYM => RegionKind::Symbols,
         RELA => RegionKind::Relocations,
         INIT_ARRAY | FINI_ARRAY => RegionKind::Pointers,
+        STRTAB => RegionKind::Strings,
         _ if !is_loaded => RegionKind::Plain,
         _ if section.flags & EXECUTABLE != 0 => RegionKind::CodeX86,
         _ => match name {
             Some(b".eh_frame") => RegionKind::UnwindEntries,
             Some(b".eh_frame_hdr") => RegionKind::UnwindIndex,
+            Some(name) if name.starts_with(b".rodata") => RegionKind::Constants,
             Some(name) if is_pointers(name) => RegionKind::Pointers,
             _ => RegionKind::Plain,
         },

@@ -11,12 +11,14 @@
 pub(crate) mod map;
 pub(crate) mod scan;
 pub(crate) mod space;
+mod x86;
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use map::{Alignment, SpotMap};
+use map::{Alignment, Followed, SpotMap};
 use scan::{Origin, Reference, scan};
-use space::{OldExecutable, Region, Space, cut_image};
+use space::{OldExecutable, Region, RegionKind, Space, cut_image};
 
 use crate::format::Instruction;
 
@@ -79,7 +81,7 @@ impl Relocator {
 
     /// The spot that the map predicts for an old one, seen from nowhere in particular.
     pub(crate) fn predict(&self, space: u32, target: u32) -> u32 {
-        self.map.follow(space, target, map::NO_COPY).unwrap_or(target)
+        self.map.follow(space, target, map::NO_COPY).map_or(target, |followed| followed.spot)
     }
 
     /// Tells how far the new spot of a target is from the predicted one.
@@ -118,15 +120,33 @@ impl Relocator {
                 };
                 for reference in &*scratch {
                     let Reference { at, width, target, .. } = *reference;
-                    let new = self.map.follow(space, target, copy).unwrap_or(target);
-                    let predicted = moved.predict(reference, bytes, new);
+                    let followed = self.map.follow(space, target, copy);
+                    let Followed { spot, along } =
+                        followed.unwrap_or(Followed { spot: target, along: true });
+                    let predicted = moved.predict(reference, bytes, spot);
                     let at_part = inside + at;
-                    let real =
-                        value(&Predicted { at: at_part, width, space, target, value: predicted });
+                    let predicted =
+                        Predicted { at: at_part, width, space, target, along, value: predicted };
+                    let real = value(&predicted);
                     bytes[at..at + width].copy_from_slice(&real.to_le_bytes()[..width]);
                 }
             }
         }
+    }
+
+    /// The stretches of a part, as they lie in it, whose bytes are told as they are where they
+    /// differ.
+    pub(crate) fn told_as_they_are(&self, part: CopyPart) -> impl Iterator<Item = Range<usize>> {
+        part.alignments(&self.old).flat_map(move |alignment| {
+            let Alignment { space, old, length, .. } = alignment;
+            let from = &self.old[space as usize];
+            let start = (from.start + u64::from(old) - part.old) as usize;
+            let strings = |(region, _): &(&Region, _)| region.kind == RegionKind::Strings;
+            from.space.cut(old..old + length).filter(strings).map(move |(_, range)| {
+                let inside = start + (range.start - old) as usize;
+                inside..inside + range.len()
+            })
+        })
     }
 
     fn names_moved(&self, from: &Space, region: &Region, to: &Region) -> i64 {
@@ -145,6 +165,8 @@ pub(crate) struct Predicted {
     /// The old executable and the spot in it that it refers to.
     pub(crate) space: u32,
     pub(crate) target: u32,
+    /// Whether the copy moved the target along: nothing that is told changes that.
+    pub(crate) along: bool,
     pub(crate) value: u64,
 }
 

@@ -86,20 +86,23 @@ fn of_piece(
             seen += 1;
             value
         });
-        for_each_difference(&bytes, real, |at, difference| {
+        let as_they_are: Vec<Range<usize>> = relocator.told_as_they_are(part).collect();
+        for_each_difference(&bytes, real, |at| {
+            let as_it_is = as_they_are.iter().any(|range| range.contains(&at));
+            let base = if as_it_is { 0 } else { bytes[at] };
             residue.mismatches.push(copied + at as u64);
-            residue.differences.push(difference);
+            residue.differences.push(real[at].wrapping_sub(base));
         });
         copied += u64::from(length);
     }
     residue
 }
 
-/// Calls `each` where `real` is not `predicted`, with what has to be added there.
+/// Calls `each` for each place where `real` is not `predicted`.
 pub(in crate::diff) fn for_each_difference(
     predicted: &[u8],
     real: &[u8],
-    mut each: impl FnMut(usize, u8),
+    mut each: impl FnMut(usize),
 ) {
     const BLOCK: usize = 32;
     let blocks = predicted.chunks(BLOCK).zip(real.chunks(BLOCK));
@@ -109,7 +112,7 @@ pub(in crate::diff) fn for_each_difference(
         }
         for (at, (a, b)) in a.iter().zip(b).enumerate() {
             if a != b {
-                each(number * BLOCK + at, b.wrapping_sub(*a));
+                each(number * BLOCK + at);
             }
         }
     }

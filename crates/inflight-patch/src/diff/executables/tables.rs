@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use inflight::Pool;
 use rayon::prelude::*;
 
 use super::Found;
@@ -10,14 +11,14 @@ use crate::align::Copy;
 use crate::align::anchor::{AnchorIndex, Sampling};
 use crate::align::extend::Scoring;
 use crate::align::find::{FindOptions, find};
-use crate::align::refine::{RefineOptions, refine};
+use crate::align::refine::{RefineOptions, bridge, refine};
 use crate::transform::references::scan::scan;
 use crate::transform::references::space::{OldExecutable, Region, RegionKind, Space};
 use crate::transform::references::{CopyPart, Relocator};
 
 /// Kinds of tables, each behind those that its references lead to.
 const ORDER: [&[RegionKind]; 3] = [
-    &[RegionKind::Pointers, RegionKind::UnwindEntries],
+    &[RegionKind::Pointers, RegionKind::UnwindEntries, RegionKind::Constants],
     &[RegionKind::Relocations, RegionKind::Symbols],
     &[RegionKind::UnwindIndex],
 ];
@@ -34,6 +35,7 @@ fn comparing(kind: RegionKind) -> Comparing {
         // What a slot points to does not stand in the file: only the shape matters.
         RegionKind::Pointers => (3, 3),
         RegionKind::Symbols => (3, 6),
+        RegionKind::Constants => (2, 3),
         RegionKind::Relocations | RegionKind::UnwindIndex => (8, 1),
         _ => (8, 3),
     };
@@ -42,6 +44,7 @@ fn comparing(kind: RegionKind) -> Comparing {
 
 /// Adds copies for tables to those of the rest of an executable.
 pub(super) fn align(
+    pool: &Pool,
     old: &[u8],
     old_executables: &Arc<Vec<OldExecutable>>,
     new: &[u8],
@@ -68,7 +71,7 @@ pub(super) fn align(
                     old: copy.old + place,
                     length: copy.length,
                 };
-                match_table(&predicted, &real, new_region.kind).iter().map(add).collect()
+                match_table(pool, &predicted, &real, new_region.kind).iter().map(add).collect()
             })
             .collect();
         copies.extend(added.into_iter().flatten());
@@ -157,16 +160,33 @@ fn each_relocation(space: &Space, file: &[u8], mut each: impl FnMut(u32, u32)) {
     }
 }
 
-fn match_table(old: &[u8], new: &[u8], kind: RegionKind) -> Vec<Copy> {
+/// Where entries start, as far as that can be told, and how much of them is looked up.
+fn sampling(kind: RegionKind) -> Sampling {
+    let (bits, stride, phase, bytes) = match kind {
+        RegionKind::Relocations => (0, 24, 0, 16),
+        // By kind and value: names are looked at later.
+        RegionKind::Symbols => (0, 24, 4, 8),
+        RegionKind::UnwindIndex => (0, 8, 4, 8),
+        RegionKind::UnwindEntries => (1, 4, 0, 16),
+        RegionKind::Constants => (2, 1, 0, 16),
+        _ => (0, 8, 0, 16),
+    };
+    Sampling { bits, stride, phase, bytes }
+}
+
+fn match_table(pool: &Pool, old: &[u8], new: &[u8], kind: RegionKind) -> Vec<Copy> {
     if old == new {
         return vec![Copy { new: 0, old: 0, length: new.len() as u32 }];
     }
     let scoring = comparing(kind).scoring;
-    let sampling = Sampling { bits: 1, bytes: 16 };
+    let sampling = sampling(kind);
     let whole = 0..old.len();
-    let index = AnchorIndex::of(old, std::slice::from_ref(&whole), sampling);
-    let options = FindOptions { scoring, score_min: 32 };
+    let Some(index) = AnchorIndex::of(pool, old, std::slice::from_ref(&whole), sampling) else {
+        return Vec::new();
+    };
+    let options = FindOptions { scoring, score_min: 20 };
     let mut copies = Vec::new();
     find(new, 0..new.len(), old, &index, &options, Some(0), &mut copies);
-    refine(new, 0..new.len(), old, &copies, &RefineOptions { scoring, score_min: 18 })
+    let between = RefineOptions { scoring, score_min: 18 };
+    bridge(new, old, &refine(new, 0..new.len(), old, &copies, &between))
 }

@@ -1,64 +1,112 @@
 //! Telling where targets are that the alignment has elsewhere: worth it where several references
 //! agree on it.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
-use crate::format::{GroupInstructions, Told};
-use crate::transform::references::{CopyPart, Relocator, copy_parts};
+use crate::align::Copy;
+use crate::format::Told;
+use crate::transform::references::map::SpotHash;
+use crate::transform::references::space::{OldExecutable, Space};
+use crate::transform::references::{CopyPart, Relocator};
 
 /// Copies worked through as one piece of work.
 const COPIES_AT_ONCE: usize = 1024;
 /// References that must gain.
 const GAIN_MIN: usize = 2;
 
-/// A reference to a target, and how far it is from its prediction.
-type Miss = (u32, u32, i64);
+/// An old executable and a spot in it.
+type Target = (u32, u32);
 
-/// Corrects the map where that pays, and lists what was told.
+/// What was seen of some copies.
+#[derive(Default)]
+struct Seen {
+    /// Targets that are not where they were predicted, and how far from there.
+    misses: Vec<(Target, i64)>,
+    /// Targets that are, where telling another place would change that.
+    right: Vec<Target>,
+}
+
+/// The relocator of an executable made of `copies`, and what it was told.
 pub(super) fn tell(
-    relocator: &mut Relocator,
+    old_executables: &Arc<Vec<OldExecutable>>,
+    space: &Space,
     old: &[u8],
     new: &[u8],
-    instructions: &GroupInstructions,
-) -> Vec<Told> {
-    let parts: Vec<CopyPart> = copy_parts(&instructions.list).collect();
-    let this = &*relocator;
-    let mut misses: Vec<Miss> = parts
+    copies: &[Copy],
+) -> (Relocator, Vec<Told>) {
+    let parts = copies.iter().enumerate().map(|(number, copy)| part(number, copy));
+    let mut relocator = Relocator::new(old_executables.clone(), space.clone(), parts);
+    let seen: Vec<Seen> = copies
         .par_chunks(COPIES_AT_ONCE)
-        .flat_map_iter(|parts| references(this, old, new, parts))
+        .enumerate()
+        .map(|(number, copies)| look(&relocator, old, new, number * COPIES_AT_ONCE, copies))
         .collect();
-    misses.par_sort_unstable();
-    let mut told = Vec::new();
-    for target in misses.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
-        let right = target.iter().filter(|miss| miss.2 == 0).count();
-        let agreeing = target.chunk_by(|a, b| a.2 == b.2).max_by_key(|same| same.len());
-        let Some(same) = agreeing else { continue };
-        let (space, target, change) = same[0];
-        if change != 0 && same.len() >= right + GAIN_MIN {
-            told.push(Told { space, target, change });
-        }
-    }
+    let told = told(&seen);
     for told in &told {
         relocator.tell(told.space, told.target, told.change);
     }
+    (relocator, told)
+}
+
+fn part(number: usize, copy: &Copy) -> CopyPart {
+    CopyPart { copy: number as u32, old: copy.old.into(), new: copy.new, length: copy.length }
+}
+
+fn told(seen: &[Seen]) -> Vec<Told> {
+    let mut misses: Vec<(Target, i64)> =
+        seen.iter().flat_map(|seen| &seen.misses).copied().collect();
+    misses.par_sort_unstable();
+    // For each target, the change that most agree on.
+    let mut gains: HashMap<Target, (i64, usize), SpotHash> = HashMap::default();
+    for target in misses.chunk_by(|a, b| a.0 == b.0) {
+        let agreeing = target.chunk_by(|a, b| a.1 == b.1).max_by_key(|same| same.len());
+        if let Some(same) = agreeing.filter(|same| same.len() >= GAIN_MIN) {
+            gains.insert(same[0].0, (same[0].1, same.len()));
+        }
+    }
+    let lost: Vec<Target> = seen
+        .par_iter()
+        .flat_map_iter(|seen| &seen.right)
+        .filter(|target| gains.contains_key(*target))
+        .copied()
+        .collect();
+    for target in lost {
+        if let Some((_, gain)) = gains.get_mut(&target) {
+            *gain = gain.saturating_sub(1);
+        }
+    }
+    let mut told: Vec<Told> = gains
+        .into_iter()
+        .filter(|(_, (_, gain))| *gain >= GAIN_MIN)
+        .map(|((space, target), (change, _))| Told { space, target, change })
+        .collect();
+    told.sort_unstable_by_key(|told| (told.space, told.target));
     told
 }
 
-fn references(relocator: &Relocator, old: &[u8], new: &[u8], parts: &[CopyPart]) -> Vec<Miss> {
+fn look(relocator: &Relocator, old: &[u8], new: &[u8], first: usize, copies: &[Copy]) -> Seen {
     let (mut bytes, mut scratch) = (Vec::new(), Vec::new());
-    let mut misses = Vec::new();
-    for part in parts {
-        let (start, length) = (part.old as usize, part.length as usize);
+    let mut seen = Seen::default();
+    for (number, copy) in copies.iter().enumerate() {
+        let (start, length) = (copy.old as usize, copy.length as usize);
         bytes.clear();
         bytes.extend_from_slice(&old[start..start + length]);
-        let real = &new[part.new as usize..part.new as usize + length];
-        relocator.relocate(*part, &mut bytes, &mut scratch, |predicted| {
+        let real = &new[copy.new as usize..copy.new as usize + length];
+        relocator.relocate(part(first + number, copy), &mut bytes, &mut scratch, |predicted| {
             let mut raw = [0; 8];
             raw[..predicted.width].copy_from_slice(&real[predicted.at..][..predicted.width]);
             let value = u64::from_le_bytes(raw);
-            misses.push((predicted.space, predicted.target, predicted.miss(value)));
+            let target = (predicted.space, predicted.target);
+            match predicted.miss(value) {
+                0 if predicted.along => {}
+                0 => seen.right.push(target),
+                miss => seen.misses.push((target, miss)),
+            }
             value
         });
     }
-    misses
+    seen
 }

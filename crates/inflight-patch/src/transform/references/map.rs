@@ -1,6 +1,7 @@
 //! Where what a reference pointed to is now: the alignment of old and new, asked by old spot.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use super::space::{OldExecutable, Space};
 
@@ -60,7 +61,37 @@ struct SpaceMap {
     /// For each bucket, the first piece that starts in it or behind.
     firsts: Vec<u32>,
     /// Targets whose place was told.
-    told: HashMap<u32, u32>,
+    told: HashMap<u32, u32, SpotHash>,
+}
+
+/// Hashes spots: they are no secret, and there are millions of look-ups.
+pub(crate) type SpotHash = BuildHasherDefault<SpotHasher>;
+
+#[derive(Debug, Default)]
+pub(crate) struct SpotHasher(u64);
+
+impl Hasher for SpotHasher {
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32(u32::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.0 = (self.0.rotate_left(5) ^ u64::from(value)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+/// Where a target is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Followed {
+    pub(crate) spot: u32,
+    /// Whether the copy that the reference is in moved it along.
+    pub(crate) along: bool,
 }
 
 /// Follows references from old executables into a new one.
@@ -103,7 +134,8 @@ impl SpotMap {
 
     /// The new spot of an old target, seen from a copy: what that copy or its neighbours moved goes
     /// first, then what was told, then the longest copy, then the nearest one.
-    pub(crate) fn follow(&self, space: u32, target: u32, copy: u32) -> Option<u32> {
+    #[inline]
+    pub(crate) fn follow(&self, space: u32, target: u32, copy: u32) -> Option<Followed> {
         self.spaces[space as usize].follow(target, copy)
     }
 }
@@ -142,7 +174,7 @@ impl SpaceMap {
         self.heads = counts;
     }
 
-    fn follow(&self, target: u32, copy: u32) -> Option<u32> {
+    fn follow(&self, target: u32, copy: u32) -> Option<Followed> {
         let bucket = (target >> BUCKET_BITS) as usize;
         let mut longest: Option<&Piece> = None;
         if bucket + 1 < self.heads.len() {
@@ -153,7 +185,7 @@ impl SpaceMap {
                     continue;
                 }
                 if piece.copy == copy {
-                    return Some(piece.follow(target));
+                    return Some(Followed { spot: piece.follow(target), along: true });
                 }
                 let rank = |piece: &Piece| (piece.copy.abs_diff(copy) == 1, piece.length);
                 if longest.is_none_or(|other| rank(piece) > rank(other)) {
@@ -161,10 +193,11 @@ impl SpaceMap {
                 }
             }
         }
+        let found = |spot| Followed { spot, along: false };
         if let Some(place) = self.told.get(&target) {
-            return Some(*place);
+            return Some(found(*place));
         }
-        longest.or_else(|| self.nearest(target)).map(|piece| piece.follow(target))
+        longest.or_else(|| self.nearest(target)).map(|piece| found(piece.follow(target)))
     }
 
     fn nearest(&self, target: u32) -> Option<&Piece> {

@@ -5,6 +5,7 @@
 //! bytes of the patch, never a wrong result.
 
 use super::space::{Region, RegionKind, Space};
+use super::x86;
 
 /// What the value of a reference is counted from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +53,9 @@ pub(crate) fn scan(
 ) {
     let spot = region.spot.wrapping_add(inside);
     match region.kind {
-        RegionKind::Plain => {}
-        RegionKind::CodeX86 => scan_code(space, spot, bytes, found),
+        RegionKind::Plain | RegionKind::Strings => {}
+        RegionKind::CodeX86 => x86::scan(space, spot, bytes, found),
+        RegionKind::Constants => scan_constants(space, spot, bytes, found),
         RegionKind::Pointers => {
             let mut slots = Slots { space, bytes, found };
             slots.each(inside, 8, |slots, at| slots.address(at));
@@ -131,6 +133,34 @@ impl<F: FnMut(Reference)> Slots<'_, F> {
     }
 }
 
+/// How far apart the targets of neighbours in a jump table are, at most.
+const JUMP_TABLE_REACH: u32 = 16 << 10;
+
+/// Entries of jump tables are offsets of code from the start of their table, which is taken to be
+/// where entries begin to lead to the same stretch of code.
+fn scan_constants(space: &Space, spot: u32, bytes: &[u8], mut found: impl FnMut(Reference)) {
+    let first = (spot.wrapping_neg() % 4) as usize;
+    if first >= bytes.len() {
+        return;
+    }
+    // Where the table starts, and the entry before.
+    let mut table: Option<(u32, u32)> = None;
+    for (number, word) in bytes[first..].chunks_exact(4).enumerate() {
+        let at = first + 4 * number;
+        let here = spot.wrapping_add(at as u32);
+        let value = u32::from_le_bytes(word.try_into().expect("4 bytes"));
+        let goes_on = |(_, before): &(u32, u32)| {
+            value.wrapping_sub(*before).wrapping_add(JUMP_TABLE_REACH) <= 2 * JUMP_TABLE_REACH
+        };
+        let start = table.filter(goes_on).map_or(here, |(start, _)| start);
+        let target = start.wrapping_add(value);
+        table = space.code.contains(&target).then_some((start, value));
+        if table.is_some() {
+            found(Reference { at, width: 4, target, origin: Origin::Itself });
+        }
+    }
+}
+
 /// Entries of an `.eh_frame`: length, distance to the common entry, start of the function, its
 /// length, and perhaps where its exception table is.
 fn scan_unwind(
@@ -169,142 +199,5 @@ fn scan_unwind(
             }
         }
         at += 4 + length as usize;
-    }
-}
-
-/// Calls, jumps and operands relative to the instruction pointer.
-fn scan_code(space: &Space, spot: u32, bytes: &[u8], mut found: impl FnMut(Reference)) {
-    let mut at = 0;
-    let limit = bytes.len().saturating_sub(4);
-    while at < limit {
-        let class = CLASSES[usize::from(bytes[at])];
-        if class == NOTHING {
-            at += 1;
-            continue;
-        }
-        let (field, behind, near) = match class {
-            BRANCH => (at + 1, 0, true),
-            ESCAPE => {
-                if bytes[at + 1] & 0xf0 != 0x80 || at + 6 > bytes.len() {
-                    at += 1;
-                    continue;
-                }
-                (at + 2, 0, true)
-            }
-            _ => match immediate_bytes(bytes, at) {
-                Some(count) => (at + 1, count, false),
-                None => {
-                    at += 1;
-                    continue;
-                }
-            },
-        };
-        let next = spot.wrapping_add((field + 4 + behind) as u32);
-        let target = next.wrapping_add(word(bytes, field));
-        let plausible = match near {
-            true => space.code.contains(&target),
-            false => target < space.loaded,
-        };
-        if plausible {
-            found(Reference { at: field, width: 4, target, origin: Origin::Itself });
-            at = field + 4;
-        } else {
-            at += 1;
-        }
-    }
-}
-
-const NOTHING: u8 = 0;
-const BRANCH: u8 = 1;
-const ESCAPE: u8 = 2;
-const OPERAND: u8 = 3;
-
-/// What a byte may start.
-static CLASSES: [u8; 256] = {
-    let mut classes = [NOTHING; 256];
-    classes[0xe8] = BRANCH;
-    classes[0xe9] = BRANCH;
-    classes[0x0f] = ESCAPE;
-    // ModR/M bytes that mean «relative to the instruction pointer».
-    let mut register = 0;
-    while register < 8 {
-        classes[register << 3 | 5] = OPERAND;
-        register += 1;
-    }
-    classes
-};
-
-/// One-byte opcodes with an operand, by the bytes of immediate that follow it; 0xff for others.
-static ONE_BYTE: [u8; 256] = {
-    let mut table = [0xff; 256];
-    let mut row = 0;
-    while row < 0x40 {
-        let mut column = 0;
-        while column < 4 {
-            table[row + column] = 0;
-            column += 1;
-        }
-        row += 8;
-    }
-    let plain = [0x63, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8a, 0x8b, 0x8d, 0x8f];
-    let mut index = 0;
-    while index < plain.len() {
-        table[plain[index]] = 0;
-        index += 1;
-    }
-    let mut shift = 0xd0;
-    while shift <= 0xdf {
-        if shift <= 0xd3 || shift >= 0xd8 {
-            table[shift] = 0;
-        }
-        shift += 1;
-    }
-    table[0xf6] = 0;
-    table[0xf7] = 0;
-    table[0xfe] = 0;
-    table[0xff] = 0;
-    table[0x6b] = 1;
-    table[0x80] = 1;
-    table[0x83] = 1;
-    table[0xc0] = 1;
-    table[0xc1] = 1;
-    table[0xc6] = 1;
-    table[0x69] = 4;
-    table[0x81] = 4;
-    table[0xc7] = 4;
-    table
-};
-
-/// Whether the byte at `at` may be the ModR/M byte of an instruction, and then how many bytes of
-/// immediate follow its displacement.
-fn immediate_bytes(bytes: &[u8], at: usize) -> Option<usize> {
-    let before = |count: usize| at.checked_sub(count).map(|place| bytes[place]);
-    let opcode = before(1)?;
-    let second = before(2);
-    if second == Some(0x0f) {
-        return match opcode {
-            0x80..=0x8f | 0x05 | 0x0b | 0x31 | 0xa2 | 0x38 | 0x3a | 0xc8..=0xcf => None,
-            0x70..=0x73 | 0xa4 | 0xac | 0xba | 0xc2 | 0xc4..=0xc6 => Some(1),
-            _ => Some(0),
-        };
-    }
-    if let (Some(map @ (0x38 | 0x3a)), Some(0x0f)) = (second, before(3)) {
-        return Some(usize::from(map == 0x3a));
-    }
-    if before(3) == Some(0xc5) || before(4) == Some(0xc4) || before(5) == Some(0x62) {
-        let third = before(4) == Some(0xc4) && before(3).is_some_and(|b| b & 0x1f == 3);
-        let immediate = third || matches!(opcode, 0x70..=0x73 | 0xc2 | 0xc4..=0xc6);
-        return Some(usize::from(immediate));
-    }
-    let immediate = ONE_BYTE[usize::from(opcode)];
-    if immediate == 0xff {
-        return None;
-    }
-    // `test` has an immediate, the others of its group do not.
-    let test = bytes[at] >> 3 & 7 == 0;
-    match opcode {
-        0xf6 if test => Some(1),
-        0xf7 if test => Some(4),
-        _ => Some(usize::from(immediate)),
     }
 }

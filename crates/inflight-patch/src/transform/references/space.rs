@@ -26,10 +26,14 @@ pub(crate) enum RegionKind {
     UnwindIndex = 5,
     /// The entries of an `.eh_frame`.
     UnwindEntries = 6,
+    /// Names and other text: where a byte of it differs, the new one is told as it is.
+    Strings = 7,
+    /// Constants, jump tables among them.
+    Constants = 8,
 }
 
 impl RegionKind {
-    const ALL: [RegionKind; 7] = [
+    const ALL: [RegionKind; 9] = [
         RegionKind::Plain,
         RegionKind::CodeX86,
         RegionKind::Pointers,
@@ -37,6 +41,8 @@ impl RegionKind {
         RegionKind::Symbols,
         RegionKind::UnwindIndex,
         RegionKind::UnwindEntries,
+        RegionKind::Strings,
+        RegionKind::Constants,
     ];
 
     pub(crate) fn from_number(number: u8) -> Option<RegionKind> {
@@ -45,7 +51,15 @@ impl RegionKind {
 
     /// Whether the bytes are a table whose entries are matched by what they refer to.
     pub(crate) fn is_table(self) -> bool {
-        !matches!(self, RegionKind::Plain | RegionKind::CodeX86)
+        matches!(
+            self,
+            RegionKind::Pointers
+                | RegionKind::Relocations
+                | RegionKind::Symbols
+                | RegionKind::UnwindIndex
+                | RegionKind::UnwindEntries
+                | RegionKind::Constants
+        )
     }
 }
 

@@ -1,0 +1,254 @@
+//! References in x86-64 machine code: calls, jumps and operands relative to the instruction
+//! pointer, told by the bytes before them. Instructions are not decoded: a scan starts anywhere.
+//!
+//! The places worth a look are found 32 bytes at a time where the processor can; the result is
+//! the same without.
+
+use super::scan::{Origin, Reference};
+use super::space::Space;
+
+/// Calls `found` for each reference in `bytes`, whose first has this spot.
+#[inline]
+pub(super) fn scan(space: &Space, spot: u32, bytes: &[u8], mut found: impl FnMut(Reference)) {
+    let reach = (space.loaded >> 24).min(126) as u8 + 1;
+    let mut next = 0;
+    let mut look = |at: usize| {
+        if at >= next
+            && let Some(reference) = reference(space, spot, bytes, at, reach)
+        {
+            next = reference.at + 4;
+            found(reference);
+        }
+    };
+    let mut at = 0;
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        while at + wide::READ_BYTES <= bytes.len() {
+            // SAFETY: the processor has the instructions.
+            let mut places = unsafe { wide::candidates(&bytes[at..at + wide::READ_BYTES], reach) };
+            while places != 0 {
+                look(at + places.trailing_zeros() as usize);
+                places &= places - 1;
+            }
+            at += wide::STEP_BYTES;
+        }
+    }
+    for at in at..bytes.len().saturating_sub(4) {
+        look(at);
+    }
+}
+
+/// The reference whose opcode ends, or whose ModR/M byte is, at `at`.
+#[inline]
+fn reference(space: &Space, spot: u32, bytes: &[u8], at: usize, reach: u8) -> Option<Reference> {
+    let (field, near) = match bytes[at] {
+        0xe8 | 0xe9 => (at + 1, true),
+        0x0f if bytes[at + 1] & 0xf0 == 0x80 => (at + 2, true),
+        byte if byte & 0xc7 == 5 => (at + 1, false),
+        _ => return None,
+    };
+    let value = u32::from_le_bytes(bytes.get(field..field + 4)?.try_into().expect("4 bytes"));
+    // Nothing in the executable is farther away than that.
+    if ((value >> 24) as u8).wrapping_add(reach) >= 2 * reach {
+        return None;
+    }
+    let immediate = if near { 0 } else { immediate_bytes(bytes, at)? };
+    let behind = spot.wrapping_add((field + 4 + immediate) as u32);
+    let target = behind.wrapping_add(value);
+    let plausible = match near {
+        true => space.code.contains(&target),
+        false => target < space.loaded,
+    };
+    plausible.then_some(Reference { at: field, width: 4, target, origin: Origin::Itself })
+}
+
+#[cfg(target_arch = "x86_64")]
+mod wide {
+    use std::arch::x86_64::{
+        __m256i, _mm256_add_epi8, _mm256_and_si256, _mm256_cmpeq_epi8, _mm256_loadu_si256,
+        _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8,
+    };
+
+    /// Places that are told at a time.
+    pub(super) const STEP_BYTES: usize = 32;
+    /// Bytes that are looked at for them.
+    pub(super) const READ_BYTES: usize = STEP_BYTES + 6;
+
+    /// The first places, a bit for each, at which there may be a reference: every one that
+    /// `reference` accepts, and few others.
+    #[target_feature(enable = "avx2")]
+    pub(super) fn candidates(bytes: &[u8], reach: u8) -> u32 {
+        assert!(bytes.len() >= READ_BYTES);
+        let load = |at: usize| -> __m256i {
+            assert!(at + 32 <= READ_BYTES);
+            // SAFETY: 32 bytes from `at` on lie in `bytes`, as asserted.
+            unsafe { _mm256_loadu_si256(bytes.as_ptr().add(at).cast()) }
+        };
+        let all = |byte: u8| _mm256_set1_epi8(byte as i8);
+        // The highest byte of a displacement is near zero, from either side.
+        let near = |highest: __m256i| {
+            let shifted = _mm256_add_epi8(highest, all(reach));
+            _mm256_cmpeq_epi8(_mm256_min_epu8(shifted, all(2 * reach - 1)), shifted)
+        };
+        let here = load(0);
+        let branch = _mm256_cmpeq_epi8(_mm256_or_si256(here, all(1)), all(0xe9));
+        let operand = _mm256_cmpeq_epi8(_mm256_and_si256(here, all(0xc7)), all(5));
+        let short = _mm256_and_si256(_mm256_or_si256(branch, operand), near(load(4)));
+        let escape = _mm256_cmpeq_epi8(here, all(0x0f));
+        let condition = _mm256_cmpeq_epi8(_mm256_and_si256(load(1), all(0xf0)), all(0x80));
+        let long = _mm256_and_si256(_mm256_and_si256(escape, condition), near(load(5)));
+        _mm256_movemask_epi8(_mm256_or_si256(short, long)) as u32
+    }
+}
+
+/// One-byte opcodes with an operand, by the bytes of immediate that follow it; 0xff for others.
+static ONE_BYTE: [u8; 256] = {
+    let mut table = [0xff; 256];
+    let mut row = 0;
+    while row < 0x40 {
+        let mut column = 0;
+        while column < 4 {
+            table[row + column] = 0;
+            column += 1;
+        }
+        row += 8;
+    }
+    let plain = [0x63, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8a, 0x8b, 0x8d, 0x8f];
+    let mut index = 0;
+    while index < plain.len() {
+        table[plain[index]] = 0;
+        index += 1;
+    }
+    let mut shift = 0xd0;
+    while shift <= 0xdf {
+        if shift <= 0xd3 || shift >= 0xd8 {
+            table[shift] = 0;
+        }
+        shift += 1;
+    }
+    table[0xf6] = 0;
+    table[0xf7] = 0;
+    table[0xfe] = 0;
+    table[0xff] = 0;
+    table[0x6b] = 1;
+    table[0x80] = 1;
+    table[0x83] = 1;
+    table[0xc0] = 1;
+    table[0xc1] = 1;
+    table[0xc6] = 1;
+    table[0x69] = 4;
+    table[0x81] = 4;
+    table[0xc7] = 4;
+    table
+};
+
+/// Whether the byte at `at` may be the ModR/M byte of an instruction, and then how many bytes of
+/// immediate follow its displacement.
+fn immediate_bytes(bytes: &[u8], at: usize) -> Option<usize> {
+    let before = |count: usize| at.checked_sub(count).map(|place| bytes[place]);
+    let opcode = before(1)?;
+    let second = before(2);
+    if second == Some(0x0f) {
+        return match opcode {
+            0x80..=0x8f | 0x05 | 0x0b | 0x31 | 0xa2 | 0x38 | 0x3a | 0xc8..=0xcf => None,
+            0x70..=0x73 | 0xa4 | 0xac | 0xba | 0xc2 | 0xc4..=0xc6 => Some(1),
+            _ => Some(0),
+        };
+    }
+    if let (Some(map @ (0x38 | 0x3a)), Some(0x0f)) = (second, before(3)) {
+        return Some(usize::from(map == 0x3a));
+    }
+    if before(3) == Some(0xc5) || before(4) == Some(0xc4) || before(5) == Some(0x62) {
+        let third = before(4) == Some(0xc4) && before(3).is_some_and(|b| b & 0x1f == 3);
+        let immediate = third || matches!(opcode, 0x70..=0x73 | 0xc2 | 0xc4..=0xc6);
+        return Some(usize::from(immediate));
+    }
+    let immediate = ONE_BYTE[usize::from(opcode)];
+    if immediate == 0xff {
+        return None;
+    }
+    // `test` has an immediate, the others of its group do not.
+    let test = bytes[at] >> 3 & 7 == 0;
+    match opcode {
+        0xf6 if test => Some(1),
+        0xf7 if test => Some(4),
+        _ => Some(usize::from(immediate)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn space() -> Space {
+        Space { loaded: 100 << 20, code: 10 << 20..90 << 20, ..Space::default() }
+    }
+
+    fn scanned(spot: u32, bytes: &[u8]) -> Vec<Reference> {
+        let mut found = Vec::new();
+        scan(&space(), spot, bytes, |reference| found.push(reference));
+        found
+    }
+
+    /// Bytes in which instructions with references are likely.
+    fn code() -> impl Strategy<Value = Vec<u8>> {
+        let opcodes: [&[u8]; 8] = [
+            b"\xe8",
+            b"\xe9",
+            b"\x0f\x84",
+            b"\x48\x8b\x05",
+            b"\x48\x8d\x3d",
+            b"\xff\x15",
+            b"\xc7\x05",
+            b"\xc5\xf8\x28\x05",
+        ];
+        let instruction = (0..opcodes.len(), -50i32 << 20..50 << 20)
+            .prop_map(move |(opcode, value)| [opcodes[opcode], &value.to_le_bytes()].concat());
+        let piece = prop_oneof![instruction, prop::collection::vec(any::<u8>(), 0..12)];
+        prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn wide_steps_find_what_single_ones_do(bytes in code(), spot in 0u32..100 << 20) {
+            let found = scanned(spot, &bytes);
+            let (mut next, mut expected) = (0, Vec::new());
+            for at in 0..bytes.len().saturating_sub(4) {
+                if at >= next && let Some(found) = reference(&space(), spot, &bytes, at, 7) {
+                    next = found.at + 4;
+                    expected.push(found);
+                }
+            }
+            prop_assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn calls_jumps_and_operands_are_found() {
+        let mut bytes = Vec::new();
+        for opcode in [
+            &b"\xe8"[..],
+            b"\xe9",
+            b"\x0f\x85",
+            b"\x48\x8b\x05",
+            b"\x8d\x0d",
+            b"\xff\x25",
+            b"\xf3\x0f\x10\x05",
+            b"\xc5\xfa\x10\x05",
+            b"\x0f\xb6\x05",
+        ] {
+            bytes.extend_from_slice(opcode);
+            bytes.extend_from_slice(&0x10_0000u32.to_le_bytes());
+        }
+        // One with an immediate: its target is counted from behind that.
+        bytes.extend_from_slice(b"\x80\x3d\x00\x00\x10\x00\x01");
+        let found = scanned(20 << 20, &bytes);
+        assert_eq!(found.len(), 10);
+        let ends = (20 << 20) + bytes.len() as u32;
+        assert_eq!(found[9].target, ends + 0x10_0000);
+        assert!(scanned(95 << 20, b"\xe8\0\0\x10\0\0\0").is_empty(), "not into code");
+        assert!(scanned(20 << 20, b"\x40\x41\x05\0\0\x10\0").is_empty(), "no such opcode");
+    }
+}
