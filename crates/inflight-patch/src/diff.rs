@@ -149,6 +149,7 @@ async fn make(
             (Effort::of(options.preset), new.clone(), job.handle.pool().clone());
         let work = move || {
             let made = executables::run(&pool, &mut known.image, &image, &mut read, effort);
+            known.index_whole(&made.old);
             (known, read, made)
         };
         let executables;

@@ -26,7 +26,7 @@ pub(crate) struct Sampling {
     /// Only places that are a multiple of this, and then `phase`, are looked at.
     pub(crate) stride: usize,
     pub(crate) phase: usize,
-    /// Bytes that an anchor is looked up by, a multiple of 8.
+    /// Bytes that an anchor is looked up by: 8, 16 or 32.
     pub(crate) bytes: usize,
 }
 
@@ -36,45 +36,169 @@ impl Sampling {
         Sampling { bits, stride: 1, phase: 0, bytes }
     }
 
-    #[inline]
-    fn chooses(self, first: u64) -> bool {
-        // A pattern that zeros and other constant bytes do not have.
-        let hash = first.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.bits == 0 || hash >> (64 - self.bits) == (1 << self.bits) - 2
+    /// The anchors of `bytes` that end by `to`, from `from` on.
+    pub(crate) fn anchors(self, bytes: &[u8], from: usize, to: usize) -> Anchors<'_> {
+        Anchors { sampling: self, bytes: &bytes[..to], block: from, places: 0, looked: from }
     }
 
-    /// The first anchor at `from` or behind that ends by `to`.
+    /// Whether a place is one, by its first 8 bytes.
     #[inline]
-    pub(crate) fn next(self, bytes: &[u8], from: usize, to: usize) -> Option<usize> {
-        let mut at = match self.stride {
-            1 => from,
-            stride => (from + stride - 1 - self.phase % stride) / stride * stride + self.phase,
-        };
-        let bytes = &bytes[..to];
-        while at + self.bytes <= to {
-            if self.chooses(load(bytes, at)) {
-                return Some(at);
-            }
-            at += self.stride;
-        }
-        None
+    fn chooses(self, bytes: &[u8], at: usize) -> bool {
+        let half = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
+        let hash = half(at).wrapping_mul(FACTORS[0]) ^ half(at + 4).wrapping_mul(FACTORS[1]);
+        hash >> (32 - self.bits) == self.pattern()
+    }
+
+    /// A pattern that zeros do not have.
+    fn pattern(self) -> u32 {
+        (1 << self.bits) - 2
     }
 
     /// How many anchors so many bytes have, about.
-    fn anchors(self, bytes: u64) -> u64 {
+    fn expected(self, bytes: u64) -> u64 {
         (bytes / self.stride as u64) >> self.bits
     }
 }
 
-/// What an anchor is looked up by.
+/// Odd numbers that mix the first and the second four bytes of a place.
+const FACTORS: [u32; 2] = [0x9e37_79b1, 0x85eb_ca77];
+
+/// Walks through the anchors of some bytes.
+#[derive(Debug)]
+pub(crate) struct Anchors<'a> {
+    sampling: Sampling,
+    bytes: &'a [u8],
+    /// Where the places told by `places` start, and up to where bytes were looked at.
+    block: usize,
+    looked: usize,
+    /// A bit for each anchor from `block` on.
+    places: u32,
+}
+
+impl Anchors<'_> {
+    /// The first anchor at `from` or behind; `from` never goes back.
+    #[inline]
+    pub(crate) fn next(&mut self, from: usize) -> Option<usize> {
+        if self.sampling.stride > 1 || self.sampling.bits == 0 {
+            return self.next_of_stride(from);
+        }
+        if from < self.looked {
+            self.places &= !0 << (from - self.block).min(31);
+            if self.places != 0 {
+                return Some(self.take());
+            }
+        }
+        let mut at = from.max(self.looked);
+        while at + self.sampling.bytes <= self.bytes.len() {
+            (self.places, self.looked) = self.look(at);
+            self.block = at;
+            if self.places != 0 {
+                return Some(self.take());
+            }
+            at = self.looked;
+        }
+        None
+    }
+
+    fn take(&mut self) -> usize {
+        let place = self.block + self.places.trailing_zeros() as usize;
+        self.places &= self.places - 1;
+        place
+    }
+
+    /// The anchors among the next places, and up to where those are.
+    #[inline]
+    fn look(&self, at: usize) -> (u32, usize) {
+        #[cfg(target_arch = "x86_64")]
+        if at + wide::STEP_BYTES + self.sampling.bytes <= self.bytes.len()
+            && std::arch::is_x86_feature_detected!("avx2")
+        {
+            let bytes = &self.bytes[at..at + wide::READ_BYTES];
+            // SAFETY: the processor has the instructions.
+            let places =
+                unsafe { wide::places(bytes, self.sampling.bits, self.sampling.pattern()) };
+            return (places, at + wide::STEP_BYTES);
+        }
+        (u32::from(self.sampling.chooses(self.bytes, at)), at + 1)
+    }
+
+    fn next_of_stride(&mut self, from: usize) -> Option<usize> {
+        let Sampling { bits, stride, phase, bytes } = self.sampling;
+        let mut at = (from + stride - 1 - phase % stride) / stride * stride + phase;
+        while at + bytes <= self.bytes.len() {
+            if bits == 0 || self.sampling.chooses(self.bytes, at) {
+                return Some(at);
+            }
+            at += stride;
+        }
+        None
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod wide {
+    use std::arch::x86_64::{
+        __m128i, __m256i, _mm_cvtsi32_si128, _mm256_and_si256, _mm256_cmpeq_epi32,
+        _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_mullo_epi32, _mm256_or_si256,
+        _mm256_set1_epi32, _mm256_srl_epi32, _mm256_xor_si256,
+    };
+
+    use super::FACTORS;
+
+    /// Places that are told at a time.
+    pub(super) const STEP_BYTES: usize = 32;
+    /// Bytes that are looked at for them.
+    pub(super) const READ_BYTES: usize = STEP_BYTES + 8;
+
+    /// A bit for each of the first places that is an anchor, as `Sampling::chooses` has it.
+    #[target_feature(enable = "avx2")]
+    pub(super) fn places(bytes: &[u8], bits: u32, pattern: u32) -> u32 {
+        assert!(bytes.len() >= READ_BYTES);
+        let load = |at: usize| -> __m256i {
+            assert!(at + 32 <= READ_BYTES);
+            // SAFETY: 32 bytes from `at` on lie in `bytes`, as asserted.
+            unsafe { _mm256_loadu_si256(bytes.as_ptr().add(at).cast()) }
+        };
+        let (first, second) =
+            (_mm256_set1_epi32(FACTORS[0] as i32), _mm256_set1_epi32(FACTORS[1] as i32));
+        let shift: __m128i = _mm_cvtsi32_si128(32 - bits as i32);
+        let wanted = _mm256_set1_epi32(pattern as i32);
+        // Lane k of step j is place 4k + j: so is byte j of lane k of what is gathered.
+        let mut gathered = _mm256_set1_epi32(0);
+        for step in 0..4 {
+            let hash = _mm256_xor_si256(
+                _mm256_mullo_epi32(load(step), first),
+                _mm256_mullo_epi32(load(step + 4), second),
+            );
+            let chosen = _mm256_cmpeq_epi32(_mm256_srl_epi32(hash, shift), wanted);
+            let byte = _mm256_set1_epi32((0xffu32 << (8 * step)) as i32);
+            gathered = _mm256_or_si256(gathered, _mm256_and_si256(chosen, byte));
+        }
+        _mm256_movemask_epi8(gathered) as u32
+    }
+}
+
+/// What an anchor is looked up by: pairs of words multiplied and folded (after wyhash).
 #[inline]
 pub(crate) fn hash(bytes: &[u8], at: usize, sampling: Sampling) -> u64 {
-    let mut hash = 0u64;
-    for word in bytes[at..at + sampling.bytes].chunks_exact(8) {
-        let word = u64::from_le_bytes(word.try_into().expect("8 bytes"));
-        hash = (hash ^ (hash >> 32) ^ word).wrapping_mul(0xa076_1d64_78bd_642f);
-    }
-    (hash ^ (hash >> 29)).wrapping_mul(0xe703_7ed1_a0b4_28db)
+    const MIX: [u64; 4] = [
+        0xa076_1d64_78bd_642f,
+        0xe703_7ed1_a0b4_28db,
+        0x8ebc_6af0_9c88_c6e3,
+        0x5899_65cc_7537_4cc3,
+    ];
+    let fold = |a: u64, b: u64| {
+        let product = u128::from(a) * u128::from(b);
+        product as u64 ^ (product >> 64) as u64
+    };
+    let bytes = &bytes[at..at + sampling.bytes];
+    let word = |number: usize| load(bytes, 8 * number);
+    let mixed = match sampling.bytes {
+        8 => fold(word(0) ^ MIX[0], MIX[1]),
+        16 => fold(word(0) ^ MIX[0], word(1) ^ MIX[1]),
+        _ => fold(word(0) ^ MIX[0], word(1) ^ MIX[1]) ^ fold(word(2) ^ MIX[2], word(3) ^ MIX[3]),
+    };
+    fold(mixed, MIX[1])
 }
 
 /// Old anchors by their hashes.
@@ -97,7 +221,7 @@ const PARTS: usize = 16;
 
 impl AnchorIndex {
     fn buckets(bytes: u64, sampling: Sampling) -> u64 {
-        let anchors = sampling.anchors(bytes) + 64;
+        let anchors = sampling.expected(bytes) + 64;
         (anchors * 5 / 4 / BUCKET as u64).next_multiple_of(PARTS as u64)
     }
 
@@ -182,8 +306,9 @@ fn list(
     lists: &mut Lists,
 ) {
     lists.iter_mut().for_each(Vec::clear);
+    let mut anchors = sampling.anchors(old, piece.start, piece.end);
     let mut from = piece.start;
-    while let Some(at) = sampling.next(old, from, piece.end) {
+    while let Some(at) = anchors.next(from) {
         let hash = hash(old, at, sampling);
         let bucket = bucket(hash, buckets);
         let part = bucket / part_buckets;
@@ -231,4 +356,68 @@ fn touch(bucket: &u8) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = bucket;
+}
+
+#[cfg(test)]
+mod tests {
+    use inflight::Budget;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn noise(length: usize) -> Vec<u8> {
+        let mut state = 1u64;
+        let step = |_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 24) as u8
+        };
+        (0..length).map(step).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn anchors_are_the_places_that_are_chosen(
+            bytes in prop::collection::vec(0u8..4, 0..400),
+            bits in 1u32..4,
+            wide: bool,
+            steps in prop::collection::vec(1usize..40, 0..400),
+        ) {
+            let sampling = Sampling::of_bytes(bits, if wide { 32 } else { 16 });
+            let chosen: Vec<usize> = (0..(bytes.len() + 1).saturating_sub(sampling.bytes))
+                .filter(|at| sampling.chooses(&bytes, *at))
+                .collect();
+            let mut anchors = sampling.anchors(&bytes, 0, bytes.len());
+            let mut from = 0;
+            for step in steps {
+                let expected = chosen.iter().copied().find(|at| *at >= from);
+                let found = anchors.next(from);
+                prop_assert_eq!(found, expected);
+                let Some(found) = found else { break };
+                from = found + step;
+            }
+        }
+    }
+
+    #[test]
+    fn anchors_are_found_wherever_they_stand() {
+        let pool = Pool::new(Budget::new(1 << 30));
+        let old = noise(3 << 20);
+        let sampling = Sampling::of_bytes(4, 32);
+        let ranges = [0..1 << 20, (1 << 20) + 5..old.len()];
+        let index = AnchorIndex::of(&pool, &old, &ranges, sampling).expect("room");
+        let new = [&noise(77)[..], &old[100_000..2_000_000]].concat();
+        let (mut seen, mut found, mut from) = (0, 0, 77);
+        let mut anchors = sampling.anchors(&new, from, new.len());
+        while let Some(at) = anchors.next(from) {
+            seen += 1;
+            let place = (at - 77 + 100_000) as u32;
+            found += usize::from(index.find(hash(&new, at, sampling)).any(|old| old == place));
+            from = at + 1;
+        }
+        assert!((1_900_000 / 20..1_900_000 / 12).contains(&seen), "{seen} anchors");
+        // A few lie across the gap between the ranges, or their buckets were full.
+        assert!(found * 100 > seen * 98, "{found} of {seen}");
+    }
 }

@@ -24,13 +24,13 @@ pub(crate) fn find(
     old: &[u8],
     index: &AnchorIndex,
     options: &FindOptions,
-    guess: Option<i64>,
     out: &mut Vec<Copy>,
 ) {
     let new = &new[..range.end];
-    let mut finder = Finder { new, old, options, done: range.start, diagonal: guess, out };
+    let mut finder = Finder { new, old, options, done: range.start, diagonal: None, out };
+    let mut anchors = index.sampling.anchors(new, range.start, range.end);
     let mut from = range.start;
-    while let Some(at) = index.sampling.next(new, from, range.end) {
+    while let Some(at) = anchors.next(from) {
         if !finder.resume(at)
             && let Some(copy) = finder.best(at, index.find(hash(new, at, index.sampling)))
         {
@@ -55,8 +55,8 @@ impl Finder<'_> {
         let Some(diagonal) = self.diagonal else { return false };
         let place = at as i64 + diagonal;
         let Ok(place) = usize::try_from(place) else { return false };
-        let Some(old) = self.old.get(place..place + RESUME_BYTES) else { return false };
-        if old != &self.new[at..at + RESUME_BYTES] {
+        let new = &self.new[at..self.new.len().min(at + RESUME_BYTES)];
+        if self.old.get(place..place + new.len()) != Some(new) {
             return false;
         }
         match self.best(at, [place as u32].into_iter()) {

@@ -1,11 +1,13 @@
 //! Between copies: short agreements near the diagonals of the neighbours, which anchors are too
 //! far apart to see.
 
+use std::ops::Range;
+
 use super::Copy;
 use super::extend::{Scoring, backward, forward};
 
 /// Bytes of old looked at around a gap, besides twice its length.
-const WINDOW_EXTRA: usize = 512;
+const WINDOW_EXTRA: usize = 256;
 const WINDOW_MAX: usize = 4096;
 /// Gaps longer than this are left to the index.
 const GAP_MAX: usize = 4096;
@@ -63,7 +65,7 @@ pub(crate) fn bridge(new: &[u8], old: &[u8], copies: &[Copy]) -> Vec<Copy> {
 /// Looks through the gaps between `copies`.
 pub(crate) fn refine(
     new: &[u8],
-    range: std::ops::Range<usize>,
+    range: Range<usize>,
     old: &[u8],
     copies: &[Copy],
     options: &RefineOptions,
@@ -81,41 +83,51 @@ pub(crate) fn refine(
     out
 }
 
-/// Places of words in the windows of one gap.
+/// Places of the words of one gap in its windows.
 struct WordTable {
+    /// A bit for each hash of a word in the gap: most words of the windows are none of them.
+    wanted: [u64; WordTable::SLOTS / 64],
     /// Which gap an entry is of, and a place in its windows.
-    slots: Vec<(u32, u32)>,
+    places: Vec<(u32, u32)>,
     gap: u32,
 }
 
 impl WordTable {
-    const BITS: u32 = 13;
+    const BITS: u32 = 12;
+    const SLOTS: usize = 1 << WordTable::BITS;
 
     fn new() -> WordTable {
-        WordTable { slots: vec![(0, 0); 1 << WordTable::BITS], gap: 0 }
+        let places = vec![(0, 0); WordTable::SLOTS];
+        WordTable { wanted: [0; WordTable::SLOTS / 64], places, gap: 0 }
     }
 
-    fn slot(bytes: &[u8]) -> usize {
-        let word = u64::from_le_bytes(bytes[..WORD].try_into().expect("8 bytes"));
+    #[inline]
+    fn slot(word: &[u8]) -> usize {
+        let word = u64::from_le_bytes(word.try_into().expect("8 bytes"));
         (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - WordTable::BITS)) as usize
     }
 
-    /// Starts over with the words of `windows`; the first place of a word counts.
-    fn fill(&mut self, old: &[u8], windows: &[std::ops::Range<usize>]) {
+    /// Starts over with the words of `gap` in `windows`; the first place of a word counts.
+    fn fill(&mut self, gap: &[u8], old: &[u8], windows: &[Range<usize>]) {
         self.gap += 1;
+        self.wanted.fill(0);
+        for word in gap.windows(WORD) {
+            let slot = WordTable::slot(word);
+            self.wanted[slot / 64] |= 1 << (slot % 64);
+        }
         for window in windows {
-            let bytes = &old[window.clone()];
-            for place in 0..bytes.len().saturating_sub(WORD - 1) {
-                let slot = &mut self.slots[WordTable::slot(&bytes[place..])];
-                if slot.0 != self.gap {
-                    *slot = (self.gap, (window.start + place) as u32);
+            for (place, word) in old[window.clone()].windows(WORD).enumerate() {
+                let slot = WordTable::slot(word);
+                if self.wanted[slot / 64] >> (slot % 64) & 1 != 0 && self.places[slot].0 != self.gap
+                {
+                    self.places[slot] = (self.gap, (window.start + place) as u32);
                 }
             }
         }
     }
 
     fn find(&self, bytes: &[u8]) -> Option<usize> {
-        let slot = self.slots[WordTable::slot(bytes)];
+        let slot = self.places[WordTable::slot(&bytes[..WORD])];
         (slot.0 == self.gap).then_some(slot.1 as usize)
     }
 }
@@ -123,7 +135,7 @@ impl WordTable {
 #[allow(clippy::too_many_arguments, reason = "a gap is defined by all that is around it")]
 fn gap(
     new: &[u8],
-    range: std::ops::Range<usize>,
+    range: Range<usize>,
     old: &[u8],
     before: Option<Copy>,
     after: Option<Copy>,
@@ -151,8 +163,8 @@ fn gap(
         }
         other => [other.0, other.1],
     };
-    let windows: Vec<std::ops::Range<usize>> = windows.into_iter().flatten().collect();
-    table.fill(old, &windows);
+    let windows: Vec<Range<usize>> = windows.into_iter().flatten().collect();
+    table.fill(&new[range.clone()], old, &windows);
     let (mut done, mut at) = (range.start, range.start);
     while at + WORD <= range.end {
         let place = table.find(&new[at..]);

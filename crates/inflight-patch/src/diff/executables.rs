@@ -1,7 +1,7 @@
 //! New executables, made from old ones.
 //!
 //! ```text
-//! find ─► normalise ─► index ─► align ─┬► tables ─► tell ─► residue
+//! find ─► normalise ─► index ─► align ─┬► tables ─► residue
 //!                                      └► (restore)
 //! ```
 //!
@@ -29,15 +29,16 @@ use find::find_all;
 use super::group::Group;
 use super::old::OldImage;
 use super::read::Whole;
-use crate::align::Copy;
 use crate::align::anchor::{AnchorIndex, Sampling};
 use crate::align::extend::Scoring;
-use crate::align::find::{FindOptions, find};
-use crate::align::refine::{RefineOptions, bridge, join, refine};
+use crate::align::find::FindOptions;
+use crate::align::refine::{RefineOptions, join};
+use crate::align::{Copy, Options, align};
 use crate::format::{GroupInstructions, Instruction, NewExecutable};
 use crate::image::Image;
 use crate::preset::Preset;
-use crate::transform::references::space::{OldExecutable, RegionKind, Space};
+use crate::transform::references::space::{OldExecutable, Region, RegionKind, Space};
+use crate::transform::references::{Relocator, copy_parts};
 
 /// The longest old image that the fine grain can name places in.
 const IMAGE_BYTES_MAX: usize = u32::MAX as usize;
@@ -62,7 +63,6 @@ impl Found {
 pub(super) struct Effort {
     code: Sampling,
     data: Sampling,
-    refine: bool,
 }
 
 impl Effort {
@@ -72,11 +72,7 @@ impl Effort {
             Preset::Default => (4, 3),
             Preset::Small => (3, 2),
         };
-        Effort {
-            code: Sampling::of_bytes(code, 32),
-            data: Sampling::of_bytes(data, 16),
-            refine: true,
-        }
+        Effort { code: Sampling::of_bytes(code, 32), data: Sampling::of_bytes(data, 16) }
     }
 
     /// Bytes that work on images of these lengths takes besides them, at most.
@@ -148,7 +144,10 @@ fn make(
     let new_saved = normal::zero(new, new_ranges);
     let indexes = Indexes::of(pool, old, old_executables, effort);
     let aligned = indexes.map(|indexes| -> Vec<Vec<Copy>> {
-        found.par_iter().map(|executable| align(old, new, executable, &indexes, effort)).collect()
+        found
+            .par_iter()
+            .map(|executable| align_executable(old, new, executable, &indexes))
+            .collect()
     });
     normal::restore(old, old_saved);
     normal::restore(new, new_saved);
@@ -161,11 +160,12 @@ fn make(
         .map(|(executable, copies)| {
             let bytes = &new[executable.start as usize..executable.range().end as usize];
             let copies = tables::align(pool, old, old_executables, bytes, executable, copies);
-            let space = &executable.space;
-            let (relocator, told) = tell::tell(old_executables, space, old, bytes, &copies);
             let instructions = instructions(executable, &copies);
-            let residue = residue::residue(&instructions, &relocator, old, bytes, units);
-            let executable = NewExecutable { space: space.clone(), told }.encode();
+            let space = executable.space.clone();
+            let parts = copy_parts(&instructions.list);
+            let relocator = Relocator::new(old_executables.clone(), space.clone(), parts);
+            let (residue, told) = residue::residue(&instructions, &relocator, old, bytes, units);
+            let executable = NewExecutable { space, told }.encode();
             Group::executable(executable, instructions, bytes, residue)
         })
         .collect()
@@ -211,39 +211,22 @@ fn is_data(kind: RegionKind) -> bool {
 }
 
 /// Aligns all of an executable but its tables. Copies count from its start in new.
-fn align(
-    old: &[u8],
-    new: &[u8],
-    executable: &Found,
-    indexes: &Indexes,
-    effort: Effort,
-) -> Vec<Copy> {
+fn align_executable(old: &[u8], new: &[u8], executable: &Found, indexes: &Indexes) -> Vec<Copy> {
     let bytes = &new[executable.start as usize..executable.range().end as usize];
-    let mut pieces = Vec::new();
-    for region in executable.space.regions.iter().filter(|region| !region.kind.is_table()) {
-        let (mut start, end) = (region.start as usize, region.end() as usize);
-        while start < end {
-            let next = end.min(start + ALIGN_BYTES);
-            pieces.push((region.kind, start..next));
-            start = next;
-        }
-    }
-    let aligned: Vec<Vec<Copy>> = pieces
+    let refine = RefineOptions { scoring: Scoring { mismatch: 3, drop: 32 }, score_min: 18 };
+    let scoring = Scoring { mismatch: 3, drop: 48 };
+    let regions: Vec<&Region> =
+        executable.space.regions.iter().filter(|region| !region.kind.is_table()).collect();
+    let aligned: Vec<Vec<Copy>> = regions
         .into_par_iter()
-        .map(|(kind, range)| {
-            let (index, score_min) = match is_code(kind) {
+        .map(|region| {
+            let (index, score_min) = match is_code(region.kind) {
                 true => (&indexes.code, 32),
                 false => (&indexes.data, 24),
             };
-            let options = FindOptions { scoring: Scoring { mismatch: 3, drop: 48 }, score_min };
-            let mut copies = Vec::new();
-            find(bytes, range.clone(), old, index, &options, None, &mut copies);
-            if !effort.refine {
-                return copies;
-            }
-            let scoring = Scoring { mismatch: 3, drop: 32 };
-            let options = RefineOptions { scoring, score_min: 18 };
-            bridge(bytes, old, &refine(bytes, range, old, &copies, &options))
+            let options = Options { find: FindOptions { scoring, score_min }, refine };
+            let range = region.start as usize..region.end() as usize;
+            align(bytes, range, ALIGN_BYTES, old, index, &options)
         })
         .collect();
     let mut copies = Vec::new();

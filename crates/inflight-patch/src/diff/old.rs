@@ -71,6 +71,14 @@ impl OldImage {
         &self.image
     }
 
+    /// All of its bytes, if they are in memory.
+    pub(crate) fn whole_bytes(&self) -> Option<&[u8]> {
+        match &self.held {
+            Held::Whole(bytes) => Some(bytes),
+            Held::Units(_) => None,
+        }
+    }
+
     /// All of its bytes to work on, if they are in memory and nobody else has them.
     pub(crate) fn whole_mut(&mut self) -> Option<&mut [u8]> {
         match &mut self.held {

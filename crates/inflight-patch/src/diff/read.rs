@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use inflight::{Arena, ArenaBytes, Buffer};
+use rayon::prelude::*;
 
 use super::chunk::ChunkSizes;
 use super::index::{Index, Signature};
@@ -17,6 +18,10 @@ use crate::image::Image;
 use crate::job::{Job, Phase};
 use crate::layout::{FilePart, UNIT_BYTES};
 use crate::pump::pump_image;
+use crate::transform::references::space::{OldExecutable, cut_image};
+
+/// Units of the old image whose chunks are cut before they are put into the index.
+const UNITS_INDEXED_AT_ONCE: usize = 64;
 
 /// What is known about the old tree once it was read.
 #[derive(Debug)]
@@ -32,15 +37,16 @@ pub(super) struct Known {
     numbers: Vec<u32>,
 }
 
-/// Reads the old tree once: chunks go into the index, bytes stay in memory if all of them fit.
+/// Reads the old tree once: bytes stay in memory if all of them fit, else chunks go into the
+/// index now.
 pub(super) async fn old(job: &Job, image: Image, plan: &Plan) -> Result<Known> {
     job.progress.enter(Phase::ReadOld);
     let mut arena = plan.whole.then(|| arena(job, &image)).transpose()?;
     let mut index = Index::new(plan.index_chunks);
     let mut digests: Vec<Vec<UnitDigest>> = vec![Vec::new(); image.layout.files.len()];
     let sizes = plan.sizes;
-    let place = image.clone();
-    let work = move |range, buffer| Ok(sign(&place, range, buffer, sizes));
+    let (place, whole) = (image.clone(), plan.whole);
+    let work = move |range, buffer| Ok(sign(&place, range, buffer, (!whole).then_some(sizes)));
     let finish = async |signed: Signed| {
         index.insert(&signed.signatures);
         for (file, digest) in signed.digests {
@@ -65,6 +71,34 @@ pub(super) async fn old(job: &Job, image: Image, plan: &Plan) -> Result<Known> {
     Ok(Known { image, index, sizes, units: digests, digests: whole, numbers })
 }
 
+impl Known {
+    /// Puts the chunks of an old image in memory into the index, but for those of executables that
+    /// new ones are made from. Work for the crew, on all of its threads.
+    pub(super) fn index_whole(&mut self, executables: &[OldExecutable]) {
+        let image = self.image.image().clone();
+        let Some(bytes) = self.image.whole_bytes() else { return };
+        let units: Vec<Range<u64>> = image.layout.units().collect();
+        for units in units.chunks(UNITS_INDEXED_AT_ONCE) {
+            let found: Vec<Vec<Signature>> = units
+                .par_iter()
+                .map(|unit| {
+                    let mut found = Vec::new();
+                    for part in image.layout.parts(unit) {
+                        let start = unit.start + part.inside.start as u64;
+                        let end = unit.start + part.inside.end as u64;
+                        if cut_image(executables, start..end).next().is_none() {
+                            let bytes = &bytes[start as usize..end as usize];
+                            signatures(bytes, start, self.sizes, &mut found);
+                        }
+                    }
+                    found
+                })
+                .collect();
+            found.iter().for_each(|found| self.index.insert(found));
+        }
+    }
+}
+
 /// Memory for a whole image.
 fn arena(job: &Job, image: &Image) -> Result<Arena> {
     let pool = job.handle.pool();
@@ -86,12 +120,14 @@ struct Signed {
     bytes: u64,
 }
 
-fn sign(image: &Image, range: Range<u64>, buffer: Buffer, sizes: ChunkSizes) -> Signed {
-    let mut found = Vec::with_capacity(buffer.len() / sizes.target() + 1);
+fn sign(image: &Image, range: Range<u64>, buffer: Buffer, sizes: Option<ChunkSizes>) -> Signed {
+    let mut found = Vec::new();
     let mut digests = Vec::new();
     for part in image.layout.parts(&range) {
         let bytes = &buffer[part.inside.clone()];
-        signatures(bytes, range.start + part.inside.start as u64, sizes, &mut found);
+        if let Some(sizes) = sizes {
+            signatures(bytes, range.start + part.inside.start as u64, sizes, &mut found);
+        }
         digests.push((part.file, digest::unit(bytes, part.offset, part.length)));
     }
     Signed { signatures: found, digests, bytes: buffer.len() as u64 }

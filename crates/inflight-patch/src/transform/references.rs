@@ -119,14 +119,20 @@ impl Relocator {
                     base: self.new.base.wrapping_sub(from.space.base) as i64,
                 };
                 for reference in &*scratch {
-                    let Reference { at, width, target, .. } = *reference;
+                    let Reference { at, width, target, origin } = *reference;
+                    let backwards = origin == Origin::Behind;
                     let followed = self.map.follow(space, target, copy);
                     let Followed { spot, along } =
                         followed.unwrap_or(Followed { spot: target, along: true });
-                    let predicted = moved.predict(reference, bytes, spot);
-                    let at_part = inside + at;
-                    let predicted =
-                        Predicted { at: at_part, width, space, target, along, value: predicted };
+                    let predicted = Predicted {
+                        at: inside + at,
+                        width,
+                        space,
+                        target,
+                        along,
+                        backwards,
+                        value: moved.predict(reference, bytes, spot),
+                    };
                     let real = value(&predicted);
                     bytes[at..at + width].copy_from_slice(&real.to_le_bytes()[..width]);
                 }
@@ -167,6 +173,8 @@ pub(crate) struct Predicted {
     pub(crate) target: u32,
     /// Whether the copy moved the target along: nothing that is told changes that.
     pub(crate) along: bool,
+    /// Whether its value grows as its target goes back.
+    pub(crate) backwards: bool,
     pub(crate) value: u64,
 }
 

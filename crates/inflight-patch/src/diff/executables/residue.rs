@@ -1,31 +1,74 @@
-//! What is left: literals, bytes that differ from what is copied, and references that were not
-//! predicted.
+//! What is left: bytes that differ from what is copied, and references that were not predicted.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::tell;
 use crate::diff::group::Residue;
-use crate::format::{GapList, GroupInstructions, put_signed};
-use crate::transform::references::{CopyPart, Relocator, copy_parts};
+use crate::format::{GapList, GroupInstructions, Told, put_signed};
+use crate::transform::references::{CopyPart, Predicted, Relocator, copy_parts};
 
-/// The residue of one piece.
+/// What was seen of one piece.
 #[derive(Debug, Default)]
-struct PieceResidue {
+pub(super) struct Seen {
     mismatches: GapList,
     differences: Vec<u8>,
-    misses: GapList,
-    corrections: Vec<u8>,
+    /// References that are not as predicted.
+    pub(super) missed: Vec<Missed>,
+    /// References that are, where telling another place would change that.
+    pub(super) right: Vec<Open>,
 }
 
-/// The residue of an executable whose bytes are `new`.
+/// A reference whose prediction rests on the map.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Open {
+    /// Its number in the piece.
+    pub(super) ordinal: u32,
+    target: u32,
+    space: u16,
+    /// Its width in bytes, negative if its value grows as its target goes back.
+    width: i8,
+}
+
+impl Open {
+    pub(super) fn target(&self) -> tell::Target {
+        (self.space, self.target)
+    }
+}
+
+/// A reference that is not as predicted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Missed {
+    pub(super) open: Open,
+    /// Whether the copy moved the target along: then nothing that is told changes it.
+    pub(super) along: bool,
+    pub(super) miss: i64,
+}
+
+impl Missed {
+    /// How far the target is from the predicted place.
+    pub(super) fn change(&self) -> i64 {
+        if self.open.width < 0 { self.miss.wrapping_neg() } else { self.miss }
+    }
+
+    /// The same once a change of its target was told.
+    pub(super) fn after(self, change: i64) -> Missed {
+        let change = if self.open.width < 0 { change.wrapping_neg() } else { change };
+        let miss = self.miss.wrapping_sub(change);
+        let miss = if self.open.width.abs() == 4 { i64::from(miss as i32) } else { miss };
+        Missed { miss, ..self }
+    }
+}
+
+/// The residue of an executable whose bytes are `new`, and what to tell the relocator first.
 pub(super) fn residue(
     instructions: &GroupInstructions,
     relocator: &Relocator,
     old: &[u8],
     new: &[u8],
     units: &[Range<u64>],
-) -> Residue {
+) -> (Residue, Vec<Told>) {
     let parts: Vec<CopyPart> = copy_parts(&instructions.list).collect();
     let end = instructions.start + new.len() as u64;
     let first = units.partition_point(|unit| unit.end <= instructions.start);
@@ -37,34 +80,41 @@ pub(super) fn residue(
             start as u32..(unit.end.min(end) - instructions.start) as u32
         })
         .collect();
-    let residues: Vec<PieceResidue> =
-        pieces.into_par_iter().map(|piece| of_piece(piece, &parts, relocator, old, new)).collect();
+    let seen: Vec<Seen> =
+        pieces.into_par_iter().map(|piece| look(piece, &parts, relocator, old, new)).collect();
+    let changes = tell::changes(&seen);
+    let missed: Vec<Vec<Missed>> =
+        seen.par_iter().map(|seen| tell::left_over(seen, &changes)).collect();
     let mut all = Residue::default();
-    let any_mismatch = residues.iter().any(|piece| !piece.mismatches.is_empty());
-    let any_miss = residues.iter().any(|piece| !piece.misses.is_empty());
-    for piece in &residues {
+    let any_mismatch = seen.iter().any(|piece| !piece.mismatches.is_empty());
+    let any_miss = missed.iter().any(|missed| !missed.is_empty());
+    for (piece, missed) in seen.iter().zip(&missed) {
         if any_mismatch {
             piece.mismatches.put(&mut all.mismatches);
             all.differences.extend_from_slice(&piece.differences);
         }
         if any_miss {
-            piece.misses.put(&mut all.misses);
-            all.corrections.extend_from_slice(&piece.corrections);
+            let mut misses = GapList::default();
+            for missed in missed {
+                misses.push(missed.open.ordinal.into());
+                put_signed(&mut all.corrections, missed.miss);
+            }
+            misses.put(&mut all.misses);
         }
     }
-    all
+    (all, tell::listed(&changes))
 }
 
-fn of_piece(
+fn look(
     piece: Range<u32>,
     parts: &[CopyPart],
     relocator: &Relocator,
     old: &[u8],
     new: &[u8],
-) -> PieceResidue {
-    let mut residue = PieceResidue::default();
+) -> Seen {
+    let mut seen = Seen::default();
     let (mut bytes, mut scratch) = (Vec::new(), Vec::new());
-    let (mut copied, mut seen) = (0u64, 0u64);
+    let (mut copied, mut ordinal) = (0u64, 0);
     let first = parts.partition_point(|part| part.new + part.length <= piece.start);
     for part in parts[first..].iter().take_while(|part| part.new < piece.end) {
         let from = part.new.max(piece.start);
@@ -78,32 +128,39 @@ fn of_piece(
             let mut raw = [0; 8];
             raw[..predicted.width].copy_from_slice(&real[predicted.at..][..predicted.width]);
             let value = u64::from_le_bytes(raw);
-            let miss = predicted.miss(value);
-            if miss != 0 {
-                residue.misses.push(seen);
-                put_signed(&mut residue.corrections, miss);
-            }
-            seen += 1;
+            seen.note(ordinal, predicted, predicted.miss(value));
+            ordinal += 1;
             value
         });
         let as_they_are: Vec<Range<usize>> = relocator.told_as_they_are(part).collect();
         for_each_difference(&bytes, real, |at| {
             let as_it_is = as_they_are.iter().any(|range| range.contains(&at));
             let base = if as_it_is { 0 } else { bytes[at] };
-            residue.mismatches.push(copied + at as u64);
-            residue.differences.push(real[at].wrapping_sub(base));
+            seen.mismatches.push(copied + at as u64);
+            seen.differences.push(real[at].wrapping_sub(base));
         });
         copied += u64::from(length);
     }
-    residue
+    seen
+}
+
+impl Seen {
+    #[inline]
+    fn note(&mut self, ordinal: u32, predicted: &Predicted, miss: i64) {
+        let Predicted { space, target, along, backwards, .. } = *predicted;
+        let width = predicted.width as i8;
+        let width = if backwards { -width } else { width };
+        let open = Open { ordinal, target, space: space as u16, width };
+        match miss {
+            0 if along => {}
+            0 => self.right.push(open),
+            _ => self.missed.push(Missed { open, along, miss }),
+        }
+    }
 }
 
 /// Calls `each` for each place where `real` is not `predicted`.
-pub(in crate::diff) fn for_each_difference(
-    predicted: &[u8],
-    real: &[u8],
-    mut each: impl FnMut(usize),
-) {
+fn for_each_difference(predicted: &[u8], real: &[u8], mut each: impl FnMut(usize)) {
     const BLOCK: usize = 32;
     let blocks = predicted.chunks(BLOCK).zip(real.chunks(BLOCK));
     for (number, (a, b)) in blocks.enumerate() {

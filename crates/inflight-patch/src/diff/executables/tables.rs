@@ -7,11 +7,11 @@ use inflight::Pool;
 use rayon::prelude::*;
 
 use super::Found;
-use crate::align::Copy;
 use crate::align::anchor::{AnchorIndex, Sampling};
 use crate::align::extend::Scoring;
-use crate::align::find::{FindOptions, find};
-use crate::align::refine::{RefineOptions, bridge, refine};
+use crate::align::find::FindOptions;
+use crate::align::refine::RefineOptions;
+use crate::align::{Copy, Options};
 use crate::transform::references::scan::scan;
 use crate::transform::references::space::{OldExecutable, Region, RegionKind, Space};
 use crate::transform::references::{CopyPart, Relocator};
@@ -22,6 +22,9 @@ const ORDER: [&[RegionKind]; 3] = [
     &[RegionKind::Relocations, RegionKind::Symbols],
     &[RegionKind::UnwindIndex],
 ];
+
+/// Bytes of a new table aligned as one piece of work.
+const ALIGN_BYTES: usize = 256 << 10;
 
 /// How entries are compared.
 struct Comparing {
@@ -184,9 +187,9 @@ fn match_table(pool: &Pool, old: &[u8], new: &[u8], kind: RegionKind) -> Vec<Cop
     let Some(index) = AnchorIndex::of(pool, old, std::slice::from_ref(&whole), sampling) else {
         return Vec::new();
     };
-    let options = FindOptions { scoring, score_min: 20 };
-    let mut copies = Vec::new();
-    find(new, 0..new.len(), old, &index, &options, Some(0), &mut copies);
-    let between = RefineOptions { scoring, score_min: 18 };
-    bridge(new, old, &refine(new, 0..new.len(), old, &copies, &between))
+    let options = Options {
+        find: FindOptions { scoring, score_min: 20 },
+        refine: RefineOptions { scoring, score_min: 18 },
+    };
+    crate::align::align(new, 0..new.len(), ALIGN_BYTES, old, &index, &options)
 }

@@ -132,8 +132,8 @@ impl SpotMap {
         self.spaces[space as usize].told.insert(target, place);
     }
 
-    /// The new spot of an old target, seen from a copy: what that copy or its neighbours moved goes
-    /// first, then what was told, then the longest copy, then the nearest one.
+    /// The new spot of an old target, seen from a copy: what that copy moved goes first, then what
+    /// was told, then the longest copy, then the nearest one.
     #[inline]
     pub(crate) fn follow(&self, space: u32, target: u32, copy: u32) -> Option<Followed> {
         self.spaces[space as usize].follow(target, copy)
@@ -187,8 +187,7 @@ impl SpaceMap {
                 if piece.copy == copy {
                     return Some(Followed { spot: piece.follow(target), along: true });
                 }
-                let rank = |piece: &Piece| (piece.copy.abs_diff(copy) == 1, piece.length);
-                if longest.is_none_or(|other| rank(piece) > rank(other)) {
+                if longest.is_none_or(|other| piece.length > other.length) {
                     longest = Some(piece);
                 }
             }
