@@ -38,7 +38,7 @@ use crate::preset::Preset;
 use crate::tree::{Tree, scan};
 use executables::Effort;
 use output::Output;
-use plan::{Plan, WRITE_BYTES, WRITE_DEPTH};
+use plan::{Held, Plan, WRITE_BYTES, WRITE_DEPTH};
 
 /// Digests of old files in one block.
 const DIGESTS_PER_BLOCK: usize = 1 << 17;
@@ -141,7 +141,7 @@ async fn make(
         patch.write(block).await?;
     }
     let (mut whole, mut made) = (None, Vec::new());
-    if plan.whole {
+    if plan.held == Held::Both {
         let shared = Arc::new(known);
         let mut read = read::new(job, &new, shared.clone()).await?;
         known = Arc::into_inner(shared).expect("the pass that shared it has ended");

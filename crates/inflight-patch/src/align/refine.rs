@@ -164,6 +164,9 @@ fn gap(
         other => [other.0, other.1],
     };
     let windows: Vec<Range<usize>> = windows.into_iter().flatten().collect();
+    if windows.is_empty() {
+        return;
+    }
     table.fill(&new[range.clone()], old, &windows);
     let (mut done, mut at) = (range.start, range.start);
     while at + WORD <= range.end {

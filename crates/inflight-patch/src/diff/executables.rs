@@ -41,7 +41,7 @@ use crate::transform::references::space::{OldExecutable, Region, RegionKind, Spa
 use crate::transform::references::{Relocator, copy_parts};
 
 /// The longest old image that the fine grain can name places in.
-const IMAGE_BYTES_MAX: usize = u32::MAX as usize;
+pub(super) const IMAGE_BYTES_MAX: usize = u32::MAX as usize;
 /// Bytes of new code aligned as one piece of work.
 const ALIGN_BYTES: usize = 1 << 20;
 
@@ -70,7 +70,7 @@ impl Effort {
         let (code, data) = match preset {
             Preset::Fast => (5, 4),
             Preset::Default => (4, 3),
-            Preset::Small => (3, 2),
+            Preset::Small => (3, 3),
         };
         Effort { code: Sampling::of_bytes(code, 32), data: Sampling::of_bytes(data, 16) }
     }

@@ -34,6 +34,58 @@ pub(super) struct Piece {
     /// Places of mismatches among its copied bytes, and what has to be added there.
     pub(super) mismatches: GapList,
     pub(super) differences: Vec<u8>,
+    copied: u64,
+}
+
+impl Piece {
+    pub(super) fn is_empty(&self) -> bool {
+        self.instructions.is_empty()
+    }
+
+    /// Adds instructions that make `bytes`; copies are equal to them.
+    pub(super) fn add(&mut self, list: &[Instruction], bytes: &[u8]) {
+        let mut position = 0;
+        for instruction in list {
+            let end = position + instruction.length() as usize;
+            self.add_one(*instruction, &bytes[position..end]);
+            position = end;
+        }
+    }
+
+    /// Adds an instruction that makes `bytes`, but for the differences of a copy.
+    fn add_one(&mut self, instruction: Instruction, bytes: &[u8]) {
+        match instruction {
+            Instruction::Copy { length, .. } => self.copied += length,
+            Instruction::Literal { .. } => self.literals.extend_from_slice(bytes),
+            Instruction::Run { .. } => {}
+        }
+        append(&mut self.instructions, instruction);
+    }
+
+    /// Adds a copy of `old`, which starts at `place`, that makes `new`.
+    pub(super) fn add_copy(&mut self, place: u64, old: &[u8], new: &[u8]) {
+        for_each_difference(old, new, |at| {
+            self.mismatches.push(self.copied + at as u64);
+            self.differences.push(new[at].wrapping_sub(old[at]));
+        });
+        self.add_one(Instruction::Copy { old: place, length: new.len() as u64 }, new);
+    }
+}
+
+/// Calls `each` for each place where `real` is not `predicted`.
+pub(super) fn for_each_difference(predicted: &[u8], real: &[u8], mut each: impl FnMut(usize)) {
+    const BLOCK: usize = 32;
+    let blocks = predicted.chunks(BLOCK).zip(real.chunks(BLOCK));
+    for (number, (a, b)) in blocks.enumerate() {
+        if a == b {
+            continue;
+        }
+        for (at, (a, b)) in a.iter().zip(b).enumerate() {
+            if a != b {
+                each(number * BLOCK + at);
+            }
+        }
+    }
 }
 
 /// A group under way, or ready to be encoded.

@@ -6,11 +6,15 @@ use std::sync::Arc;
 use inflight::Buffer;
 
 use super::DiffReport;
+use super::executables::IMAGE_BYTES_MAX;
 use super::group::{Group, Piece};
-use super::matching::{Stretch, append, is_copy_of, match_stretch};
+use super::matching::{Stretch, is_copy_of, match_stretch};
 use super::output::Output;
 use super::plan::Plan;
 use super::read::{Known, PartDigest, Whole};
+use crate::align::Copy;
+use crate::align::extend::Scoring;
+use crate::align::refine::{RefineOptions, bridge, refine};
 use crate::error::Result;
 use crate::format::{Instruction, PatchWriter};
 use crate::image::Image;
@@ -122,7 +126,7 @@ impl Matcher {
             for stretch in self.stretches(&part, range.start) {
                 match stretch {
                     Cut::Executable { starts } => {
-                        if !plain.instructions.is_empty() {
+                        if !plain.is_empty() {
                             pieces.push(MatchedPiece::Plain(std::mem::take(&mut plain)));
                         }
                         pieces.push(MatchedPiece::Executable { starts });
@@ -138,7 +142,7 @@ impl Matcher {
             let of = || PartDigest::of(&part, &bytes[part.inside.clone()]);
             found.push(digest.unwrap_or_else(of));
         }
-        if !plain.instructions.is_empty() {
+        if !plain.is_empty() {
             pieces.push(MatchedPiece::Plain(plain));
         }
         Ok(Matched { bytes: range.end - range.start, pieces, digests: found })
@@ -193,14 +197,9 @@ impl Matcher {
                 match_stretch(&stretch, &known.index, known.sizes, &mut view, list)?;
             }
         }
-        let mut position = 0;
-        for instruction in &*list {
-            let end = position + instruction.length() as usize;
-            if let Instruction::Literal { .. } = instruction {
-                piece.literals.extend_from_slice(&bytes[position..end]);
-            }
-            append(&mut piece.instructions, *instruction);
-            position = end;
+        match known.image.whole_bytes() {
+            Some(old) if old.len() <= IMAGE_BYTES_MAX => refined(list, bytes, old, piece),
+            _ => piece.add(list, bytes),
         }
         Ok(())
     }
@@ -216,6 +215,52 @@ impl Matcher {
         }
         self.known.taken(part, file)
     }
+}
+
+/// Adds to `piece` what makes `new`, looking again through what `list` has as literals, near the
+/// copies around them.
+fn refined(list: &[Instruction], new: &[u8], old: &[u8], piece: &mut Piece) {
+    let is_literal = |instruction: &Instruction| matches!(instruction, Instruction::Literal { .. });
+    if !list.iter().any(is_literal) {
+        return piece.add(list, new);
+    }
+    let options = RefineOptions { scoring: Scoring { mismatch: 3, drop: 24 }, score_min: 16 };
+    let mut position = 0;
+    for list in list.chunk_by(|a, b| !is_run(a) && !is_run(b)) {
+        let start = position;
+        let mut copies = Vec::new();
+        for instruction in list {
+            let length = instruction.length() as usize;
+            if let Instruction::Copy { old, .. } = instruction {
+                let (new, length) = (position as u32, length as u32);
+                copies.push(Copy { new, old: *old as u32, length });
+            }
+            position += length;
+        }
+        if copies.is_empty() {
+            piece.add(list, &new[start..position]);
+            continue;
+        }
+        let mut done = start;
+        for copy in bridge(new, old, &refine(new, start..position, old, &copies, &options)) {
+            let (from, to) = (copy.new as usize, copy.new_end() as usize);
+            if done < from {
+                let literal = Instruction::Literal { length: (from - done) as u64 };
+                piece.add(&[literal], &new[done..from]);
+            }
+            let place = copy.old as usize..copy.old_end() as usize;
+            piece.add_copy(copy.old.into(), &old[place], &new[from..to]);
+            done = to;
+        }
+        if done < position {
+            let literal = Instruction::Literal { length: (position - done) as u64 };
+            piece.add(&[literal], &new[done..position]);
+        }
+    }
+}
+
+fn is_run(instruction: &Instruction) -> bool {
+    matches!(instruction, Instruction::Run { .. })
 }
 
 /// A part of a file, by who makes it.

@@ -30,6 +30,14 @@ const HELD_UNITS_MIN: usize = 4;
 /// What the allocator, stacks and small things take.
 const OVERHEAD_BYTES: u64 = 8 << 20;
 
+/// Which of the trees are held in memory as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    Both,
+    Old,
+    Neither,
+}
+
 #[derive(Debug)]
 pub(super) struct Plan {
     /// Units under way at once.
@@ -39,8 +47,8 @@ pub(super) struct Plan {
     pub(super) sizes: ChunkSizes,
     /// How many chunks the index has room for.
     pub(super) index_chunks: u64,
-    /// Whether both trees are held in memory.
-    pub(super) whole: bool,
+    /// What is held in memory as a whole.
+    pub(super) held: Held,
     /// How many units of the old image may be held, where not all of it is.
     pub(super) old_units: usize,
     /// Memory that is not buffers, held while the job runs.
@@ -87,7 +95,11 @@ impl Plan {
         let index_bytes = Index::bytes(index_chunks);
         let rest = limit - fixed - index_bytes + least_units;
         let fine = Effort::of(preset).bytes(old_bytes, new.layout.bytes);
-        let whole = old_bytes + new.layout.bytes + fine <= rest;
+        let held = match () {
+            () if old_bytes + new.layout.bytes + fine <= rest => Held::Both,
+            () if old_bytes <= rest => Held::Old,
+            () => Held::Neither,
+        };
         let old_units =
             ((rest / UNIT_BYTES) as usize).saturating_sub(transient_units).min(units.len());
         let reserved =
@@ -97,7 +109,7 @@ impl Plan {
             })?;
         let sizes = ChunkSizes::around(target);
         let groups = groups as usize;
-        Ok(Plan { depth, groups, sizes, index_chunks, whole, old_units, _reserved: reserved })
+        Ok(Plan { depth, groups, sizes, index_chunks, held, old_units, _reserved: reserved })
     }
 }
 

@@ -10,7 +10,7 @@ use super::chunk::ChunkSizes;
 use super::index::{Index, Signature};
 use super::matching::signatures;
 use super::old::OldImage;
-use super::plan::Plan;
+use super::plan::{Held, Plan};
 use crate::digest::{self, UnitDigest};
 use crate::error::{Error, Result};
 use crate::format::DigestEntry;
@@ -37,16 +37,16 @@ pub(super) struct Known {
     numbers: Vec<u32>,
 }
 
-/// Reads the old tree once: bytes stay in memory if all of them fit, else chunks go into the
-/// index now.
+/// Reads the old tree once: bytes stay in memory if all of them fit. Chunks go into the index, but
+/// for the case that both trees fit: then executables come first.
 pub(super) async fn old(job: &Job, image: Image, plan: &Plan) -> Result<Known> {
     job.progress.enter(Phase::ReadOld);
-    let mut arena = plan.whole.then(|| arena(job, &image)).transpose()?;
+    let mut arena = (plan.held != Held::Neither).then(|| arena(job, &image)).transpose()?;
     let mut index = Index::new(plan.index_chunks);
     let mut digests: Vec<Vec<UnitDigest>> = vec![Vec::new(); image.layout.files.len()];
     let sizes = plan.sizes;
-    let (place, whole) = (image.clone(), plan.whole);
-    let work = move |range, buffer| Ok(sign(&place, range, buffer, (!whole).then_some(sizes)));
+    let (place, now) = (image.clone(), (plan.held != Held::Both).then_some(sizes));
+    let work = move |range, buffer| Ok(sign(&place, range, buffer, now));
     let finish = async |signed: Signed| {
         index.insert(&signed.signatures);
         for (file, digest) in signed.digests {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::tell;
-use crate::diff::group::Residue;
+use crate::diff::group::{Residue, for_each_difference};
 use crate::format::{GapList, GroupInstructions, Told, put_signed};
 use crate::transform::references::{CopyPart, Predicted, Relocator, copy_parts};
 
@@ -155,22 +155,6 @@ impl Seen {
             0 if along => {}
             0 => self.right.push(open),
             _ => self.missed.push(Missed { open, along, miss }),
-        }
-    }
-}
-
-/// Calls `each` for each place where `real` is not `predicted`.
-fn for_each_difference(predicted: &[u8], real: &[u8], mut each: impl FnMut(usize)) {
-    const BLOCK: usize = 32;
-    let blocks = predicted.chunks(BLOCK).zip(real.chunks(BLOCK));
-    for (number, (a, b)) in blocks.enumerate() {
-        if a == b {
-            continue;
-        }
-        for (at, (a, b)) in a.iter().zip(b).enumerate() {
-            if a != b {
-                each(number * BLOCK + at);
-            }
         }
     }
 }

@@ -37,8 +37,9 @@ fn comparing(kind: RegionKind) -> Comparing {
     let (target_bytes, mismatch) = match kind {
         // What a slot points to does not stand in the file: only the shape matters.
         RegionKind::Pointers => (3, 3),
-        RegionKind::Symbols => (3, 6),
-        RegionKind::Constants => (2, 3),
+        RegionKind::Symbols => (3, 4),
+        RegionKind::Constants => (2, 2),
+        RegionKind::UnwindEntries => (3, 3),
         RegionKind::Relocations | RegionKind::UnwindIndex => (8, 1),
         _ => (8, 3),
     };
@@ -166,11 +167,11 @@ fn each_relocation(space: &Space, file: &[u8], mut each: impl FnMut(u32, u32)) {
 /// Where entries start, as far as that can be told, and how much of them is looked up.
 fn sampling(kind: RegionKind) -> Sampling {
     let (bits, stride, phase, bytes) = match kind {
-        RegionKind::Relocations => (0, 24, 0, 16),
+        RegionKind::Relocations => (0, 24, 0, 8),
         // By kind and value: names are looked at later.
         RegionKind::Symbols => (0, 24, 4, 8),
         RegionKind::UnwindIndex => (0, 8, 4, 8),
-        RegionKind::UnwindEntries => (1, 4, 0, 16),
+        RegionKind::UnwindEntries => (0, 4, 0, 8),
         RegionKind::Constants => (2, 1, 0, 16),
         _ => (0, 8, 0, 16),
     };
