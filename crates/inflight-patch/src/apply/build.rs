@@ -196,7 +196,7 @@ impl Gathering {
     async fn start(job: &Job, inputs: &Inputs, range: Range<u64>, pieces: Vec<Piece>) -> Gathering {
         let mut copies: Vec<Range<u64>> = Vec::new();
         for source in pieces.iter().flat_map(|piece| &piece.sources) {
-            if let Source::Copy { old, .. } = source {
+            if let Source::Copy(old) = source {
                 copies.push(old.clone());
             }
         }

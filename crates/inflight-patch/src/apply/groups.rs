@@ -60,8 +60,6 @@ struct Current {
     /// What is left of an instruction that a unit cut.
     open: Option<Instruction>,
     literals_used: usize,
-    /// Copies begun so far.
-    copies: u32,
     /// Bytes of `mismatches`, of `differences`, of `misses` and of `corrections` used so far.
     used: [usize; 4],
     /// Where the group goes on, and where it ends, in the new image.
@@ -229,11 +227,7 @@ impl Current {
         while missing > 0 {
             let instruction = match self.open.take() {
                 Some(open) => open,
-                None => {
-                    let next = self.list.next().expect("lengths add up to that of the group");
-                    self.copies += u32::from(matches!(next, Instruction::Copy { .. }));
-                    next
-                }
+                None => self.list.next().expect("lengths add up to that of the group"),
             };
             let now = instruction.length().min(missing);
             sources.push(self.source(instruction, now));
@@ -267,10 +261,9 @@ impl Current {
     fn source(&mut self, instruction: Instruction, now: u64) -> Source {
         let rest = instruction.length() - now;
         let (source, open) = match instruction {
-            Instruction::Copy { old, .. } => (
-                Source::Copy { old: old..old + now, copy: self.copies - 1 },
-                Instruction::Copy { old: old + now, length: rest },
-            ),
+            Instruction::Copy { old, .. } => {
+                (Source::Copy(old..old + now), Instruction::Copy { old: old + now, length: rest })
+            }
             Instruction::Literal { .. } => {
                 let from = self.literals_used;
                 self.literals_used += now as usize;

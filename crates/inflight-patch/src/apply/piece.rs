@@ -28,8 +28,8 @@ pub(super) struct Group {
 /// What a stretch of the new image is made from.
 #[derive(Debug, Clone)]
 pub(super) enum Source {
-    /// A range of the old image, of the copy of this number.
-    Copy { old: Range<u64>, copy: u32 },
+    /// A range of the old image.
+    Copy(Range<u64>),
     /// A range of the group's literals.
     Literal(Range<usize>),
     /// One byte, so many times.
@@ -53,7 +53,7 @@ pub(super) struct Piece {
 impl Piece {
     /// Whether it is nothing but bytes of the old image, as they are.
     pub(super) fn is_plain_copy(&self) -> bool {
-        let copies = self.sources.iter().all(|source| matches!(source, Source::Copy { .. }));
+        let copies = self.sources.iter().all(|source| matches!(source, Source::Copy(_)));
         copies && self.gaps.is_empty() && self.group.relocator.is_none()
     }
 
@@ -76,18 +76,18 @@ impl Piece {
         let mut copied = 0u64;
         for source in &self.sources {
             match source {
-                Source::Copy { old, copy: number } => {
+                Source::Copy(old) => {
                     let at = out.len();
                     copy(old.clone(), out);
                     let length = out.len() - at;
-                    let new = &mut out.as_mut_slice()[at..];
+                    let bytes = &mut out.as_mut_slice()[at..];
                     let mut as_they_are = Vec::new();
                     if let Some(relocator) = &group.relocator {
                         let place = self.start - group.start + (at - start) as u64;
-                        let (copy, old, new_place) = (*number, old.start, place as u32);
+                        let (old, new) = (old.start, place as u32);
                         let length = length as u32;
-                        let part = CopyPart { copy, old, new: new_place, length };
-                        relocator.relocate(part, new, &mut scratch, |predicted| {
+                        let part = CopyPart { old, new, length };
+                        relocator.relocate(part, bytes, &mut scratch, |predicted| {
                             predicted.value.wrapping_add(misses.next() as u64)
                         });
                         as_they_are.extend(relocator.told_as_they_are(part));
@@ -97,8 +97,8 @@ impl Piece {
                         let difference = differences.next().copied().unwrap_or(0);
                         let at = (place - copied) as usize;
                         let as_it_is = as_they_are.iter().any(|range| range.contains(&at));
-                        let base = if as_it_is { 0 } else { new[at] };
-                        new[at] = base.wrapping_add(difference);
+                        let base = if as_it_is { 0 } else { bytes[at] };
+                        bytes[at] = base.wrapping_add(difference);
                     }
                     copied = end;
                 }

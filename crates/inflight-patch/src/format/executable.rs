@@ -2,10 +2,10 @@
 
 use super::wire::{Cursor, put_signed, put_varint};
 use crate::damage::Damage;
-use crate::transform::references::space::{OldExecutable, Region, RegionKind, Space};
+use crate::transform::references::space::{
+    OldExecutable, Region, RegionKind, SPOT_MAX, Space, spots_max,
+};
 
-/// Spots are below this, so that a little can be added to one.
-const SPOT_MAX: u64 = u32::MAX as u64 - (1 << 16);
 /// The most old executables of a patch.
 pub(crate) const EXECUTABLES_MAX: usize = 1 << 16;
 
@@ -172,7 +172,12 @@ fn space(cursor: &mut Cursor<'_>) -> Result<Space, Damage> {
         expected = spot_end as i64;
         start = end;
     }
-    Ok(space)
+    let spots = |region: &Region| u64::from(region.spot) + u64::from(region.length);
+    let most = space.regions.iter().map(spots).max().unwrap_or(0).max(loaded).max(code_end);
+    match most <= spots_max(start) {
+        true => Ok(space),
+        false => Err(Damage::new(0, "an executable that is far larger in memory than its file")),
+    }
 }
 
 #[cfg(test)]
@@ -184,15 +189,16 @@ mod tests {
     prop_compose! {
         fn any_space()(
             base: u64,
-            loaded in 0u32..1 << 30,
-            code in 0u32..1 << 29,
-            shapes in prop::collection::vec((0u8..7, 1u32..1 << 20, 0u32..1 << 29), 1..20),
+            loaded in 0u32..1 << 20,
+            code in 0u32..1 << 19,
+            shapes in prop::collection::vec((0u8..9, 1u32..1 << 20, 0u32..1 << 19), 1..20),
             link in 0u32..20,
         ) -> Space {
             let mut start = 0;
             let count = shapes.len() as u32;
             let mut regions = Vec::new();
-            for (kind, length, spot) in shapes {
+            for (kind, length, offset) in shapes {
+                let spot = start + offset;
                 let kind = RegionKind::from_number(kind).expect("a known number");
                 let link = if kind == RegionKind::Symbols { link % count } else { 0 };
                 regions.push(Region { kind, start, length, spot, link });

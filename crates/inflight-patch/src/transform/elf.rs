@@ -1,11 +1,8 @@
 //! Reading an ELF image's section table. Only `diff` does this; whatever is odd about a file makes
 //! it no executable for us, which costs nothing but a larger patch.
 
-use super::references::space::{Region, RegionKind, Space};
+use super::references::space::{Region, RegionKind, Space, spots_max};
 
-/// Spots an executable may span for each byte of its file, and besides.
-const SPAN_FACTOR: u64 = 4;
-const SPAN_EXTRA: u64 = 1 << 30;
 /// The most sections read.
 const SECTIONS_MAX: usize = 4096;
 
@@ -111,9 +108,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<Space> {
     let base = sections.iter().filter(loaded).map(|section| section.address).min()? & !0xfff;
     let end = sections.iter().filter(loaded).map(|s| s.address.saturating_add(s.size)).max()?;
     let span = end - base;
-    if span > bytes.len() as u64 * SPAN_FACTOR + SPAN_EXTRA
-        || span + bytes.len() as u64 >= u64::from(u32::MAX)
-    {
+    if span + bytes.len() as u64 > spots_max(bytes.len() as u64) {
         return None;
     }
     let span = span as u32;

@@ -16,7 +16,7 @@ mod x86;
 use std::ops::Range;
 use std::sync::Arc;
 
-use map::{Alignment, Followed, SpotMap};
+use map::{Alignment, SpotMap};
 use scan::{Origin, Reference, scan};
 use space::{OldExecutable, Region, RegionKind, Space, cut_image};
 
@@ -33,8 +33,6 @@ pub(crate) struct Relocator {
 /// A copy of a new executable, or a part of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CopyPart {
-    /// The number of the copy among those of its executable.
-    pub(crate) copy: u32,
     /// Where its bytes are in the old image.
     pub(crate) old: u64,
     /// Where they go in the new executable.
@@ -44,25 +42,24 @@ pub(crate) struct CopyPart {
 
 /// The copies among the instructions that make an executable, which is shorter than 4 GiB.
 pub(crate) fn copy_parts(list: &[Instruction]) -> impl Iterator<Item = CopyPart> {
-    let (mut position, mut copy) = (0u32, 0);
+    let mut position = 0u32;
     list.iter().filter_map(move |instruction| {
         let (new, length) = (position, instruction.length() as u32);
         position += length;
         let Instruction::Copy { old, .. } = *instruction else { return None };
-        copy += 1;
-        Some(CopyPart { copy: copy - 1, old, new, length })
+        Some(CopyPart { old, new, length })
     })
 }
 
 impl CopyPart {
     /// The parts of it that come from old executables.
     pub(crate) fn alignments(self, old: &[OldExecutable]) -> impl Iterator<Item = Alignment> {
-        let CopyPart { copy, old: start, new, length } = self;
+        let CopyPart { old: start, new, length } = self;
         let range = start..start + u64::from(length);
         cut_image(old, range).map(move |(space, range)| {
             let place = old[space as usize].start + u64::from(range.start);
             let new = new + (place - start) as u32;
-            Alignment { space, copy, old: range.start, new, length: range.end - range.start }
+            Alignment { space, old: range.start, new, length: range.end - range.start }
         })
     }
 }
@@ -79,9 +76,9 @@ impl Relocator {
         Relocator { old, new, map }
     }
 
-    /// The spot that the map predicts for an old one, seen from nowhere in particular.
+    /// The spot that the map predicts for an old one, as far as anything is known of it.
     pub(crate) fn predict(&self, space: u32, target: u32) -> u32 {
-        self.map.follow(space, target, map::NO_COPY).map_or(target, |followed| followed.spot)
+        self.map.follow(space, target).unwrap_or(target)
     }
 
     /// Tells how far the new spot of a target is from the predicted one.
@@ -100,7 +97,7 @@ impl Relocator {
         mut value: impl FnMut(&Predicted) -> u64,
     ) {
         for alignment in part.alignments(&self.old) {
-            let Alignment { space, copy, old, new, length } = alignment;
+            let Alignment { space, old, new, length } = alignment;
             let from = &self.old[space as usize];
             let start = (from.start + u64::from(old) - part.old) as usize;
             for (region, range) in from.space.cut(old..old + length) {
@@ -121,9 +118,12 @@ impl Relocator {
                 for reference in &*scratch {
                     let Reference { at, width, target, origin } = *reference;
                     let backwards = origin == Origin::Behind;
-                    let followed = self.map.follow(space, target, copy);
-                    let Followed { spot, along } =
-                        followed.unwrap_or(Followed { spot: target, along: true });
+                    // What stays together moves along, whatever else was copied from there.
+                    let along = target.wrapping_sub(region.spot + offset) < range.len() as u32;
+                    let new_target = match along {
+                        true => (i64::from(target) + moved.itself) as u32,
+                        false => self.predict(space, target),
+                    };
                     let predicted = Predicted {
                         at: inside + at,
                         width,
@@ -131,7 +131,7 @@ impl Relocator {
                         target,
                         along,
                         backwards,
-                        value: moved.predict(reference, bytes, spot),
+                        value: moved.predict(reference, bytes, new_target),
                     };
                     let real = value(&predicted);
                     bytes[at..at + width].copy_from_slice(&real.to_le_bytes()[..width]);
@@ -171,7 +171,7 @@ pub(crate) struct Predicted {
     /// The old executable and the spot in it that it refers to.
     pub(crate) space: u32,
     pub(crate) target: u32,
-    /// Whether the copy moved the target along: nothing that is told changes that.
+    /// Whether the target is in the same part and moves along: nothing that is told changes that.
     pub(crate) along: bool,
     /// Whether its value grows as its target goes back.
     pub(crate) backwards: bool,

@@ -120,7 +120,7 @@ fn look(
         let from = part.new.max(piece.start);
         let length = (part.new + part.length).min(piece.end) - from;
         let start = part.old + u64::from(from - part.new);
-        let part = CopyPart { copy: part.copy, old: start, new: from, length };
+        let part = CopyPart { old: start, new: from, length };
         bytes.clear();
         bytes.extend_from_slice(&old[start as usize..start as usize + length as usize]);
         let real = &new[from as usize..from as usize + length as usize];

@@ -85,13 +85,8 @@ pub(super) fn align(
 }
 
 fn parts(copies: &[Copy]) -> Vec<CopyPart> {
-    let part = |(number, copy): (usize, &Copy)| CopyPart {
-        copy: number as u32,
-        old: copy.old.into(),
-        new: copy.new,
-        length: copy.length,
-    };
-    copies.iter().enumerate().map(part).collect()
+    let part = |copy: &Copy| CopyPart { old: copy.old.into(), new: copy.new, length: copy.length };
+    copies.iter().map(part).collect()
 }
 
 /// The old executable that most is copied from.

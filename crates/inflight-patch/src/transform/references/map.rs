@@ -8,28 +8,25 @@ use super::space::{OldExecutable, Space};
 /// Spots in one bucket of the map.
 const BUCKET_BITS: u32 = 10;
 
+/// The most pieces that a bucket lists, the longest.
+const BUCKET_PIECES_MAX: usize = 8;
+
 /// A copy, or a part of one, from an old executable into the new one, in bytes of their files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Alignment {
     /// The number of the old executable.
     pub(crate) space: u32,
-    /// The number of the copy.
-    pub(crate) copy: u32,
     pub(crate) old: u32,
     pub(crate) new: u32,
     pub(crate) length: u32,
 }
 
-/// The number of no copy.
-pub(crate) const NO_COPY: u32 = u32::MAX - 1;
-
-/// An alignment in spots. Pieces of one copy have the same number.
-#[derive(Debug, Clone, Copy)]
+/// An alignment in spots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Piece {
     old: u32,
     new: u32,
     length: u32,
-    copy: u32,
 }
 
 impl Piece {
@@ -86,14 +83,6 @@ impl Hasher for SpotHasher {
     }
 }
 
-/// Where a target is now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Followed {
-    pub(crate) spot: u32,
-    /// Whether the copy that the reference is in moved it along.
-    pub(crate) along: bool,
-}
-
 /// Follows references from old executables into a new one.
 #[derive(Debug, Default)]
 pub(crate) struct SpotMap {
@@ -116,7 +105,6 @@ impl SpotMap {
                         old: region.spot + (range.start - region.start) + shift,
                         new: new_region.spot + (inside.start - new_region.start),
                         length: inside.end - inside.start,
-                        copy: copy.copy,
                     });
                 }
             }
@@ -132,17 +120,17 @@ impl SpotMap {
         self.spaces[space as usize].told.insert(target, place);
     }
 
-    /// The new spot of an old target, seen from a copy: what that copy moved goes first, then what
-    /// was told, then the longest copy, then the nearest one.
+    /// The new spot of an old target: where it was told to be, else where the longest copy has it,
+    /// else where the nearest copy would.
     #[inline]
-    pub(crate) fn follow(&self, space: u32, target: u32, copy: u32) -> Option<Followed> {
-        self.spaces[space as usize].follow(target, copy)
+    pub(crate) fn follow(&self, space: u32, target: u32) -> Option<u32> {
+        self.spaces[space as usize].follow(target)
     }
 }
 
 impl SpaceMap {
     fn arrange(&mut self) {
-        self.pieces.sort_by_key(|piece| (piece.old, piece.new));
+        self.pieces.sort_unstable_by_key(|piece| (piece.old, piece.new, piece.length));
         let Some(end) = self.pieces.iter().map(|piece| piece.old + piece.length).max() else {
             return;
         };
@@ -163,52 +151,94 @@ impl SpaceMap {
             counts[bucket + 1] += counts[bucket];
             self.firsts[bucket + 1] += self.firsts[bucket];
         }
-        self.lists = vec![0; counts[buckets] as usize];
+        let mut lists = vec![0; counts[buckets] as usize];
         let mut next = counts.clone();
         for (number, piece) in self.pieces.iter().enumerate() {
             for bucket in range(piece) {
-                self.lists[next[bucket] as usize] = number as u32;
+                lists[next[bucket] as usize] = number as u32;
                 next[bucket] += 1;
             }
         }
-        self.heads = counts;
+        // However many copies somebody makes of the same bytes, a look-up takes a bounded time.
+        self.heads = vec![0; buckets + 1];
+        for bucket in 0..buckets {
+            let list = &mut lists[counts[bucket] as usize..counts[bucket + 1] as usize];
+            list.sort_unstable_by_key(|number| {
+                (std::cmp::Reverse(self.pieces[*number as usize].length), *number)
+            });
+            self.lists.extend_from_slice(&list[..list.len().min(BUCKET_PIECES_MAX)]);
+            self.heads[bucket + 1] = self.lists.len() as u32;
+        }
     }
 
-    fn follow(&self, target: u32, copy: u32) -> Option<Followed> {
+    #[inline]
+    fn follow(&self, target: u32) -> Option<u32> {
+        if let Some(place) = self.told.get(&target) {
+            return Some(*place);
+        }
         let bucket = (target >> BUCKET_BITS) as usize;
-        let mut longest: Option<&Piece> = None;
         if bucket + 1 < self.heads.len() {
             let list = &self.lists[self.heads[bucket] as usize..self.heads[bucket + 1] as usize];
-            for number in list {
-                let piece = &self.pieces[*number as usize];
-                if !piece.covers(target) {
-                    continue;
-                }
-                if piece.copy == copy {
-                    return Some(Followed { spot: piece.follow(target), along: true });
-                }
-                if longest.is_none_or(|other| piece.length > other.length) {
-                    longest = Some(piece);
-                }
+            let mut pieces = list.iter().map(|number| &self.pieces[*number as usize]);
+            // The longest comes first.
+            if let Some(piece) = pieces.find(|piece| piece.covers(target)) {
+                return Some(piece.follow(target));
             }
         }
-        let found = |spot| Followed { spot, along: false };
-        if let Some(place) = self.told.get(&target) {
-            return Some(found(*place));
-        }
-        longest.or_else(|| self.nearest(target)).map(|piece| found(piece.follow(target)))
+        self.nearest(target).map(|piece| piece.follow(target))
     }
 
     fn nearest(&self, target: u32) -> Option<&Piece> {
-        if self.pieces.is_empty() {
-            return None;
-        }
-        let bucket = ((target >> BUCKET_BITS) as usize).min(self.firsts.len() - 1);
+        let bucket = ((target >> BUCKET_BITS) as usize).min(self.firsts.len().checked_sub(1)?);
         let first = self.firsts[bucket] as usize;
-        let behind =
-            first + self.pieces[first..].iter().take_while(|piece| piece.old <= target).count();
+        let last = self.firsts.get(bucket + 1).map_or(self.pieces.len(), |last| *last as usize);
+        let behind = first + self.pieces[first..last].partition_point(|piece| piece.old <= target);
         let before = behind.checked_sub(1).map(|place| &self.pieces[place]);
         let candidates = before.into_iter().chain(self.pieces.get(behind));
         candidates.min_by_key(|piece| piece.distance(target))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::space::{Region, RegionKind};
+    use super::*;
+
+    /// A space of one region, whose spots are places plus 1000.
+    fn space(length: u32) -> Space {
+        let kind = RegionKind::Plain;
+        let region = Region { kind, start: 0, length, spot: 1000, link: 0 };
+        Space { regions: vec![region], base: 0, loaded: length + 1000, code: 0..0 }
+    }
+
+    fn map(copies: &[(u32, u32, u32)]) -> SpotMap {
+        let copies: Vec<Alignment> = copies
+            .iter()
+            .map(|(old, new, length)| Alignment { space: 0, old: *old, new: *new, length: *length })
+            .collect();
+        let old = [OldExecutable { start: 0, space: space(1 << 20) }];
+        SpotMap::new(&old, &space(1 << 20), &copies)
+    }
+
+    #[test]
+    fn targets_are_followed_told_longest_nearest() {
+        let mut map = map(&[(0, 5000, 100), (50, 9000, 500), (3000, 100, 10)]);
+        assert_eq!(map.follow(0, 1000 + 10), Some(1000 + 5010), "covered once");
+        assert_eq!(map.follow(0, 1000 + 60), Some(1000 + 9010), "the longer of two");
+        assert_eq!(map.follow(0, 1000 + 600), Some(1000 + 9550), "near the end of one");
+        assert_eq!(map.follow(0, 1000 + 2990), Some(1000 + 90), "near the start of one");
+        assert_eq!(map.follow(0, 1 << 19), Some((1 << 19) - 2900), "far behind all");
+        map.tell(0, 1000 + 60, 77);
+        assert_eq!(map.follow(0, 1000 + 60), Some(77));
+        let nothing = SpotMap::new(&[OldExecutable { start: 0, space: space(9) }], &space(9), &[]);
+        assert_eq!(nothing.follow(0, 5), None);
+    }
+
+    #[test]
+    fn many_copies_of_the_same_bytes_are_looked_up_in_bounded_time() {
+        let copies: Vec<(u32, u32, u32)> = (0..5000).map(|n| (n % 7, 7 * n, 7)).collect();
+        let map = map(&copies);
+        assert!(map.spaces[0].lists.len() <= BUCKET_PIECES_MAX * map.spaces[0].heads.len());
+        assert!(map.follow(0, 1003).is_some());
     }
 }

@@ -8,6 +8,15 @@
 
 use std::ops::Range;
 
+/// Spots are below this, so that a little can be added to one.
+pub(crate) const SPOT_MAX: u64 = u32::MAX as u64 - (1 << 16);
+
+/// Spots that an executable of so many bytes has at most: what is kept for each of them is then in
+/// proportion to its file.
+pub(crate) fn spots_max(bytes: u64) -> u64 {
+    (16 * bytes + (1 << 20)).min(SPOT_MAX)
+}
+
 /// What a region's bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
