@@ -82,7 +82,7 @@ pub(super) fn residue(
         .collect();
     let seen: Vec<Seen> =
         pieces.into_par_iter().map(|piece| look(piece, &parts, relocator, old, new)).collect();
-    let changes = tell::changes(&seen);
+    let changes = tell::changes(relocator, &seen);
     let missed: Vec<Vec<Missed>> =
         seen.par_iter().map(|seen| tell::left_over(seen, &changes)).collect();
     let mut all = Residue::default();

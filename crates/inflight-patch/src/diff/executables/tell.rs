@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::residue::{Missed, Open, Seen};
 use crate::format::Told;
+use crate::transform::references::Relocator;
 use crate::transform::references::map::SpotHash;
 
 /// References that must gain.
@@ -19,7 +20,7 @@ pub(super) type Target = (u16, u32);
 pub(super) type Changes = HashMap<Target, i64, SpotHash>;
 
 /// What to tell, given all pieces of an executable.
-pub(super) fn changes(seen: &[Seen]) -> Changes {
+pub(super) fn changes(relocator: &Relocator, seen: &[Seen]) -> Changes {
     let mut misses: Vec<(Target, i64)> = seen
         .iter()
         .flat_map(|seen| &seen.missed)
@@ -46,7 +47,14 @@ pub(super) fn changes(seen: &[Seen]) -> Changes {
             *gain = gain.saturating_sub(1);
         }
     }
-    let gain = gains.into_iter().filter(|(_, (_, gain))| *gain >= GAIN_MIN);
+    // A place that is no spot cannot be told.
+    let is_spot = |(space, target): Target, change: i64| {
+        let place = i64::from(relocator.predict(space.into(), target)).checked_add(change);
+        place.is_some_and(|place| u32::try_from(place).is_ok())
+    };
+    let gain = gains
+        .into_iter()
+        .filter(|(target, (change, gain))| *gain >= GAIN_MIN && is_spot(*target, *change));
     gain.map(|(target, (change, _))| (target, change)).collect()
 }
 
