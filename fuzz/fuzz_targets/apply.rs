@@ -8,6 +8,9 @@ use inflight::{DriverChoice, Engine};
 use inflight_patch::{ApplyOptions, Job, Side, apply, verify};
 use libfuzzer_sys::fuzz_target;
 
+#[path = "../../crates/inflight-patch/tests/support/program.rs"]
+mod program;
+
 /// Made once: an engine, a job on it, and a place with an old tree.
 struct Ground {
     engine: Engine,
@@ -26,6 +29,8 @@ static GROUND: LazyLock<Ground> = LazyLock::new(|| {
         let bytes: Vec<u8> = (0..length).map(|i: u32| (i * 7 >> 3) as u8).collect();
         std::fs::write(old.join(name), bytes).expect("written");
     }
+    let functions: Vec<u32> = (0..40).map(|number: u32| number.wrapping_mul(0x9e37_79b1)).collect();
+    std::fs::write(old.join("program"), program::program(&functions)).expect("written");
     std::os::unix::fs::symlink("a", old.join("link")).expect("made");
     Ground { engine, job, place }
 });

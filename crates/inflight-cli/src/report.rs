@@ -127,10 +127,14 @@ pub fn diff(report: &DiffReport, patch: &Path) -> Outcome {
         BinaryBytes(report.copied_bytes),
         BinaryBytes(report.literal_bytes),
     ));
-    if report.chunk_bytes > 1024 {
+    if report.better_memory_bytes > 0 {
         lines.push(format!(
-            "memory was short: chunks of {} in place of 1 KiB; more memory makes a smaller patch",
-            BinaryBytes(report.chunk_bytes),
+            "memory was short for both trees{}: --memory {}MiB makes a smaller patch",
+            match report.chunk_bytes {
+                ..=1024 => String::new(),
+                coarser => format!(" and for chunks finer than {}", BinaryBytes(coarser)),
+            },
+            report.better_memory_bytes.div_ceil(1 << 20),
         ));
     }
     let fields = json!({
@@ -143,6 +147,7 @@ pub fn diff(report: &DiffReport, patch: &Path) -> Outcome {
         "copied_bytes": report.copied_bytes,
         "literal_bytes": report.literal_bytes,
         "chunk_bytes": report.chunk_bytes,
+        "better_memory_bytes": report.better_memory_bytes,
         "warnings": report.warnings,
     });
     Outcome { ok: true, warnings: report.warnings.clone(), lines, fields }

@@ -66,9 +66,11 @@ pub struct DiffReport {
     pub literal_bytes: u64,
     /// Bytes of the patch.
     pub patch_bytes: u64,
-    /// Bytes around which chunks of the old tree were cut: more than 1 KiB when memory was short,
-    /// and then more memory makes a smaller patch.
+    /// Bytes around which chunks of the old tree were cut: more than 1 KiB when memory was short.
     pub chunk_bytes: u64,
+    /// Memory in bytes with which the patch would be smaller: 0 if there was enough to hold both
+    /// trees, which executables need to be predicted.
+    pub better_memory_bytes: u64,
     /// What was left out, a sentence each.
     pub warnings: Vec<String>,
 }
@@ -128,6 +130,9 @@ async fn make(
 ) -> Result<()> {
     let plan = Plan::new(job, &old, &new, options.preset)?;
     report.chunk_bytes = plan.sizes.target() as u64;
+    if plan.held != Held::Both {
+        report.better_memory_bytes = plan.everything_bytes;
+    }
     let file = job.handle.open(path, OpenOptions::creating(0o666)).await?;
     let writer = Writer::new(file, None, WRITE_BYTES, WRITE_DEPTH).await?;
     let mut patch = PatchWriter::start(writer, old.layout.bytes, new.layout.bytes).await?;

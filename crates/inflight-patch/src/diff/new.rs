@@ -137,8 +137,7 @@ impl Matcher {
                     }
                 }
             }
-            let taken = || self.take_over_digest(&list, &part);
-            let digest = known.or_else(taken);
+            let digest = self.take_over_digest(&list, &part).or(known);
             let of = || PartDigest::of(&part, &bytes[part.inside.clone()]);
             found.push(digest.unwrap_or_else(of));
         }

@@ -47,6 +47,8 @@ pub(super) struct Plan {
     pub(super) sizes: ChunkSizes,
     /// How many chunks the index has room for.
     pub(super) index_chunks: u64,
+    /// Memory with which everything would be held and chunks were as fine as they get.
+    pub(super) everything_bytes: u64,
     /// What is held in memory as a whole.
     pub(super) held: Held,
     /// How many units of the old image may be held, where not all of it is.
@@ -95,6 +97,10 @@ impl Plan {
         let index_bytes = Index::bytes(index_chunks);
         let rest = limit - fixed - index_bytes + least_units;
         let fine = Effort::of(preset).bytes(old_bytes, new.layout.bytes);
+        let finest = Index::bytes(chunks(old_bytes, CHUNK_BYTES));
+        // The index gets half of what is left at most.
+        let everything_bytes = fixed - least_units
+            + (old_bytes + new.layout.bytes + fine + finest).max(2 * finest + least_units);
         let held = match () {
             () if old_bytes + new.layout.bytes + fine <= rest => Held::Both,
             () if old_bytes <= rest => Held::Old,
@@ -109,7 +115,16 @@ impl Plan {
             })?;
         let sizes = ChunkSizes::around(target);
         let groups = groups as usize;
-        Ok(Plan { depth, groups, sizes, index_chunks, held, old_units, _reserved: reserved })
+        Ok(Plan {
+            depth,
+            groups,
+            sizes,
+            index_chunks,
+            everything_bytes,
+            held,
+            old_units,
+            _reserved: reserved,
+        })
     }
 }
 

@@ -108,7 +108,9 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<Space> {
     let base = sections.iter().filter(loaded).map(|section| section.address).min()? & !0xfff;
     let end = sections.iter().filter(loaded).map(|s| s.address.saturating_add(s.size)).max()?;
     let span = end - base;
-    if span + bytes.len() as u64 > spots_max(bytes.len() as u64) {
+    // What is not loaded gets spots behind all that is.
+    let spots = span.checked_add(bytes.len() as u64)?;
+    if spots > spots_max(bytes.len() as u64) {
         return None;
     }
     let span = span as u32;
@@ -197,4 +199,76 @@ fn kind(
 fn is_pointers(name: &[u8]) -> bool {
     let prefixes: [&[u8]; 4] = [b".data", b".got", b".ctors", b".dtors"];
     prefixes.iter().any(|prefix| name.starts_with(prefix))
+}
+
+#[cfg(test)]
+#[path = "../../tests/support/program.rs"]
+#[allow(clippy::duplicate_mod, reason = "tests from outside use it as well")]
+mod program;
+
+#[cfg(test)]
+mod tests {
+    use super::program::program;
+    use super::*;
+
+    fn image() -> Vec<u8> {
+        program(&(0..100).collect::<Vec<u32>>())
+    }
+
+    /// Where the header of a section is.
+    fn header(image: &[u8], number: usize) -> usize {
+        u64::from_le_bytes(image[0x28..0x30].try_into().expect("8 bytes")) as usize + 64 * number
+    }
+
+    #[test]
+    fn regions_cover_the_file_and_have_their_kinds() {
+        let image = image();
+        let space = parse(&image).expect("an executable");
+        let mut position = 0;
+        for region in &space.regions {
+            assert_eq!(region.start, position);
+            position = region.end();
+        }
+        assert_eq!(position as usize, image.len());
+        let kinds: Vec<RegionKind> = space
+            .regions
+            .iter()
+            .map(|region| region.kind)
+            .filter(|kind| *kind != RegionKind::Plain)
+            .collect();
+        use RegionKind::{CodeX86, Pointers, Relocations, Strings, Symbols, UnwindEntries};
+        let expected = [CodeX86, Pointers, UnwindEntries, Relocations, Symbols, Strings, Strings];
+        assert_eq!(kinds, expected);
+        let symbols = space.regions.iter().find(|region| region.kind == Symbols).expect("there");
+        assert_eq!(space.regions[symbols.link as usize].kind, Strings);
+        assert_eq!(length(&image), Some(image.len() as u64));
+    }
+
+    #[test]
+    fn what_is_cut_off_or_of_another_machine_is_none() {
+        let image = image();
+        for end in [0, 5, 63, 64, 1000, image.len() - 1] {
+            assert_eq!(length(&image[..end]), None, "{end} bytes");
+        }
+        let mut other = image.clone();
+        other[0x12] = 183;
+        assert_eq!(parse(&other), None, "AArch64");
+    }
+
+    #[test]
+    fn a_section_that_wraps_around_the_address_space_makes_no_executable() {
+        let mut image = image();
+        let size = header(&image, 3) + 32;
+        image[size..size + 8].copy_from_slice(&(-56i64).to_le_bytes());
+        assert_eq!(parse(&image), None);
+    }
+
+    #[test]
+    fn sections_that_overlap_make_no_executable() {
+        let mut image = image();
+        let (first, second) = (header(&image, 1) + 24, header(&image, 2) + 24);
+        let place = image[first..first + 8].to_vec();
+        image[second..second + 8].copy_from_slice(&place);
+        assert_eq!(parse(&image), None);
+    }
 }
