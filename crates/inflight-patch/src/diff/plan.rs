@@ -58,24 +58,73 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Plans a diff, and takes the memory that is not buffers.
     pub(super) fn new(job: &Job, old: &Image, new: &Image, preset: Preset) -> Result<Plan> {
         let budget = job.handle.pool().budget();
         let limit = budget.limit();
+        let each = group_bytes(preset);
+        // As many groups at once as there are threads, or as half of the memory allows, but not at
+        // the cost of a tree that would be held.
+        let most = (limit / 2 / each).clamp(1, job.crew.threads() as u64 + 1);
+        let mut chosen = Sketch::new(job, old, new, preset, 1)?;
+        for groups in 2..=most {
+            match Sketch::new(job, old, new, preset, groups) {
+                Ok(more) if more.held == chosen.held => chosen = more,
+                _ => break,
+            }
+        }
+        let reserved = job.handle.pool().try_reserve(chosen.reserved).ok_or(Error::Memory {
+            needed_mib: (chosen.least + budget.used()).div_ceil(1 << 20),
+            given_mib: limit >> 20,
+        })?;
+        Ok(Plan {
+            depth: chosen.depth,
+            groups: chosen.groups as usize,
+            sizes: ChunkSizes::around(chosen.target),
+            index_chunks: chunks(old.layout.bytes, chosen.target),
+            everything_bytes: chosen.everything,
+            held: chosen.held,
+            old_units: chosen.old_units,
+            _reserved: reserved,
+        })
+    }
+}
+
+/// Memory of a group while it is gathered and compressed, about.
+fn group_bytes(preset: Preset) -> u64 {
+    2 * preset.literal_bytes() as u64 + preset.compressor_bytes()
+}
+
+/// What a diff would do with its memory, if so many groups were compressed at once. In bytes.
+struct Sketch {
+    groups: u64,
+    depth: usize,
+    /// Target length of chunks.
+    target: usize,
+    held: Held,
+    old_units: usize,
+    /// What is not buffers.
+    reserved: u64,
+    /// What is needed before anything is held.
+    least: u64,
+    everything: u64,
+}
+
+impl Sketch {
+    fn new(job: &Job, old: &Image, new: &Image, preset: Preset, groups: u64) -> Result<Sketch> {
+        let limit = job.handle.pool().budget().limit();
         let threads = job.crew.threads();
         let manifests = footprint(&old.manifest) + footprint(&new.manifest);
-        let each = 2 * preset.literal_bytes() as u64 + preset.compressor_bytes();
-        // As many groups at once as there are threads, or as half of the memory allows.
-        let groups = (limit / 2 / each).clamp(1, threads as u64 + 1);
         // One group more is being gathered.
-        let encoding = groups * each + 2 * preset.literal_bytes() as u64;
+        let encoding = groups * group_bytes(preset) + 2 * preset.literal_bytes() as u64;
         let reserved = manifests + encoding + OVERHEAD_BYTES;
         let writer = ((WRITE_DEPTH + 1) * WRITE_BYTES) as u64;
         // Where the old tree does not fit: each thread may hold two units that were given up
         // meanwhile and wait for a third, and one is fetched ahead.
         let transient_units = 3 * threads + 1;
         let old_bytes = old.layout.bytes;
-        let units: Vec<_> = old.layout.units().collect();
-        let least_units = (transient_units + HELD_UNITS_MIN).min(units.len()) as u64 * UNIT_BYTES;
+        let units = old.layout.units().count();
+        let least_units = (transient_units + HELD_UNITS_MIN).min(units) as u64 * UNIT_BYTES;
         let least_depth = threads + 1;
         let least = reserved + writer + least_depth as u64 * UNIT_BYTES + least_units;
         let index_least = Index::bytes(chunks(old_bytes, CHUNK_BYTES_MAX));
@@ -93,38 +142,21 @@ impl Plan {
         {
             target *= 2;
         }
-        let index_chunks = chunks(old_bytes, target);
-        let index_bytes = Index::bytes(index_chunks);
+        let index_bytes = Index::bytes(chunks(old_bytes, target));
         let rest = limit - fixed - index_bytes + least_units;
         let fine = Effort::of(preset).bytes(old_bytes, new.layout.bytes);
         let finest = Index::bytes(chunks(old_bytes, CHUNK_BYTES));
         // The index gets half of what is left at most.
-        let everything_bytes = fixed - least_units
+        let everything = fixed - least_units
             + (old_bytes + new.layout.bytes + fine + finest).max(2 * finest + least_units);
         let held = match () {
             () if old_bytes + new.layout.bytes + fine <= rest => Held::Both,
             () if old_bytes <= rest => Held::Old,
             () => Held::Neither,
         };
-        let old_units =
-            ((rest / UNIT_BYTES) as usize).saturating_sub(transient_units).min(units.len());
-        let reserved =
-            job.handle.pool().try_reserve(reserved + index_bytes).ok_or(Error::Memory {
-                needed_mib: (fixed + index_bytes + budget.used()).div_ceil(1 << 20),
-                given_mib: limit >> 20,
-            })?;
-        let sizes = ChunkSizes::around(target);
-        let groups = groups as usize;
-        Ok(Plan {
-            depth,
-            groups,
-            sizes,
-            index_chunks,
-            everything_bytes,
-            held,
-            old_units,
-            _reserved: reserved,
-        })
+        let old_units = ((rest / UNIT_BYTES) as usize).saturating_sub(transient_units).min(units);
+        let (reserved, least) = (reserved + index_bytes, fixed + index_bytes);
+        Ok(Sketch { groups, depth, target, held, old_units, reserved, least, everything })
     }
 }
 
