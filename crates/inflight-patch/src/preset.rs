@@ -16,7 +16,7 @@ impl Preset {
     /// zstd's level.
     pub(crate) const fn level(self) -> i32 {
         match self {
-            Preset::Fast => 1,
+            Preset::Fast => 3,
             Preset::Default => 9,
             Preset::Small => 19,
         }

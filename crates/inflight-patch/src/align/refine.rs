@@ -6,8 +6,7 @@ use std::ops::Range;
 use super::Copy;
 use super::extend::{Scoring, backward, forward};
 
-/// Bytes of old looked at around a gap, besides twice its length.
-const WINDOW_EXTRA: usize = 256;
+/// The most old bytes looked at on either side of a gap.
 const WINDOW_MAX: usize = 4096;
 /// Gaps longer than this are left to the index.
 const GAP_MAX: usize = 4096;
@@ -17,6 +16,8 @@ const WORD: usize = 8;
 /// What counts as found in a gap.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RefineOptions {
+    /// Old bytes looked at on either side of a gap, besides twice its length.
+    pub(crate) window_bytes: usize,
     pub(crate) scoring: Scoring,
     pub(crate) score_min: i32,
 }
@@ -148,7 +149,7 @@ fn gap(
         return;
     }
     // Old bytes behind the copy before, and ahead of the one after.
-    let reach = (2 * length + WINDOW_EXTRA).min(WINDOW_MAX);
+    let reach = (2 * length + options.window_bytes).min(WINDOW_MAX);
     let behind = before.map(|copy| {
         let start = copy.old_end() as usize;
         start..(start + reach).min(old.len())

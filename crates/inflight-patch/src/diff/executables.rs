@@ -63,16 +63,22 @@ impl Found {
 pub(super) struct Effort {
     code: Sampling,
     data: Sampling,
+    refine: RefineOptions,
 }
 
 impl Effort {
     pub(super) fn of(preset: Preset) -> Effort {
-        let (code, data) = match preset {
-            Preset::Fast => (5, 4),
-            Preset::Default => (4, 3),
-            Preset::Small => (3, 3),
+        let (code, data, window_bytes) = match preset {
+            Preset::Fast => (5, 4, 64),
+            Preset::Default => (4, 3, 256),
+            Preset::Small => (3, 3, 512),
         };
-        Effort { code: Sampling::of_bytes(code, 32), data: Sampling::of_bytes(data, 16) }
+        let scoring = Scoring { mismatch: 3, drop: 32 };
+        Effort {
+            code: Sampling::of_bytes(code, 32),
+            data: Sampling::of_bytes(data, 16),
+            refine: RefineOptions { scoring, score_min: 18, window_bytes },
+        }
     }
 
     /// Bytes that work on images of these lengths takes besides them, at most.
@@ -146,7 +152,7 @@ fn make(
     let aligned = indexes.map(|indexes| -> Vec<Vec<Copy>> {
         found
             .par_iter()
-            .map(|executable| align_executable(old, new, executable, &indexes))
+            .map(|executable| align_executable(old, new, executable, &indexes, effort))
             .collect()
     });
     normal::restore(old, old_saved);
@@ -211,9 +217,15 @@ fn is_data(kind: RegionKind) -> bool {
 }
 
 /// Aligns all of an executable but its tables. Copies count from its start in new.
-fn align_executable(old: &[u8], new: &[u8], executable: &Found, indexes: &Indexes) -> Vec<Copy> {
+fn align_executable(
+    old: &[u8],
+    new: &[u8],
+    executable: &Found,
+    indexes: &Indexes,
+    effort: Effort,
+) -> Vec<Copy> {
     let bytes = &new[executable.start as usize..executable.range().end as usize];
-    let refine = RefineOptions { scoring: Scoring { mismatch: 3, drop: 32 }, score_min: 18 };
+    let refine = effort.refine;
     let scoring = Scoring { mismatch: 3, drop: 48 };
     let regions: Vec<&Region> =
         executable.space.regions.iter().filter(|region| !region.kind.is_table()).collect();

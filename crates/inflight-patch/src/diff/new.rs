@@ -223,7 +223,8 @@ fn refined(list: &[Instruction], new: &[u8], old: &[u8], piece: &mut Piece) {
     if !list.iter().any(is_literal) {
         return piece.add(list, new);
     }
-    let options = RefineOptions { scoring: Scoring { mismatch: 3, drop: 24 }, score_min: 16 };
+    let scoring = Scoring { mismatch: 3, drop: 24 };
+    let options = RefineOptions { scoring, score_min: 16, window_bytes: 256 };
     let mut position = 0;
     for list in list.chunk_by(|a, b| !is_run(a) && !is_run(b)) {
         let start = position;

@@ -26,6 +26,9 @@ const ORDER: [&[RegionKind]; 3] = [
 /// Bytes of a new table aligned as one piece of work.
 const ALIGN_BYTES: usize = 256 << 10;
 
+/// Old bytes looked at on either side of a gap.
+const WINDOW_BYTES: usize = 256;
+
 /// How entries are compared.
 struct Comparing {
     /// Bytes by which targets differ where they differ.
@@ -185,7 +188,7 @@ fn match_table(pool: &Pool, old: &[u8], new: &[u8], kind: RegionKind) -> Vec<Cop
     };
     let options = Options {
         find: FindOptions { scoring, score_min: 20 },
-        refine: RefineOptions { scoring, score_min: 18 },
+        refine: RefineOptions { scoring, score_min: 18, window_bytes: WINDOW_BYTES },
     };
     crate::align::align(new, 0..new.len(), ALIGN_BYTES, old, &index, &options)
 }
