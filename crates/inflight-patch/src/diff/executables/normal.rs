@@ -7,15 +7,17 @@ use rayon::prelude::*;
 use crate::transform::references::scan::scan;
 use crate::transform::references::space::{RegionKind, Space};
 
-/// Bytes of code scanned as one piece of work.
-const SCAN_BYTES: usize = 256 << 10;
+/// Bytes of code scanned as one piece of work: places in it fit into 16 bits, as there are millions
+/// of them.
+const SCAN_BYTES: usize = 1 << 16;
 
 /// References that were zeroed in one stretch.
 #[derive(Debug)]
 pub(super) struct Saved {
     range: Range<usize>,
-    /// Place in the stretch, and value.
-    references: Vec<(u32, u32)>,
+    /// Their places in the stretch, and their values.
+    places: Vec<u16>,
+    values: Vec<u32>,
 }
 
 /// Zeroes the references in all code of an image.
@@ -43,16 +45,17 @@ pub(super) fn zero<'a>(
     }
     work.into_par_iter()
         .map(|(at, space, region, inside, bytes)| {
-            let mut found = Vec::with_capacity(bytes.len() / 16);
-            scan(space, region, inside, bytes, |reference| found.push(reference.at as u32));
-            let mut references = Vec::with_capacity(found.len());
-            for place in found {
-                let field = &mut bytes[place as usize..place as usize + 4];
+            let mut places = Vec::with_capacity(bytes.len() / 32);
+            scan(space, region, inside, bytes, |reference| places.push(reference.at as u16));
+            places.shrink_to_fit();
+            let take = |place: &u16| {
+                let field = &mut bytes[usize::from(*place)..usize::from(*place) + 4];
                 let value = u32::from_le_bytes((&*field).try_into().expect("4 bytes"));
-                references.push((place, value));
                 field.fill(0);
-            }
-            Saved { range: at..at + bytes.len(), references }
+                value
+            };
+            let values = places.iter().map(take).collect();
+            Saved { range: at..at + bytes.len(), places, values }
         })
         .collect()
 }
@@ -67,11 +70,11 @@ pub(super) fn restore(image: &mut [u8], saved: Vec<Saved>) {
         let (bytes, behind) = behind.split_at_mut(stretch.range.len());
         position = stretch.range.end;
         rest = behind;
-        work.push((bytes, stretch.references));
+        work.push((bytes, stretch.places, stretch.values));
     }
-    work.into_par_iter().for_each(|(bytes, references)| {
-        for (place, value) in references {
-            bytes[place as usize..place as usize + 4].copy_from_slice(&value.to_le_bytes());
+    work.into_par_iter().for_each(|(bytes, places, values)| {
+        for (place, value) in places.into_iter().zip(values) {
+            bytes[usize::from(place)..usize::from(place) + 4].copy_from_slice(&value.to_le_bytes());
         }
     });
 }
