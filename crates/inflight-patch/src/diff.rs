@@ -10,6 +10,7 @@
 //! settings alone.
 
 mod chunk;
+mod effort;
 mod executables;
 mod group;
 mod index;
@@ -36,7 +37,7 @@ use crate::manifest::Preserve;
 use crate::paths::{check_apart, check_output, check_replaceable, temporary_beside};
 use crate::preset::Preset;
 use crate::tree::{Tree, scan};
-use executables::Effort;
+use effort::Effort;
 use output::Output;
 use plan::{Held, Plan, WRITE_BYTES, WRITE_DEPTH};
 

@@ -15,6 +15,7 @@
 mod find;
 mod normal;
 mod residue;
+mod seen;
 mod tables;
 mod tell;
 
@@ -26,17 +27,17 @@ use rayon::prelude::*;
 
 use find::find_all;
 
+use super::effort::Effort;
 use super::group::Group;
 use super::old::OldImage;
 use super::read::Whole;
-use crate::align::anchor::{AnchorIndex, Sampling};
+use crate::align::anchor::AnchorIndex;
 use crate::align::extend::Scoring;
 use crate::align::find::FindOptions;
-use crate::align::refine::{RefineOptions, join};
+use crate::align::refine::join;
 use crate::align::{Copy, Options, align};
 use crate::format::{GroupInstructions, Instruction, NewExecutable};
 use crate::image::Image;
-use crate::preset::Preset;
 use crate::transform::references::space::{OldExecutable, Region, RegionKind, Space};
 use crate::transform::references::{Relocator, copy_parts};
 
@@ -55,36 +56,6 @@ pub(super) struct Found {
 impl Found {
     pub(super) fn range(&self) -> Range<u64> {
         self.start..self.start + u64::from(self.space.length())
-    }
-}
-
-/// How much to look for.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Effort {
-    code: Sampling,
-    data: Sampling,
-    refine: RefineOptions,
-}
-
-impl Effort {
-    pub(super) fn of(preset: Preset) -> Effort {
-        let (code, data, window_bytes) = match preset {
-            Preset::Fast => (5, 4, 64),
-            Preset::Default => (4, 3, 256),
-            Preset::Small => (3, 3, 512),
-        };
-        let scoring = Scoring { mismatch: 3, drop: 32 };
-        Effort {
-            code: Sampling::of_bytes(code, 32),
-            data: Sampling::of_bytes(data, 16),
-            refine: RefineOptions { scoring, score_min: 18, window_bytes },
-        }
-    }
-
-    /// Bytes that work on images of these lengths takes besides them, at most.
-    pub(super) fn bytes(self, old: u64, new: u64) -> u64 {
-        // References that were zeroed, and then copies, residue and tables, are less than a quarter.
-        AnchorIndex::bytes(old, self.data) + (old + new) / 4
     }
 }
 

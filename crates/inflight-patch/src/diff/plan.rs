@@ -7,7 +7,7 @@
 use inflight::Reservation;
 
 use super::chunk::ChunkSizes;
-use super::executables::Effort;
+use super::effort::Effort;
 use super::index::Index;
 use crate::error::{Error, Result};
 use crate::format::entry_footprint;

@@ -9,6 +9,7 @@
 //! for encoder and decoder, and sees nothing but the bytes of the copy and the tables in the patch.
 
 pub(crate) mod map;
+pub(crate) mod reference;
 pub(crate) mod scan;
 pub(crate) mod space;
 mod x86;
@@ -17,7 +18,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use map::{Alignment, SpotMap};
-use scan::{Origin, Reference, scan};
+use reference::{Origin, Reference};
+use scan::scan;
 use space::{OldExecutable, Region, RegionKind, Space, cut_image};
 
 use crate::format::Instruction;

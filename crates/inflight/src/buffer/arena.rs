@@ -9,20 +9,13 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use super::block::Region;
+use super::block::{ArenaMemory, Region};
 use super::pool::{Buffer, Pool};
-use crate::budget::Reservation;
 
 /// Memory that is given out in parts.
 pub struct Arena {
     shared: Arc<ArenaMemory>,
     given: usize,
-}
-
-/// What an arena and its buffers share.
-pub(super) struct ArenaMemory {
-    pub(super) region: Region,
-    _reservation: Reservation,
 }
 
 impl Pool {
@@ -31,10 +24,7 @@ impl Pool {
     pub fn try_arena(&self, bytes: usize) -> Option<Arena> {
         let reservation = self.try_reserve(bytes as u64)?;
         let region = Region::allocate(bytes.max(1))?;
-        Some(Arena {
-            shared: Arc::new(ArenaMemory { region, _reservation: reservation }),
-            given: 0,
-        })
+        Some(Arena { shared: Arc::new(ArenaMemory::new(region, reservation)), given: 0 })
     }
 }
 

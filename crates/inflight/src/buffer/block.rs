@@ -6,6 +6,8 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
+use crate::budget::Reservation;
+
 /// What memory and direct I/O are aligned to, in bytes: a page, and the largest block of a device
 /// in common use.
 pub const BLOCK_BYTES: usize = 4096;
@@ -132,5 +134,17 @@ impl Region {
 impl Drop for Region {
     fn drop(&mut self) {
         self.free();
+    }
+}
+
+/// What an arena and its buffers share: a region, and its share of the budget.
+pub(super) struct ArenaMemory {
+    pub(super) region: Region,
+    _reservation: Reservation,
+}
+
+impl ArenaMemory {
+    pub(super) fn new(region: Region, reservation: Reservation) -> ArenaMemory {
+        ArenaMemory { region, _reservation: reservation }
     }
 }

@@ -8,8 +8,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::arena::ArenaMemory;
-use super::block::{BLOCK_BYTES, Block};
+use super::block::{ArenaMemory, BLOCK_BYTES, Block};
 use crate::budget::{Budget, Reservation};
 
 /// Classes hold blocks of 4 KiB, 8 KiB, … 2 GiB.

@@ -5,16 +5,13 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 
-use super::residue::{Missed, Open, Seen};
+use super::seen::{Missed, Open, Seen, Target};
 use crate::format::Told;
 use crate::transform::references::Relocator;
 use crate::transform::references::map::SpotHash;
 
 /// References that must gain.
 const GAIN_MIN: usize = 2;
-
-/// An old executable and a spot in it.
-pub(super) type Target = (u16, u32);
 
 /// What is told: for each target, how far it is from its predicted place.
 pub(super) type Changes = HashMap<Target, i64, SpotHash>;

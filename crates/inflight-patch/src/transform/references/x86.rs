@@ -4,7 +4,7 @@
 //! The places worth a look are found 32 bytes at a time where the processor can; the result is
 //! the same without.
 
-use super::scan::{Origin, Reference};
+use super::reference::{Origin, Reference};
 use super::space::Space;
 
 /// Calls `found` for each reference in `bytes`, whose first has this spot.

@@ -1,0 +1,37 @@
+//! How hard a preset looks for old bytes.
+
+use crate::align::anchor::{AnchorIndex, Sampling};
+use crate::align::extend::Scoring;
+use crate::align::refine::RefineOptions;
+use crate::preset::Preset;
+
+/// How much to look for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Effort {
+    /// Which places of code are looked up, and which of data.
+    pub(super) code: Sampling,
+    pub(super) data: Sampling,
+    pub(super) refine: RefineOptions,
+}
+
+impl Effort {
+    pub(super) fn of(preset: Preset) -> Effort {
+        let (code, data, window_bytes) = match preset {
+            Preset::Fast => (5, 4, 64),
+            Preset::Default => (4, 3, 256),
+            Preset::Small => (3, 3, 512),
+        };
+        let scoring = Scoring { mismatch: 3, drop: 32 };
+        Effort {
+            code: Sampling::of_bytes(code, 32),
+            data: Sampling::of_bytes(data, 16),
+            refine: RefineOptions { scoring, score_min: 18, window_bytes },
+        }
+    }
+
+    /// Bytes that work on images of these lengths takes besides them, at most.
+    pub(super) fn bytes(self, old: u64, new: u64) -> u64 {
+        // References that were zeroed, and then copies, residue and tables, are less than a quarter.
+        AnchorIndex::bytes(old, self.data) + (old + new) / 4
+    }
+}
