@@ -138,8 +138,9 @@ async fn make(
     let writer = Writer::new(file, None, WRITE_BYTES, WRITE_DEPTH).await?;
     let mut patch = PatchWriter::start(writer, old.layout.bytes, new.layout.bytes).await?;
     let level = options.preset.level();
-    patch.write_split(BlockKind::NewManifest, &encode_manifest(&new.manifest), level).await?;
-    patch.write_split(BlockKind::OldManifest, &encode_manifest(&old.manifest), level).await?;
+    let (new_listed, old_listed) = (encode_manifest(&new.manifest), encode_manifest(&old.manifest));
+    patch.write_manifests(&new_listed, &old_listed, level).await?;
+    drop((new_listed, old_listed));
 
     let mut known = read::old(job, old, &plan).await?;
     for digests in known.digests.chunks(DIGESTS_PER_BLOCK) {

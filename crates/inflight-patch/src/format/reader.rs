@@ -163,24 +163,38 @@ impl PatchFile {
 
     /// The raw bytes of a fetched block. Work for the crew.
     pub(crate) fn decode(&self, entry: &BlockEntry, sealed: &[u8]) -> Result<Vec<u8>> {
-        let decoded = open_block(sealed, entry, &self.stages);
+        let decoded = open_block(sealed, entry, &self.stages, None);
         decoded.map_err(|damage| self.damaged(damage.inside(entry.offset)))
+    }
+
+    /// Bytes of all blocks of a kind, decoded.
+    fn raw_bytes(&self, kind: BlockKind) -> u64 {
+        let blocks = self.frame.blocks.iter().filter(|entry| entry.kind == kind);
+        blocks.map(|entry| u64::from(entry.raw_bytes)).sum()
     }
 
     /// All blocks of a kind, decoded, where the memory bound allows it.
     async fn all(&self, kind: BlockKind) -> Result<Vec<(u64, Vec<u8>)>> {
-        let blocks = || self.frame.blocks.iter().filter(|entry| entry.kind == kind);
-        let raw_bytes: u64 = blocks().map(|entry| u64::from(entry.raw_bytes)).sum();
+        self.all_beside(kind, None).await
+    }
+
+    async fn all_beside(
+        &self,
+        kind: BlockKind,
+        beside: Option<&[u8]>,
+    ) -> Result<Vec<(u64, Vec<u8>)>> {
         let limit = self.file.handle().pool().budget().limit();
-        let needed = raw_bytes.saturating_mul(MANIFEST_FOOTPRINT);
+        let needed = self.raw_bytes(kind).saturating_mul(MANIFEST_FOOTPRINT);
         if needed > limit {
             let (needed_mib, given_mib) = (needed.div_ceil(1 << 20), limit >> 20);
             return Err(Error::Memory { needed_mib, given_mib });
         }
         let mut all = Vec::new();
-        for entry in blocks() {
+        for entry in self.frame.blocks.iter().filter(|entry| entry.kind == kind) {
             let sealed = self.fetch(entry).await?;
-            all.push((entry.offset, self.decode(entry, &sealed)?));
+            let decoded = open_block(&sealed, entry, &self.stages, beside);
+            let raw = decoded.map_err(|damage| self.damaged(damage.inside(entry.offset)))?;
+            all.push((entry.offset, raw));
         }
         Ok(all)
     }
@@ -209,9 +223,16 @@ impl PatchFile {
 
     /// A tree's manifest, checked.
     pub(crate) async fn manifest(&self, kind: BlockKind) -> Result<Manifest> {
-        let blocks = self.all(kind).await?;
+        let joined = |blocks: Vec<(u64, Vec<u8>)>| -> Vec<u8> {
+            blocks.into_iter().flat_map(|(_, payload)| payload).collect()
+        };
+        let beside = match kind {
+            BlockKind::OldManifest => Some(joined(self.all(BlockKind::NewManifest).await?)),
+            _ => None,
+        };
+        let blocks = self.all_beside(kind, beside.as_deref()).await?;
         let at = blocks.first().map_or(0, |(at, _)| *at);
-        let payload: Vec<u8> = blocks.into_iter().flat_map(|(_, payload)| payload).collect();
+        let payload = joined(blocks);
         let limit = self.file.handle().pool().budget().limit() / 2;
         manifest::decode(&payload, limit).map_err(|damage| self.damaged(damage.inside(at)))
     }
@@ -349,7 +370,7 @@ fn open_sealed(sealed: &[u8], kind: BlockKind) -> Result<Vec<u8>, Damage> {
         let what = format!("the {} uses stage {}", kind.name(), parsed.stage);
         return Err(Damage::new(0, what));
     }
-    stage::decode(parsed.stage, payload, parsed.raw_length as usize)
+    stage::decode(parsed.stage, payload, parsed.raw_length as usize, None)
 }
 
 fn parse_stages(sealed: &[u8], entry: &BlockEntry) -> Result<StageTable, Damage> {
@@ -364,7 +385,12 @@ fn split(sealed: &[u8]) -> Result<(&[u8; BLOCK_HEADER_BYTES], &[u8]), Damage> {
 }
 
 /// The raw bytes of a block that the index lists.
-fn open_block(sealed: &[u8], entry: &BlockEntry, stages: &StageTable) -> Result<Vec<u8>, Damage> {
+fn open_block(
+    sealed: &[u8],
+    entry: &BlockEntry,
+    stages: &StageTable,
+    beside: Option<&[u8]>,
+) -> Result<Vec<u8>, Damage> {
     let (header, payload) = split(sealed)?;
     Block::check(header, payload)?;
     let parsed = Block::parse(header)?;
@@ -374,7 +400,9 @@ fn open_block(sealed: &[u8], entry: &BlockEntry, stages: &StageTable) -> Result<
     if listed != expected || payload.len() != entry.stored_bytes as usize {
         return Err(Damage::new(0, "a block is not the one that the index lists"));
     }
-    stage::decode(stages.resolve(parsed.stage)?, payload, parsed.raw_length as usize)
+    let stage = stages.resolve(parsed.stage)?;
+    let beside = beside.filter(|_| entry.kind == BlockKind::OldManifest);
+    stage::decode(stage, payload, parsed.raw_length as usize, beside)
 }
 
 /// Sizes of the two images, and kind and raw bytes of each block of a patch in memory.
@@ -388,9 +416,15 @@ pub(super) fn raw_blocks(bytes: &[u8]) -> Result<(u64, u64, Vec<(u8, Vec<u8>)>),
     let blocks = parse_index(&bytes[index_at..trailer_at], index_at as u64)?;
     let slice = |entry: &BlockEntry| &bytes[entry.offset as usize..entry.end() as usize];
     let stages = parse_stages(slice(&blocks[0]), &blocks[0])?;
-    let raw =
-        |entry: &BlockEntry| Ok((entry.kind as u8, open_block(slice(entry), entry, &stages)?));
-    Ok((old_bytes, new_bytes, blocks.iter().map(raw).collect::<Result<_, Damage>>()?))
+    let (mut raw, mut new_manifest) = (Vec::with_capacity(blocks.len()), Vec::new());
+    for entry in &blocks {
+        let opened = open_block(slice(entry), entry, &stages, Some(&new_manifest))?;
+        if entry.kind == BlockKind::NewManifest {
+            new_manifest.extend_from_slice(&opened);
+        }
+        raw.push((entry.kind as u8, opened));
+    }
+    Ok((old_bytes, new_bytes, raw))
 }
 
 /// Decodes everything a patch in memory holds, as applying it would.

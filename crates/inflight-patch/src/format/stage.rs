@@ -11,9 +11,11 @@ use crate::damage::Damage;
 pub(crate) const STORED: u8 = 0;
 /// The payload is one zstd frame.
 pub(crate) const ZSTD: u8 = 1;
+/// The payload is one zstd frame that goes on behind the new manifest. For the old manifest only.
+pub(crate) const ZSTD_BESIDE: u8 = 2;
 
 /// What this version writes and reads; a stage's number is its place.
-const KNOWN: [(&str, u64); 2] = [("stored", 1), ("zstd", 1)];
+const KNOWN: [(&str, u64); 3] = [("stored", 1), ("zstd", 1), ("zstd-beside", 1)];
 
 /// The payload of the block that lists the stages.
 pub(super) fn encode_table() -> Vec<u8> {
@@ -60,8 +62,14 @@ impl StageTable {
     }
 }
 
-/// Turns a payload into exactly `raw_length` bytes. The caller has bounded that length.
-pub(super) fn decode(stage: u8, payload: &[u8], raw_length: usize) -> Result<Vec<u8>, Damage> {
+/// Turns a payload into exactly `raw_length` bytes. The caller has bounded that length. `beside` is
+/// the new manifest, for what is compressed beside it.
+pub(super) fn decode(
+    stage: u8,
+    payload: &[u8],
+    raw_length: usize,
+    beside: Option<&[u8]>,
+) -> Result<Vec<u8>, Damage> {
     if stage == STORED {
         return match payload.len() == raw_length {
             true => Ok(payload.to_vec()),
@@ -70,9 +78,41 @@ pub(super) fn decode(stage: u8, payload: &[u8], raw_length: usize) -> Result<Vec
     }
     let wrong =
         |what: String| Damage::new(0, format!("a compressed block does not decode: {what}"));
-    let raw = zstd::bulk::decompress(payload, raw_length).map_err(|e| wrong(e.to_string()))?;
+    let raw = match (stage, beside) {
+        (ZSTD_BESIDE, Some(beside)) => zstd::bulk::Decompressor::with_dictionary(beside)
+            .and_then(|mut decompressor| decompressor.decompress(payload, raw_length)),
+        (ZSTD_BESIDE, None) => {
+            return Err(Damage::new(
+                0,
+                "only an old manifest can be compressed beside the new one",
+            ));
+        }
+        _ => zstd::bulk::decompress(payload, raw_length),
+    };
+    let raw = raw.map_err(|error| wrong(error.to_string()))?;
     match raw.len() == raw_length {
         true => Ok(raw),
         false => Err(wrong(format!("{} bytes in place of {raw_length}", raw.len()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_compressed_beside_needs_what_it_was_beside() {
+        let beside: Vec<u8> =
+            (0..4000u32).flat_map(|n| n.wrapping_mul(0x9e37_79b1).to_le_bytes()).collect();
+        let raw = [&beside[2000..9000], b"and something new"].concat();
+        let mut compressor = zstd::bulk::Compressor::with_dictionary(3, &beside).unwrap();
+        compressor.include_contentsize(false).unwrap();
+        let payload = compressor.compress(&raw).unwrap();
+        assert!(payload.len() < 100, "{} bytes", payload.len());
+        let decode = |beside| decode(ZSTD_BESIDE, &payload, raw.len(), beside);
+        assert_eq!(decode(Some(&beside)).unwrap(), raw);
+        assert!(decode(None).unwrap_err().what.contains("only an old manifest"));
+        assert!(decode(Some(&beside[..3000])).is_err(), "with something else beside it");
+        assert!(super::decode(ZSTD, &payload, raw.len(), Some(&beside)).is_err());
     }
 }

@@ -5,12 +5,14 @@ use inflight::stream::Writer;
 
 use super::block::{self, BLOCK_HEADER_BYTES, BlockKind};
 use super::frame::{HEADER_BYTES, MAGIC, MAGIC_END, TRAILER_BYTES, VERSION, checksum};
-use super::stage::{self, STORED, ZSTD};
+use super::stage::{self, STORED, ZSTD, ZSTD_BESIDE};
 use super::wire::put_varint;
 use crate::error::Result;
 
 /// Blocks that nobody splits by meaning are split at this size.
 const SPLIT_BYTES: usize = 8 << 20;
+/// A new manifest longer than this has none beside it: a reader must hold it twice.
+const BESIDE_BYTES_MAX: usize = 64 << 20;
 
 /// A block ready to be written.
 #[derive(Debug)]
@@ -22,27 +24,47 @@ pub(crate) struct EncodedBlock {
 
 /// Makes a block, compressed where that makes it smaller. Work for the crew.
 pub(crate) fn encode_block(kind: BlockKind, raw: &[u8], level: i32) -> EncodedBlock {
-    assert!(raw.len() <= block::BLOCK_BYTES_MAX, "a block of {} bytes", raw.len());
-    let raw_length = raw.len() as u32;
     let compressed = match kind {
         // The table of stages is needed to decode anything.
         BlockKind::Stages => None,
-        _ => compress(raw, level),
+        _ => compress(zstd::bulk::Compressor::new(level), raw),
     };
-    let sealed = match compressed.filter(|compressed| compressed.len() < raw.len()) {
-        Some(compressed) => block::seal(kind as u8, ZSTD, raw_length, &compressed),
+    sealed_smallest(kind, raw, [(ZSTD, compressed)])
+}
+
+/// Makes a block of the old manifest, given the new one.
+fn encode_block_beside(raw: &[u8], level: i32, beside: &[u8]) -> EncodedBlock {
+    let alone = compress(zstd::bulk::Compressor::new(level), raw);
+    let with = compress(zstd::bulk::Compressor::with_dictionary(level, beside), raw);
+    sealed_smallest(BlockKind::OldManifest, raw, [(ZSTD, alone), (ZSTD_BESIDE, with)])
+}
+
+fn sealed_smallest<const N: usize>(
+    kind: BlockKind,
+    raw: &[u8],
+    ways: [(u8, Option<Vec<u8>>); N],
+) -> EncodedBlock {
+    assert!(raw.len() <= block::BLOCK_BYTES_MAX, "a block of {} bytes", raw.len());
+    let raw_length = raw.len() as u32;
+    let ways = ways.into_iter().filter_map(|(stage, payload)| Some((stage, payload?)));
+    let best = ways.min_by_key(|(_, payload)| payload.len());
+    let sealed = match best.filter(|(_, payload)| payload.len() < raw.len()) {
+        Some((stage, payload)) => block::seal(kind as u8, stage, raw_length, &payload),
         None => block::seal(kind as u8, STORED, raw_length, raw),
     };
     EncodedBlock { kind, raw_length, sealed }
 }
 
-fn compress(raw: &[u8], level: i32) -> Option<Vec<u8>> {
-    let mut compressor = zstd::bulk::Compressor::new(level).ok()?;
+/// Out of memory, the only thing that can fail here, means to store what could not be compressed.
+fn compress(
+    compressor: std::io::Result<zstd::bulk::Compressor<'_>>,
+    raw: &[u8],
+) -> Option<Vec<u8>> {
+    let mut compressor = compressor.ok()?;
     // Our own checksum is behind every block already.
     compressor.include_checksum(false).ok()?;
     compressor.include_contentsize(false).ok()?;
-    // Out of memory, the only thing that can fail here, means to store what could not be
-    // compressed.
+    compressor.include_dictid(false).ok()?;
     compressor.compress(raw).ok()
 }
 
@@ -72,15 +94,22 @@ impl PatchWriter {
         Ok(())
     }
 
-    /// Writes something long as several blocks.
-    pub(crate) async fn write_split(
+    /// Writes both manifests, each as several blocks if it is long.
+    pub(crate) async fn write_manifests(
         &mut self,
-        kind: BlockKind,
-        raw: &[u8],
+        new: &[u8],
+        old: &[u8],
         level: i32,
     ) -> Result<()> {
-        for part in raw.chunks(SPLIT_BYTES) {
-            self.write(encode_block(kind, part, level)).await?;
+        for part in new.chunks(SPLIT_BYTES) {
+            self.write(encode_block(BlockKind::NewManifest, part, level)).await?;
+        }
+        for part in old.chunks(SPLIT_BYTES) {
+            let block = match new.len() <= BESIDE_BYTES_MAX {
+                true => encode_block_beside(part, level, new),
+                false => encode_block(BlockKind::OldManifest, part, level),
+            };
+            self.write(block).await?;
         }
         Ok(())
     }
