@@ -21,7 +21,7 @@ impl Effort {
             Preset::Default => (4, 3, 256),
             Preset::Small => (3, 3, 512),
         };
-        let scoring = Scoring { mismatch: 3, drop: 32 };
+        let scoring = Scoring { mismatch: 2, drop: 32 };
         Effort {
             code: Sampling::of_bytes(code, 32),
             data: Sampling::of_bytes(data, 16),

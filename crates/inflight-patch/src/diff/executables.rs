@@ -197,7 +197,7 @@ fn align_executable(
 ) -> Vec<Copy> {
     let bytes = &new[executable.start as usize..executable.range().end as usize];
     let refine = effort.refine;
-    let scoring = Scoring { mismatch: 3, drop: 48 };
+    let scoring = Scoring { mismatch: 2, drop: 32 };
     let regions: Vec<&Region> =
         executable.space.regions.iter().filter(|region| !region.kind.is_table()).collect();
     let aligned: Vec<Vec<Copy>> = regions
