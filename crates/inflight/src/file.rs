@@ -297,7 +297,11 @@ impl DirectFile {
 
     /// Fills the whole capacity of `buffer`, emptied first, from `offset` on; less at the end of
     /// the file.
+    ///
+    /// # Panics
+    /// When `buffer` is a part of an arena: those are not aligned.
     pub fn read(&self, mut buffer: Buffer, offset: AlignedOffset) -> Pending<Buffer> {
+        assert!(buffer.is_pooled(), "a part of an arena is not aligned");
         buffer.clear();
         let length = buffer.capacity();
         self.file.read(buffer, length, offset.bytes())

@@ -50,8 +50,12 @@ pub struct AlignedBuffer {
 
 impl AlignedBuffer {
     /// Pads the filled part with zeros to whole blocks.
+    ///
+    /// # Panics
+    /// When it is a part of an arena: those start and end anywhere.
     #[must_use]
     pub fn padded(mut buffer: Buffer) -> AlignedBuffer {
+        assert!(buffer.is_pooled(), "a part of an arena has no place for padding");
         // Capacity is a whole number of pages, so the padding always fits.
         let padding = buffer.len().next_multiple_of(BLOCK_BYTES) - buffer.len();
         buffer.extend_zeros(padding);

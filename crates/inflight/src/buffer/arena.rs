@@ -100,6 +100,14 @@ mod tests {
     use crate::{Budget, Pool};
 
     #[test]
+    #[should_panic(expected = "a part of an arena")]
+    fn a_part_is_not_taken_for_aligned() {
+        let pool = Pool::new(Budget::new(1 << 20));
+        let part = pool.try_arena(10_000).expect("fits").buffer(100);
+        drop(crate::AlignedBuffer::padded(part));
+    }
+
+    #[test]
     fn parts_become_a_whole() {
         let pool = Pool::new(Budget::new(1 << 20));
         let mut arena = pool.try_arena(10_000).expect("fits");

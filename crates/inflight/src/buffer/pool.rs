@@ -139,7 +139,8 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// Owned, page-aligned memory from a [`Pool`]: filled bytes first, spare room behind them.
+/// Owned memory from a [`Pool`], page-aligned, or from an [`crate::Arena`]: filled bytes first,
+/// spare room behind them.
 ///
 /// Dereferences to the filled bytes.
 pub struct Buffer {
@@ -173,6 +174,11 @@ impl Buffer {
             // SAFETY: parts lie inside their region.
             Owner::Arena(memory, start, _) => unsafe { memory.region.as_ptr().add(*start) },
         }
+    }
+
+    /// Whether it comes from the pool: then it is aligned to a page and whole pages long.
+    pub(crate) fn is_pooled(&self) -> bool {
+        matches!(self.owner(), Owner::Pool(..))
     }
 
     /// Bytes it can hold.
