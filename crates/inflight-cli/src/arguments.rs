@@ -190,11 +190,11 @@ pub struct DemoArguments {
 /// A [`Preset`] by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PresetName {
-    /// The least time for compression
+    /// Little time, for a patch that is a little larger
     Fast,
     /// For everyday use
     Default,
-    /// A smaller patch, for much more time
+    /// The smallest patch, for several times the time
     Small,
 }
 

@@ -3,12 +3,12 @@
 /// How hard to look for a smaller patch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Preset {
-    /// The least time for compression.
+    /// Little time, for a patch that is a little larger.
     Fast,
     /// For everyday use.
     #[default]
     Default,
-    /// A smaller patch, for much more time.
+    /// The smallest patch, for several times the time.
     Small,
 }
 
