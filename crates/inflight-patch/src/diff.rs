@@ -156,7 +156,8 @@ async fn make(
             (Effort::of(options.preset), new.clone(), job.handle.pool().clone());
         let work = move || {
             let made = executables::run(&pool, &mut known.image, &image, &mut read, effort);
-            known.index_whole(&made.old);
+            // What is not made from old executables is looked for in their chunks.
+            known.index_whole(if made.left_out { &[] } else { &made.old });
             (known, read, made)
         };
         let executables;

@@ -22,13 +22,17 @@ mod stage;
 mod wire;
 mod writer;
 
+pub(crate) use block::BLOCK_BYTES_MAX;
 pub use block::BlockKind;
 pub(crate) use digests::{DigestEntry, encode as encode_digests};
 pub(crate) use executable::{
-    NewExecutable, Told, decode_old as decode_old_executables, encode_old as encode_old_executables,
+    EXECUTABLES_MAX, NewExecutable, Told, decode_old as decode_old_executables,
+    encode_old as encode_old_executables,
 };
 pub use frame::VERSION;
-pub(crate) use instruction::{GroupInstructions, Instruction};
+pub(crate) use instruction::{
+    GroupInstructions, INSTRUCTIONS_MAX as GROUP_INSTRUCTIONS_MAX, Instruction,
+};
 pub use reader::{BlockEntry, PatchFile};
 pub(crate) use residue::{GapList, GapLists, Places};
 pub(crate) use wire::{Cursor, put_signed};

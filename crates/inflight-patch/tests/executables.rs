@@ -119,6 +119,21 @@ fn every_preset_makes_executables() {
     assert!(sizes.iter().all(|size| *size < old.len() / 50), "{sizes:?}");
 }
 
+#[test]
+fn an_executable_with_more_new_bytes_than_a_block_holds_is_patched_all_the_same() {
+    let (old, new) = versions(500);
+    let mut state = 7u64;
+    let noise = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    let longer = [&new[..], noise.take(66 << 17).collect::<Vec<_>>().as_flattened()].concat();
+    let patch = patch_with(&old, &longer, None, 2, Preset::Fast);
+    assert!(patch.len() > 66 << 20, "noise stays as long as it is");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 

@@ -23,13 +23,18 @@ const GROUPS_AHEAD: usize = 2;
 pub(super) fn bytes_at_once(patch: &PatchFile) -> u64 {
     let blocks = patch.blocks().iter();
     let mut largest = 0;
-    let mut group = 0;
+    let (mut group, mut before) = (0, None);
     for block in blocks {
-        if matches!(block.kind, BlockKind::Instructions | BlockKind::Executable) {
-            group = 0;
+        match block.kind {
+            BlockKind::Executable => group = 0,
+            BlockKind::Instructions if before != Some(BlockKind::Executable) => group = 0,
+            _ => {}
         }
-        group += u64::from(block.raw_bytes);
-        largest = largest.max(group);
+        before = Some(block.kind);
+        if block.kind.is_of_group() {
+            group += u64::from(block.raw_bytes);
+            largest = largest.max(group);
+        }
     }
     // Stored and decoded, and instructions as they are worked with.
     (GROUPS_AHEAD as u64 + 2) * (2 * largest) + (24 << 20)
@@ -204,6 +209,9 @@ fn decode(
     if instructions.literal_bytes() != group.literals.len() as u64 {
         return Err(Damage::new(0, "a group's instructions do not use up its literals"));
     }
+    if executable.is_none() && !group.misses.is_empty() {
+        return Err(Damage::new(0, "misses in a group that is no executable"));
+    }
     if let Some(NewExecutable { space, told }) = executable {
         if u64::from(space.length()) != instructions.length() {
             return Err(Damage::new(0, "an executable is not as long as its instructions say"));
@@ -235,15 +243,19 @@ impl Current {
             self.position += now;
         }
         let group = &self.group;
-        let mut mismatches = GapLists::new(&group.mismatches[self.used[0]..]);
+        let mut mismatches = GapLists::behind(&group.mismatches, self.used[0]);
         let (differing, gaps) = mismatches.next()?;
         let gaps = place_in(&group.mismatches, gaps);
         let differences = self.used[1]..self.used[1] + differing;
-        let mut misses = GapLists::new(&group.misses[self.used[2]..]);
+        let mut misses = GapLists::behind(&group.misses, self.used[2]);
         let (missed, miss_gaps) = misses.next()?;
         let miss_gaps = place_in(&group.misses, miss_gaps);
         let corrections = GapLists::skip(&group.corrections[self.used[3]..], missed as u64)?;
         let corrections = self.used[3]..self.used[3] + corrections;
+        let copied = sources.iter().map(Source::copied_bytes).sum::<u64>();
+        if differing as u64 > copied || missed as u64 > copied {
+            return Err(Damage::new(0, "a piece has more mismatches than copied bytes"));
+        }
         if differences.end > group.differences.len() {
             return Err(Damage::new(0, "there are fewer differences than mismatches"));
         }

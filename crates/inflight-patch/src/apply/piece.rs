@@ -36,6 +36,16 @@ pub(super) enum Source {
     Run(u8, usize),
 }
 
+impl Source {
+    /// Bytes that come from the old image.
+    pub(super) fn copied_bytes(&self) -> u64 {
+        match self {
+            Source::Copy(old) => old.end - old.start,
+            _ => 0,
+        }
+    }
+}
+
 /// What one group makes of one unit.
 #[derive(Debug)]
 pub(super) struct Piece {
@@ -93,10 +103,14 @@ impl Piece {
                         as_they_are.extend(relocator.told_as_they_are(part));
                     }
                     let end = copied + length as u64;
+                    let mut as_they_are = as_they_are.into_iter().peekable();
                     while let Some(place) = places.take_below(end) {
                         let difference = differences.next().copied().unwrap_or(0);
                         let at = (place - copied) as usize;
-                        let as_it_is = as_they_are.iter().any(|range| range.contains(&at));
+                        while as_they_are.next_if(|range: &Range<usize>| range.end <= at).is_some()
+                        {
+                        }
+                        let as_it_is = as_they_are.peek().is_some_and(|range| range.contains(&at));
                         let base = if as_it_is { 0 } else { bytes[at] };
                         bytes[at] = base.wrapping_add(difference);
                     }

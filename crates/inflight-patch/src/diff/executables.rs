@@ -36,7 +36,10 @@ use crate::align::extend::Scoring;
 use crate::align::find::FindOptions;
 use crate::align::refine::join;
 use crate::align::{Copy, Options, align};
-use crate::format::{GroupInstructions, Instruction, NewExecutable};
+use crate::format::{
+    BLOCK_BYTES_MAX, EXECUTABLES_MAX, GroupInstructions, Instruction, NewExecutable,
+    encode_old_executables,
+};
 use crate::image::Image;
 use crate::transform::references::space::{OldExecutable, Region, RegionKind, Space};
 use crate::transform::references::{Relocator, copy_parts};
@@ -65,6 +68,8 @@ pub(super) struct Made {
     pub(super) old: Arc<Vec<OldExecutable>>,
     /// One for each new executable that is made from old ones, in order.
     pub(super) groups: Vec<Group>,
+    /// Whether some have none, as it would be too large.
+    pub(super) left_out: bool,
 }
 
 /// Makes all new executables that changed. Both images are in memory, and are as they were when
@@ -89,12 +94,16 @@ pub(super) fn run(
     let placed = |found: Found| OldExecutable { start: found.start, space: found.space };
     let old_executables: Vec<OldExecutable> =
         find_all(&old_image, old).into_iter().map(placed).collect();
-    if old_executables.is_empty() {
-        return Made::default();
+    let listed = encode_old_executables(&old_executables).len();
+    let count = old_executables.len();
+    if count == 0 || count > EXECUTABLES_MAX || listed > BLOCK_BYTES_MAX {
+        return Made { left_out: count > 0, ..Made::default() };
     }
     let old_executables = Arc::new(old_executables);
     let groups = make(pool, old, &old_executables, &mut new.bytes, &found, &units, effort);
-    Made { old: old_executables, groups }
+    let made = groups.len();
+    let groups: Vec<Group> = groups.into_iter().filter(Group::fits).collect();
+    Made { old: old_executables, left_out: groups.len() < made, groups }
 }
 
 /// Whether an executable is not all as it was.

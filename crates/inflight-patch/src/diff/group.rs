@@ -7,8 +7,8 @@ use rayon::prelude::*;
 
 use super::matching::append;
 use crate::format::{
-    BlockKind, DigestEntry, EncodedBlock, GapList, GroupInstructions, Instruction, encode_block,
-    encode_digests,
+    BLOCK_BYTES_MAX, BlockKind, DigestEntry, EncodedBlock, GROUP_INSTRUCTIONS_MAX, GapList,
+    GroupInstructions, Instruction, encode_block, encode_digests,
 };
 
 /// A group with so many instructions ends.
@@ -181,6 +181,22 @@ impl Group {
             position = end;
         }
         Group { executable, instructions, literals, residue, ..Group::default() }
+    }
+
+    /// Whether a reader takes it: each stream fits into a block, and there are not too many
+    /// instructions.
+    pub(super) fn fits(&self) -> bool {
+        let residue = &self.residue;
+        let streams = [
+            &self.executable,
+            &self.literals,
+            &residue.mismatches,
+            &residue.differences,
+            &residue.misses,
+            &residue.corrections,
+        ];
+        streams.into_iter().all(|stream| stream.len() <= BLOCK_BYTES_MAX)
+            && self.instructions.list.len() <= GROUP_INSTRUCTIONS_MAX
     }
 
     pub(super) fn is_empty(&self) -> bool {

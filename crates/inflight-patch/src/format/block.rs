@@ -65,6 +65,20 @@ impl BlockKind {
         known.ok_or_else(|| Damage::unknown(0, format!("blocks of kind {number}")))
     }
 
+    /// Whether blocks of this kind are part of a group.
+    pub(crate) const fn is_of_group(self) -> bool {
+        matches!(
+            self,
+            BlockKind::Executable
+                | BlockKind::Instructions
+                | BlockKind::Literals
+                | BlockKind::Mismatches
+                | BlockKind::Differences
+                | BlockKind::Misses
+                | BlockKind::Corrections
+        )
+    }
+
     /// The name for people.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -100,7 +100,10 @@ impl NewExecutable {
                 (number, target) = (number.saturating_add(step), 0);
             }
             target = target.saturating_add(cursor.varint("a target")?);
-            if number >= old as u64 || target > SPOT_MAX {
+            let again = told.last().is_some_and(|last: &Told| {
+                (u64::from(last.space), u64::from(last.target)) == (number, target)
+            });
+            if number >= old as u64 || target > SPOT_MAX || again {
                 return Err(Damage::new(0, "a place is told of nothing"));
             }
             told.push(Told { space: number as u32, target: target as u32, change: 0 });

@@ -43,8 +43,9 @@ pub(crate) struct GapLists<'a> {
 }
 
 impl<'a> GapLists<'a> {
-    pub(crate) fn new(payload: &'a [u8]) -> GapLists<'a> {
-        GapLists { rest: payload, missing: payload.is_empty() }
+    /// Those behind the first `used` bytes of a payload.
+    pub(crate) fn behind(payload: &'a [u8], used: usize) -> GapLists<'a> {
+        GapLists { rest: &payload[used..], missing: payload.is_empty() }
     }
 
     /// The next piece's list: how many places, and their gaps.
@@ -63,13 +64,19 @@ impl<'a> GapLists<'a> {
     /// How many bytes the first `count` numbers take.
     pub(crate) fn skip(bytes: &[u8], count: u64) -> Result<usize, Damage> {
         let mut missing = count;
-        let mut length = 0;
+        let (mut length, mut start) = (0, 0);
         while missing > 0 {
             let Some(byte) = bytes.get(length) else {
                 return Err(Damage::new(0, "a list of numbers is cut off"));
             };
-            missing -= u64::from(*byte < 0x80);
             length += 1;
+            if length - start > 10 {
+                return Err(Damage::new(0, "a list has a number that is none"));
+            }
+            if *byte < 0x80 {
+                missing -= 1;
+                start = length;
+            }
         }
         Ok(length)
     }
@@ -154,7 +161,7 @@ mod tests {
                 list.iter().for_each(|place| gaps.push(*place));
                 gaps.put(&mut payload);
             }
-            let mut read = GapLists::new(&payload);
+            let mut read = GapLists::behind(&payload, 0);
             for list in &lists {
                 let (count, gaps) = read.next().unwrap();
                 prop_assert_eq!(count, list.len());
@@ -171,7 +178,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
-            let mut lists = GapLists::new(&bytes);
+            let mut lists = GapLists::behind(&bytes, 0);
             for _ in 0..10 {
                 let Ok((_, gaps)) = lists.next() else { break };
                 let mut places = Places::new(gaps);

@@ -39,7 +39,11 @@ impl StageTable {
     pub(super) fn decode(payload: &[u8]) -> Result<StageTable, Damage> {
         let mut cursor = Cursor::new(payload);
         let count = cursor.count("the number of stages")?;
-        let mut stages = Vec::with_capacity(count.min(256));
+        // A block's stage is a byte.
+        if count > 256 {
+            return Err(Damage::new(0, format!("a table of {count} stages")));
+        }
+        let mut stages = Vec::with_capacity(count);
         for _ in 0..count {
             let name = String::from_utf8_lossy(cursor.bytes("a stage's name")?).into_owned();
             let version = cursor.varint("a stage's version")?;

@@ -73,8 +73,7 @@ impl Relocator {
         new: Space,
         copies: impl Iterator<Item = CopyPart>,
     ) -> Relocator {
-        let alignments: Vec<Alignment> = copies.flat_map(|copy| copy.alignments(&old)).collect();
-        let map = SpotMap::new(&old, &new, &alignments);
+        let map = SpotMap::new(&old, &new, copies.flat_map(|copy| copy.alignments(&old)));
         Relocator { old, new, map }
     }
 

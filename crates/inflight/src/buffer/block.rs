@@ -86,6 +86,8 @@ impl Region {
     /// Memory of `bytes` bytes, at least one; `None` when the system has no room for it.
     pub(super) fn allocate(bytes: usize) -> Option<Region> {
         use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
+        // No slice may be longer.
+        isize::try_from(bytes).ok()?;
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: a new mapping at a place that the kernel chooses touches no memory of ours.
         let memory = unsafe {

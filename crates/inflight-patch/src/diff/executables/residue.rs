@@ -81,9 +81,10 @@ fn look(
             ordinal += 1;
             value
         });
-        let as_they_are: Vec<Range<usize>> = relocator.told_as_they_are(part).collect();
+        let mut as_they_are = relocator.told_as_they_are(part).peekable();
         for_each_difference(&bytes, real, |at| {
-            let as_it_is = as_they_are.iter().any(|range| range.contains(&at));
+            while as_they_are.next_if(|range| range.end <= at).is_some() {}
+            let as_it_is = as_they_are.peek().is_some_and(|range| range.contains(&at));
             let base = if as_it_is { 0 } else { bytes[at] };
             seen.mismatches.push(copied + at as u64);
             seen.differences.push(real[at].wrapping_sub(base));

@@ -8,6 +8,9 @@ use super::space::{OldExecutable, Space};
 /// Spots in one bucket of the map.
 const BUCKET_BITS: u32 = 10;
 
+/// The most pieces of a map: what comes behind them is not followed.
+const PIECES_MAX: usize = 1 << 22;
+
 /// The most pieces that a bucket lists, the longest.
 const BUCKET_PIECES_MAX: usize = 8;
 
@@ -86,22 +89,31 @@ impl Hasher for SpotHasher {
 /// Follows references from old executables into a new one.
 #[derive(Debug, Default)]
 pub(crate) struct SpotMap {
-    spaces: Vec<SpaceMap>,
+    /// By the number of the executable, in order: only those of which anything is known.
+    spaces: Vec<(u32, SpaceMap)>,
 }
 
 impl SpotMap {
     /// A map made of copies.
-    pub(crate) fn new(old: &[OldExecutable], new: &Space, copies: &[Alignment]) -> SpotMap {
-        let mut spaces: Vec<SpaceMap> = Vec::new();
-        spaces.resize_with(old.len(), SpaceMap::default);
-        for copy in copies {
+    pub(crate) fn new(
+        old: &[OldExecutable],
+        new: &Space,
+        copies: impl Iterator<Item = Alignment>,
+    ) -> SpotMap {
+        let mut map = SpotMap::default();
+        let mut pieces = 0;
+        'all: for copy in copies {
             let space = &old[copy.space as usize].space;
             for (region, range) in space.cut(copy.old..copy.old + copy.length) {
                 let from = copy.new + (range.start - copy.old);
                 let to = copy.new + (range.end - copy.old);
                 for (new_region, inside) in new.cut(from..to) {
+                    pieces += 1;
+                    if pieces > PIECES_MAX {
+                        break 'all;
+                    }
                     let shift = inside.start - from;
-                    spaces[copy.space as usize].pieces.push(Piece {
+                    map.space(copy.space).pieces.push(Piece {
                         old: region.spot + (range.start - region.start) + shift,
                         new: new_region.spot + (inside.start - new_region.start),
                         length: inside.end - inside.start,
@@ -109,22 +121,32 @@ impl SpotMap {
                 }
             }
         }
-        for space in &mut spaces {
+        for (_, space) in &mut map.spaces {
             space.arrange();
         }
-        SpotMap { spaces }
+        map
     }
 
     /// Tells where a target is, in place of what the copies say.
     pub(crate) fn tell(&mut self, space: u32, target: u32, place: u32) {
-        self.spaces[space as usize].told.insert(target, place);
+        self.space(space).told.insert(target, place);
     }
 
     /// The new spot of an old target: where it was told to be, else where the longest copy has it,
     /// else where the nearest copy would.
     #[inline]
     pub(crate) fn follow(&self, space: u32, target: u32) -> Option<u32> {
-        self.spaces[space as usize].follow(target)
+        let place = self.spaces.binary_search_by_key(&space, |(number, _)| *number).ok()?;
+        self.spaces[place].1.follow(target)
+    }
+
+    fn space(&mut self, space: u32) -> &mut SpaceMap {
+        let place = self.spaces.binary_search_by_key(&space, |(number, _)| *number);
+        let place = place.unwrap_or_else(|place| {
+            self.spaces.insert(place, (space, SpaceMap::default()));
+            place
+        });
+        &mut self.spaces[place].1
     }
 }
 
@@ -217,7 +239,7 @@ mod tests {
             .map(|(old, new, length)| Alignment { space: 0, old: *old, new: *new, length: *length })
             .collect();
         let old = [OldExecutable { start: 0, space: space(1 << 20) }];
-        SpotMap::new(&old, &space(1 << 20), &copies)
+        SpotMap::new(&old, &space(1 << 20), copies.into_iter())
     }
 
     #[test]
@@ -230,7 +252,11 @@ mod tests {
         assert_eq!(map.follow(0, 1 << 19), Some((1 << 19) - 2900), "far behind all");
         map.tell(0, 1000 + 60, 77);
         assert_eq!(map.follow(0, 1000 + 60), Some(77));
-        let nothing = SpotMap::new(&[OldExecutable { start: 0, space: space(9) }], &space(9), &[]);
+        let nothing = SpotMap::new(
+            &[OldExecutable { start: 0, space: space(9) }],
+            &space(9),
+            std::iter::empty(),
+        );
         assert_eq!(nothing.follow(0, 5), None);
     }
 
@@ -238,7 +264,8 @@ mod tests {
     fn many_copies_of_the_same_bytes_are_looked_up_in_bounded_time() {
         let copies: Vec<(u32, u32, u32)> = (0..5000).map(|n| (n % 7, 7 * n, 7)).collect();
         let map = map(&copies);
-        assert!(map.spaces[0].lists.len() <= BUCKET_PIECES_MAX * map.spaces[0].heads.len());
+        let space = &map.spaces[0].1;
+        assert!(space.lists.len() <= BUCKET_PIECES_MAX * space.heads.len());
         assert!(map.follow(0, 1003).is_some());
     }
 }
