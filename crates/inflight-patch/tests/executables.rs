@@ -99,6 +99,7 @@ fn executables_inside_a_tar_are_found() {
     let inside = patch(&old_tar, &new_tar).len();
     let alone = patch(&old, &new).len();
     assert!(inside < alone + 1000, "{inside} bytes in a tar, {alone} alone");
+    assert!(inside * 50 < old_tar.len(), "{inside} bytes for {}", old_tar.len());
 }
 
 #[test]

@@ -81,3 +81,20 @@ fn a_job_that_cannot_fit_says_so_before_it_starts() {
     let job = Job::new(engine.handle(), 2).expect("a job");
     engine.block_on(diff(&job, &old, &new, &patch, DiffOptions::default())).expect("made");
 }
+
+#[test]
+fn the_memory_that_a_diff_asks_for_is_enough() {
+    let place = tempfile::tempdir().expect("a temporary directory");
+    build_pair(place.path());
+    let better = |memory: u64| {
+        let engine = Engine::builder().memory_bytes_max(memory).build().expect("an engine");
+        let job = Job::new(engine.handle(), 2).expect("a job");
+        let paths = ["old", "new", "patch"].map(|name| place.path().join(name));
+        let [old, new, patch] = &paths;
+        let made = engine.block_on(diff(&job, old, new, patch, DiffOptions::default()));
+        made.expect("made").better_memory_bytes
+    };
+    let asked = better(150 << 20);
+    assert!(asked > 150 << 20, "{asked} bytes");
+    assert_eq!(better(asked.next_multiple_of(1 << 20)), 0, "{asked} bytes are enough");
+}
