@@ -357,10 +357,16 @@ fn contents_that_have_another_digest_are_refused() {
     is_refused(&place, &other.seal(), "b came out wrong when it was built");
     let mut digests = forgery.payload(NEW_DIGESTS);
     *digests.last_mut().expect("it is not empty") ^= 1;
+    let which = "a, or the file behind it, came out wrong";
+    is_refused(&place, &forgery.with(NEW_DIGESTS, &digests).seal(), which);
+    // With its hint it is known which file.
+    let hint = digests.len() - 34;
+    digests[hint] ^= 1;
     is_refused(&place, &forgery.with(NEW_DIGESTS, &digests).seal(), "b came out wrong");
     let mut digests = forgery.payload(OLD_DIGESTS);
     *digests.last_mut().expect("it is not empty") ^= 1;
-    is_refused(&place, &forgery.with(OLD_DIGESTS, &digests).seal(), "its contents differ");
+    let forged = forgery.with(OLD_DIGESTS, &digests).with(LITERALS, b"wxyZ");
+    is_refused(&place, &forged.seal(), "its contents differ");
 }
 
 #[test]
@@ -434,7 +440,7 @@ fn patches_of_another_version_are_refused_by_their_version() {
     // Version and flags, with the checksum of a header that says 0 bytes of data.
     for (version, flags, checksum, what) in [
         (1, 0, *b"\xef\x75\x4e\x7f\x79\x14\xee\x15", "format version 1"),
-        (2, 1, *b"\x4a\xf2\xd2\xc3\x0f\x33\xfb\xcd", "a feature flagged in the header"),
+        (3, 1, *b"\xcb\xde\x00\x95\xe5\xc9\xd6\x1f", "a feature flagged in the header"),
     ] {
         let mut patch = forgery.seal();
         patch[8..HEADER_BYTES].fill(0);

@@ -42,7 +42,7 @@ use output::Output;
 use plan::{Held, Plan, WRITE_BYTES, WRITE_DEPTH};
 
 /// Digests of old files in one block.
-const DIGESTS_PER_BLOCK: usize = 1 << 17;
+const DIGESTS_PER_BLOCK: usize = 1 << 16;
 
 /// What a diff may choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

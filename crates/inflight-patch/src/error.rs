@@ -53,10 +53,15 @@ pub enum Error {
     },
 
     /// A built file does not have the contents it must have, though its sources seem right.
-    #[error("{path} came out wrong when it was built; check the disk and memory of this machine")]
+    #[error(
+        "{path}{} came out wrong when it was built; check the disk and memory of this machine",
+        or_behind(*.others)
+    )]
     BuiltWrong {
         /// The file, as named in the new tree.
         path: PathBuf,
+        /// How many files behind it may be meant in its place: 0 where it is known which one.
+        others: usize,
     },
 
     /// A file changed while it was read.
@@ -98,4 +103,13 @@ pub enum Error {
         /// What is the matter, and what to do.
         what: String,
     },
+}
+
+/// Words for a file that may be meant, or one of those behind it.
+pub(crate) fn or_behind(others: usize) -> String {
+    match others {
+        0 => String::new(),
+        1 => ", or the file behind it,".into(),
+        others => format!(", or one of the {others} files behind it,"),
+    }
 }

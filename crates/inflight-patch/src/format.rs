@@ -1,4 +1,4 @@
-//! The patch file, version 2. `docs/FORMAT.md` has the byte tables; this module is its other half.
+//! The patch file, version 3. `docs/FORMAT.md` has the byte tables; this module is its other half.
 //!
 //! ```text
 //! header │ block: stages │ blocks: new manifest │ old manifest │ old digests │
@@ -24,7 +24,7 @@ mod writer;
 
 pub(crate) use block::BLOCK_BYTES_MAX;
 pub use block::BlockKind;
-pub(crate) use digests::{DigestEntry, encode as encode_digests};
+pub(crate) use digests::{Checked, Digests, FileDigest, RunCheck, encode as encode_digests};
 pub(crate) use executable::{
     EXECUTABLES_MAX, NewExecutable, Told, decode_old as decode_old_executables,
     encode_old as encode_old_executables,

@@ -104,6 +104,12 @@ impl Layout {
         layout
     }
 
+    /// The files that have data, in order.
+    pub(crate) fn files_with_data(&self) -> impl Iterator<Item = u32> + '_ {
+        let numbered = self.files.iter().enumerate();
+        numbered.filter(|(_, file)| !file.image.is_empty()).map(|(number, _)| number as u32)
+    }
+
     fn push_extent(&mut self, from: u64, to: u64) {
         if from < to {
             let image = self.bytes..self.bytes + (to - from);

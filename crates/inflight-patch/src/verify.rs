@@ -9,8 +9,8 @@ use inflight::{Buffer, FileKind};
 
 use crate::damage::Damage;
 use crate::digest::{self, UnitDigest};
-use crate::error::Result;
-use crate::format::{BlockKind, PatchFile};
+use crate::error::{Result, or_behind};
+use crate::format::{BlockKind, Checked, Digests, PatchFile, RunCheck};
 use crate::image::{Image, Mismatch};
 use crate::job::{Job, Phase};
 use crate::layout::Layout;
@@ -56,7 +56,7 @@ pub async fn verify(job: &Job, patch: &Path, path: &Path, side: Side) -> Result<
     job.progress.enter(Phase::Scan);
     let patch = PatchFile::open(&job.handle, patch).await?;
     let tree = Tree::open(&job.handle, path).await?;
-    let old_digests = patch.digests(BlockKind::OldDigests, &[]).await?;
+    let old_digests = patch.digests(BlockKind::OldDigests, &Digests::default()).await?;
     let (manifest, digests) = match side {
         Side::Old => (patch.manifest(BlockKind::OldManifest).await?, old_digests),
         Side::New => {
@@ -64,8 +64,7 @@ pub async fn verify(job: &Job, patch: &Path, path: &Path, side: Side) -> Result<
             (patch.manifest(BlockKind::NewManifest).await?, digests)
         }
     };
-    let with_data = Layout::new(&manifest).files.iter().filter(|f| !f.image.is_empty()).count();
-    if with_data != digests.len() {
+    if Layout::new(&manifest).files_with_data().count() != digests.files() {
         let what = "there is not one digest for each file";
         return Err(patch.damaged(Damage::new(0, what)));
     }
@@ -84,20 +83,31 @@ pub async fn verify(job: &Job, patch: &Path, path: &Path, side: Side) -> Result<
     comparison.compare().await?;
     let Comparison { mut differences, readable, .. } = comparison;
 
-    let (image, digests) = readable_image(&tree, &manifest, &digests, &readable);
+    let (image, places) = readable_image(&tree, &manifest, &readable);
     job.progress.enter(Phase::Verify);
     job.progress.expect(image.layout.bytes);
-    let mut wrong = HashSet::new();
+    // Those that cannot be read count as different already.
+    let paths: Vec<&Path> = {
+        let layout = Layout::new(&manifest);
+        let entry = |file| layout.files[file as usize].entry as usize;
+        layout.files_with_data().map(|file| &*manifest.entries[entry(file)].path).collect()
+    };
+    let mut comparing = Comparing::new(Arc::new(digests));
     each_digest(job, &image, |file, digest| {
-        if digests[file as usize] != Some(digest) {
-            wrong.insert(image.entry(file).path.clone());
+        if let Some(place) = places[file as usize] {
+            comparing.add(place, digest);
         }
         true
     })
     .await?;
+    let mut wrong: HashMap<&Path, usize> = HashMap::new();
+    for (files, others) in comparing.finish() {
+        wrong.extend(files.into_iter().map(|file| (paths[file], others)));
+    }
     for entry in &image.manifest.entries {
-        if wrong.contains(&entry.path) || !holes_are_empty(&tree, entry).await? {
-            let what = "its contents differ".into();
+        let others = wrong.get(&*entry.path).copied();
+        if others.is_some() || !holes_are_empty(&tree, entry).await? {
+            let what = contents_differ(others.unwrap_or(0));
             differences.push(Difference { path: entry.path.clone(), what });
         }
     }
@@ -218,25 +228,78 @@ impl Comparison<'_> {
     }
 }
 
-/// The part of a tree whose contents can be compared, with the digests they should have.
+fn contents_differ(others: usize) -> String {
+    match others {
+        0 => "its contents differ".into(),
+        _ => format!("its contents{} differ", or_behind(others).replace(", or", ", or those of")),
+    }
+}
+
+/// The part of a tree whose contents can be compared, and for each file in it its number among
+/// those with data.
 fn readable_image(
     tree: &Tree,
     manifest: &Manifest,
-    digests: &[Digest],
     readable: &HashSet<usize>,
-) -> (Image, Vec<Option<Digest>>) {
+) -> (Image, Vec<Option<usize>>) {
     let layout = Layout::new(manifest);
-    let (mut entries, mut expected) = (Vec::new(), Vec::new());
-    let mut digests = digests.iter();
+    let (mut entries, mut places) = (Vec::new(), Vec::new());
+    let mut with_data = 0;
     for file in &layout.files {
-        let digest = if file.image.is_empty() { None } else { digests.next().copied() };
+        let place = (!file.image.is_empty()).then_some(with_data);
+        with_data += usize::from(place.is_some());
         if readable.contains(&(file.entry as usize)) {
             entries.push(manifest.entries[file.entry as usize].clone());
-            expected.push(digest);
+            places.push(place);
         }
     }
     let manifest = Manifest { preserve: manifest.preserve, entries };
-    (Image::new(tree.clone(), Arc::new(manifest), Mismatch::OtherTree), expected)
+    (Image::new(tree.clone(), Arc::new(manifest), Mismatch::OtherTree), places)
+}
+
+/// Compares the digests of the files that can be read.
+struct Comparing {
+    files: usize,
+    check: RunCheck,
+    /// The number of the next file.
+    next: usize,
+    /// Files that are wrong, and how many files behind may be meant in place of each.
+    wrong: Vec<(Vec<usize>, usize)>,
+}
+
+impl Comparing {
+    fn new(digests: Arc<Digests>) -> Comparing {
+        let (files, check) = (digests.files(), RunCheck::new(digests));
+        Comparing { files, check, next: 0, wrong: Vec::new() }
+    }
+
+    /// Takes the digest of a file behind the last one.
+    fn add(&mut self, file: usize, digest: Digest) {
+        self.pass_until(file);
+        self.step(Some(digest));
+    }
+
+    fn pass_until(&mut self, file: usize) {
+        while self.next < file {
+            self.step(None);
+        }
+    }
+
+    fn step(&mut self, digest: Option<Digest>) {
+        self.next += 1;
+        match self.check.next(digest) {
+            None | Some(Checked::Right) => {}
+            Some(Checked::Wrong(files)) => self.wrong.push((files, 0)),
+            Some(Checked::WrongAmong(files)) => {
+                self.wrong.push((vec![files.start], files.len() - 1));
+            }
+        }
+    }
+
+    fn finish(mut self) -> Vec<(Vec<usize>, usize)> {
+        self.pass_until(self.files);
+        self.wrong
+    }
 }
 
 /// Bytes of a unit, and the digests of the files in it.
@@ -271,22 +334,26 @@ async fn each_digest(
     pump_image(job, image, job.depth(), None, work, finish).await
 }
 
-/// The first file of an image whose contents do not have the digest they should have.
-pub(crate) async fn first_wrong_file(
+/// Tells `each` the files of an image whose contents do not have the digests they should have, and
+/// how they differ, until it says to stop.
+pub(crate) async fn wrong_files(
     job: &Job,
     image: &Image,
-    digests: &[Digest],
-) -> Result<Option<u32>> {
-    let mut wrong = None;
-    let mut expected = digests.iter();
-    each_digest(job, image, |file, digest| {
-        if wrong.is_none() && expected.next() != Some(&digest) {
-            wrong = Some(file);
-        }
-        wrong.is_none()
+    digests: &Arc<Digests>,
+    mut each: impl FnMut(u32, String) -> bool,
+) -> Result<()> {
+    let with_data: Vec<u32> = image.layout.files_with_data().collect();
+    let mut comparing = Comparing::new(digests.clone());
+    let mut next = 0;
+    each_digest(job, image, |_, digest| {
+        comparing.add(next, digest);
+        next += 1;
+        let mut wrong = comparing.wrong.drain(..);
+        wrong.all(|(files, others)| {
+            files.iter().all(|file| each(with_data[*file], contents_differ(others)))
+        })
     })
-    .await?;
-    Ok(wrong)
+    .await
 }
 
 /// Whether a file has nothing but zeros where its manifest says that holes are.

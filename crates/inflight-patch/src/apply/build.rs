@@ -1,8 +1,8 @@
 //! Making the new tree's files, unit by unit.
 //!
-//! A small file is written, with its permissions, once its digest has been compared. The units of
-//! a large file, and of one with holes, are written into a file opened before; it is compared when
-//! the last one is there.
+//! A small file is written at once, with its permissions; the units of a large file, and of one
+//! with holes, go into a file opened before. Digests are compared run by run, as the last file of
+//! each is there.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,11 +18,11 @@ use super::staging::Staging;
 use crate::crew::Hand;
 use crate::digest::{self, UnitDigest};
 use crate::error::{Error, Result};
-use crate::format::PatchFile;
+use crate::format::{Checked, PatchFile, RunCheck};
 use crate::image::Image;
 use crate::job::Job;
 use crate::layout::Layout;
-use crate::manifest::{Digest, Entry, EntryKind, Manifest};
+use crate::manifest::{Entry, EntryKind, Manifest};
 use crate::pump::pump;
 
 /// Empty files made by one operation.
@@ -33,24 +33,14 @@ const EMPTY_FILES_AT_ONCE: usize = 256;
 struct Target {
     manifest: Arc<Manifest>,
     layout: Arc<Layout>,
-    /// For each file, its digest; empty ones have none.
-    digests: Arc<Vec<Option<Digest>>>,
     staging: Staging,
 }
 
 impl Target {
     fn new(inputs: &Inputs, staging: &Staging) -> Target {
-        let layout = Layout::new(&inputs.new);
-        let mut digests = inputs.new_digests.iter();
-        let digest = |file: &crate::layout::FileSpan| match file.image.is_empty() {
-            true => None,
-            false => digests.next().copied(),
-        };
-        let digests = layout.files.iter().map(digest).collect();
         Target {
             manifest: inputs.new.clone(),
-            layout: Arc::new(layout),
-            digests: Arc::new(digests),
+            layout: Arc::new(Layout::new(&inputs.new)),
             staging: staging.clone(),
         }
     }
@@ -69,13 +59,6 @@ impl Target {
         let span = &self.layout.files[file as usize];
         !span.is_large() && span.bytes() == span.size
     }
-
-    fn compare(&self, file: u32, digest: Digest) -> Result<()> {
-        match self.digests[file as usize] == Some(digest) {
-            true => Ok(()),
-            false => Err(Error::BuiltWrong { path: self.entry(file).path.clone() }),
-        }
-    }
 }
 
 /// Makes all regular files.
@@ -83,7 +66,7 @@ pub(super) async fn build(job: &Job, inputs: &Inputs, staging: &Staging) -> Resu
     let target = Target::new(inputs, staging);
     make_files_without_data(job, &target).await?;
     let mut pieces = Pieces::new(job, &inputs.patch, inputs.old_executables.clone());
-    let mut open = OpenFiles { target: target.clone(), open: HashMap::new(), units: Vec::new() };
+    let mut open = OpenFiles::new(&target, inputs);
     let files = std::cell::RefCell::new(&mut open);
     let start = async |range: Range<u64>| -> Result<Task<Result<Built>>> {
         job.progress.check()?;
@@ -273,7 +256,6 @@ struct UnitWork {
 /// A unit that was written.
 struct Built {
     bytes: u64,
-    /// Of the files that are not simple.
     digests: Vec<(u32, UnitDigest)>,
 }
 
@@ -282,15 +264,7 @@ impl UnitWork {
         let (target, range) = (self.target.clone(), self.range.clone());
         let work = move || -> Result<(Buffer, Vec<(u32, UnitDigest)>)> {
             let buffer = gathered.assemble()?;
-            let mut digests = Vec::new();
-            for (file, digest) in digest::unit_of_image(&target.layout, &range, &buffer) {
-                if let UnitDigest::Whole(digest) = digest {
-                    target.compare(file, digest)?;
-                }
-                if !target.is_simple(file) {
-                    digests.push((file, digest));
-                }
-            }
+            let digests = digest::unit_of_image(&target.layout, &range, &buffer);
             Ok((buffer, digests))
         };
         let (buffer, digests) = self.hand.run(work).await?;
@@ -322,16 +296,29 @@ impl UnitWork {
     }
 }
 
-/// Files that are written in parts.
+/// Files that are written in parts, and the comparison of all.
 struct OpenFiles {
     target: Target,
     open: HashMap<u32, File>,
-    /// The units so far of the large file under way.
+    /// The units so far of the file under way.
     units: Vec<UnitDigest>,
+    check: RunCheck,
+    /// The files with data, in order.
+    with_data: Vec<u32>,
 }
 
 impl OpenFiles {
-    /// Takes note of a written unit; hands out the files that are complete.
+    fn new(target: &Target, inputs: &Inputs) -> OpenFiles {
+        OpenFiles {
+            target: target.clone(),
+            open: HashMap::new(),
+            units: Vec::new(),
+            check: RunCheck::new(inputs.new_digests.clone()),
+            with_data: target.layout.files_with_data().collect(),
+        }
+    }
+
+    /// Takes note of a written unit; hands out the files written in parts that are complete.
     fn add(&mut self, built: Built) -> Result<Vec<(u32, File)>> {
         let mut complete = Vec::new();
         for (file, digest) in built.digests {
@@ -340,8 +327,17 @@ impl OpenFiles {
             if (self.units.len() as u64) < span.units() {
                 continue;
             }
-            self.target.compare(file, digest::whole(&self.units, span.bytes()))?;
+            let digest = digest::whole(&self.units, span.bytes());
             self.units.clear();
+            let (number, others) = match self.check.next(Some(digest)) {
+                None | Some(Checked::Right) => (None, 0),
+                Some(Checked::Wrong(files)) => (files.first().copied(), 0),
+                Some(Checked::WrongAmong(files)) => (Some(files.start), files.len() - 1),
+            };
+            if let Some(number) = number {
+                let path = self.target.entry(self.with_data[number]).path.clone();
+                return Err(Error::BuiltWrong { path, others });
+            }
             debug_assert!(matches!(self.target.entry(file).kind, EntryKind::File { .. }));
             complete.extend(self.open.remove(&file).map(|handle| (file, handle)));
         }

@@ -9,33 +9,34 @@ use inflight::stream::walk;
 use super::groups;
 use crate::damage::Damage;
 use crate::error::{Error, Result};
-use crate::format::{BlockKind, PatchFile, entry_footprint};
+use crate::format::{BlockKind, Digests, PatchFile, entry_footprint};
 use crate::image::{Image, Mismatch};
 use crate::job::Job;
 use crate::layout::{Layout, UNIT_BYTES};
-use crate::manifest::{Digest, EntryKind, Manifest};
+use crate::manifest::{EntryKind, Manifest};
 use crate::transform::references::space::OldExecutable;
 use crate::tree::Tree;
-use crate::verify::first_wrong_file;
+use crate::verify::wrong_files;
 
 /// Everything an apply works from, decoded and checked.
 #[derive(Debug)]
 pub(super) struct Inputs {
     pub(super) patch: PatchFile,
     pub(super) old: Image,
-    pub(super) old_digests: Vec<Digest>,
+    pub(super) old_digests: Arc<Digests>,
     pub(super) old_executables: Arc<Vec<OldExecutable>>,
     pub(super) new: Arc<Manifest>,
     /// Of the new files that have data, in order.
-    pub(super) new_digests: Vec<Digest>,
+    pub(super) new_digests: Arc<Digests>,
 }
 
 impl Inputs {
     pub(super) async fn read(patch: &PatchFile, old_tree: Tree) -> Result<Inputs> {
         let new = Arc::new(patch.manifest(BlockKind::NewManifest).await?);
         let old = Arc::new(patch.manifest(BlockKind::OldManifest).await?);
-        let old_digests = patch.digests(BlockKind::OldDigests, &[]).await?;
+        let old_digests = patch.digests(BlockKind::OldDigests, &Digests::default()).await?;
         let new_digests = patch.digests(BlockKind::NewDigests, &old_digests).await?;
+        let (old_digests, new_digests) = (Arc::new(old_digests), Arc::new(new_digests));
         let old = Image::new(old_tree, old, Mismatch::OtherTree);
         let old_executables = Arc::new(patch.old_executables().await?);
         let patch = patch.clone();
@@ -47,13 +48,12 @@ impl Inputs {
     /// Manifests, digests and header speak of the same trees.
     fn check_sums(&self) -> Result<()> {
         let new = Layout::new(&self.new);
-        let with_data =
-            |layout: &Layout| layout.files.iter().filter(|file| !file.image.is_empty()).count();
+        let with_data = |layout: &Layout| layout.files_with_data().count();
         let (old_bytes, new_bytes) = self.patch.image_bytes();
         let wrong = if (self.old.layout.bytes, new.bytes) != (old_bytes, new_bytes) {
             "header and manifests speak of different amounts of data"
-        } else if with_data(&self.old.layout) != self.old_digests.len()
-            || with_data(&new) != self.new_digests.len()
+        } else if with_data(&self.old.layout) != self.old_digests.files()
+            || with_data(&new) != self.new_digests.files()
         {
             "there is not one digest for each file"
         } else {
@@ -124,12 +124,16 @@ impl Inputs {
         if !matches!(error, Error::BuiltWrong { .. }) {
             return error;
         }
-        match first_wrong_file(job, &self.old, &self.old_digests).await {
-            Ok(Some(file)) => Error::OldDiffers {
-                path: self.old.display_path(file),
-                how: "its contents differ".into(),
+        let mut first = None;
+        let found = wrong_files(job, &self.old, &self.old_digests, |file, how| {
+            first = Some((file, how));
+            false
+        });
+        match found.await {
+            Ok(()) => match first {
+                Some((file, how)) => Error::OldDiffers { path: self.old.display_path(file), how },
+                None => error,
             },
-            Ok(None) => error,
             Err(other) => other,
         }
     }

@@ -7,15 +7,12 @@ use rayon::prelude::*;
 
 use super::matching::append;
 use crate::format::{
-    BLOCK_BYTES_MAX, BlockKind, DigestEntry, EncodedBlock, GROUP_INSTRUCTIONS_MAX, GapList,
-    GroupInstructions, Instruction, encode_block, encode_digests,
+    BLOCK_BYTES_MAX, BlockKind, EncodedBlock, GROUP_INSTRUCTIONS_MAX, GapList, GroupInstructions,
+    Instruction, encode_block,
 };
 
 /// A group with so many instructions ends.
 const INSTRUCTIONS_MAX: usize = 1 << 16;
-
-/// A group with so many digests ends.
-const DIGESTS_MAX: usize = 1 << 18;
 
 /// Where copies differ from what they make, and what has to be added there, as blocks have it.
 #[derive(Debug, Default)]
@@ -96,8 +93,6 @@ pub(super) struct Group {
     instructions: GroupInstructions,
     literals: Vec<u8>,
     residue: Residue,
-    /// Digests of files that ended since the last group.
-    digests: Vec<DigestEntry>,
     /// How many pieces have no list of mismatches yet, as nobody had any.
     unlisted: usize,
 }
@@ -142,17 +137,9 @@ impl GroupBuilder {
         self.group.instructions.start = self.position;
     }
 
-    /// Adds the digest of a file that ends at the current position.
-    /// Hands out the group if that filled it.
-    pub(super) fn add_digest(&mut self, digest: DigestEntry) -> Option<Group> {
-        self.group.digests.push(digest);
-        self.is_full().then(|| self.take())
-    }
-
     fn is_full(&self) -> bool {
         self.group.literals.len() >= self.literal_bytes_max
             || self.group.instructions.list.len() >= INSTRUCTIONS_MAX
-            || self.group.digests.len() >= DIGESTS_MAX
     }
 
     /// What was gathered, full or not; the next group starts behind it.
@@ -200,7 +187,7 @@ impl Group {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.instructions.list.is_empty() && self.digests.is_empty()
+        self.instructions.list.is_empty()
     }
 
     /// What it makes of the new image.
@@ -225,12 +212,8 @@ impl Group {
 
     /// The group's blocks. Work for the crew.
     pub(super) fn encode(&self, level: i32) -> Vec<EncodedBlock> {
-        let instructions = match self.instructions.list.is_empty() {
-            true => Vec::new(),
-            false => self.instructions.encode(),
-        };
-        let digests = encode_digests(&self.digests);
-        let blocks: [(BlockKind, &[u8]); 8] = [
+        let instructions = self.instructions.encode();
+        let blocks: [(BlockKind, &[u8]); 7] = [
             (BlockKind::Executable, &self.executable),
             (BlockKind::Instructions, &instructions),
             (BlockKind::Literals, &self.literals),
@@ -238,7 +221,6 @@ impl Group {
             (BlockKind::Differences, &self.residue.differences),
             (BlockKind::Misses, &self.residue.misses),
             (BlockKind::Corrections, &self.residue.corrections),
-            (BlockKind::NewDigests, &digests),
         ];
         blocks
             .into_par_iter()

@@ -7,14 +7,21 @@ use super::group::{Group, GroupBuilder, Piece};
 use super::plan::Plan;
 use crate::crew::{Hand, Work};
 use crate::error::Result;
-use crate::format::{DigestEntry, EncodedBlock, PatchWriter};
+use crate::format::{
+    BlockKind, EncodedBlock, FileDigest, PatchWriter, encode_block, encode_digests,
+};
 use crate::job::Job;
 use crate::preset::Preset;
+
+/// Digests of files in one block.
+const DIGESTS_PER_BLOCK: usize = 1 << 16;
 
 pub(super) struct Output {
     patch: PatchWriter,
     encoding: Ordered<Work<Vec<EncodedBlock>>>,
     builder: GroupBuilder,
+    /// Digests of files that all groups so far make, the one under way included.
+    digests: Vec<FileDigest>,
     level: i32,
     hand: Hand,
 }
@@ -25,6 +32,7 @@ impl Output {
             patch,
             encoding: Ordered::new(plan.groups),
             builder: GroupBuilder::new(preset.literal_bytes()),
+            digests: Vec::new(),
             level: preset.level(),
             hand: job.crew.hand(),
         }
@@ -52,23 +60,48 @@ impl Output {
     /// Adds the digest of a file whose last piece was added.
     pub(super) async fn add_digest(
         &mut self,
-        digest: DigestEntry,
+        digest: FileDigest,
         report: &mut DiffReport,
     ) -> Result<()> {
-        match self.builder.add_digest(digest) {
-            Some(full) => self.encode(full, report).await,
-            None => Ok(()),
+        self.digests.push(digest);
+        match self.digests.len() < DIGESTS_PER_BLOCK {
+            true => Ok(()),
+            false => self.encode_digests(report).await,
         }
     }
 
-    async fn encode(&mut self, group: Group, report: &mut DiffReport) -> Result<()> {
-        if !self.encoding.has_room() {
-            self.write_oldest().await?;
+    /// Encodes the digests so far, behind all that makes their files.
+    async fn encode_digests(&mut self, report: &mut DiffReport) -> Result<()> {
+        let before = self.builder.take();
+        if !before.is_empty() {
+            self.encode(before, report).await?;
         }
+        if self.digests.is_empty() {
+            return Ok(());
+        }
+        let (digests, level) = (std::mem::take(&mut self.digests), self.level);
+        self.push(move || {
+            vec![encode_block(BlockKind::NewDigests, &encode_digests(&digests), level)]
+        })
+        .await
+    }
+
+    async fn encode(&mut self, group: Group, report: &mut DiffReport) -> Result<()> {
         report.literal_bytes += group.literal_bytes();
         report.copied_bytes += group.copied_bytes();
         let level = self.level;
-        self.encoding.push(self.hand.run(move || group.encode(level)));
+        self.push(move || group.encode(level)).await
+    }
+
+    /// Lets the crew make the next blocks.
+    async fn push(
+        &mut self,
+        work: impl FnOnce() -> Vec<EncodedBlock> + Send + 'static,
+    ) -> Result<()> {
+        if !self.encoding.has_room() {
+            self.write_oldest().await?;
+        }
+        self.encoding.push(self.hand.run(work));
         Ok(())
     }
 
@@ -83,10 +116,7 @@ impl Output {
     }
 
     pub(super) async fn finish(mut self, report: &mut DiffReport) -> Result<PatchWriter> {
-        let last = self.builder.take();
-        if !last.is_empty() {
-            self.encode(last, report).await?;
-        }
+        self.encode_digests(report).await?;
         while self.write_oldest().await? {}
         Ok(self.patch)
     }

@@ -13,7 +13,7 @@ use super::old::OldImage;
 use super::plan::{Held, Plan};
 use crate::digest::{self, UnitDigest};
 use crate::error::{Error, Result};
-use crate::format::DigestEntry;
+use crate::format::FileDigest;
 use crate::image::Image;
 use crate::job::{Job, Phase};
 use crate::layout::{FilePart, UNIT_BYTES};
@@ -32,7 +32,7 @@ pub(super) struct Known {
     /// For each file, the digests of its units.
     units: Vec<Vec<UnitDigest>>,
     /// For each file with data, its digest.
-    pub(super) digests: Vec<DigestEntry>,
+    pub(super) digests: Vec<FileDigest>,
     /// For each file, its number among those with data.
     numbers: Vec<u32>,
 }
@@ -61,7 +61,8 @@ pub(super) async fn old(job: &Job, image: Image, plan: &Plan) -> Result<Known> {
     for (file, units) in image.layout.files.iter().zip(&digests) {
         numbers.push(whole.len() as u32);
         if !units.is_empty() {
-            whole.push(DigestEntry::Here(digest::whole(units, file.bytes())));
+            let digest = digest::whole(units, file.bytes());
+            whole.push(FileDigest { digest, old: None });
         }
     }
     let image = match arena {
@@ -202,13 +203,16 @@ impl Known {
     }
 
     /// The digest of a file from its units: a reference, where all came from one old file.
-    pub(super) fn file_digest(&self, parts: &[PartDigest], length: u64) -> DigestEntry {
+    pub(super) fn file_digest(&self, parts: &[PartDigest], length: u64) -> FileDigest {
         let same = |old: &u32| parts.iter().all(|part| part.old_file == Some(*old));
         match parts[0].old_file.filter(same) {
-            Some(file) => DigestEntry::Old(self.numbers[file as usize]),
+            Some(file) => {
+                let number = self.numbers[file as usize];
+                FileDigest { old: Some(number), ..self.digests[number as usize] }
+            }
             None => {
                 let units: Vec<UnitDigest> = parts.iter().map(|part| part.digest).collect();
-                DigestEntry::Here(digest::whole(&units, length))
+                FileDigest { digest: digest::whole(&units, length), old: None }
             }
         }
     }

@@ -9,10 +9,10 @@ use super::frame::{HEADER_BYTES, MAGIC, MAGIC_END, TRAILER_BYTES, VERSION};
 use super::instruction::GroupInstructions;
 use super::stage::{self, StageTable};
 use super::wire::Cursor;
-use super::{NewExecutable, digests, manifest};
+use super::{Digests, NewExecutable, manifest};
 use crate::damage::{Damage, DamageKind};
 use crate::error::{Error, Result};
-use crate::manifest::{Digest, Manifest};
+use crate::manifest::Manifest;
 use crate::transform::references::space::OldExecutable;
 
 /// Memory that a manifest takes for each byte of its payload, at most in practice.
@@ -201,11 +201,10 @@ impl PatchFile {
 
     /// The digests of the files with data, of one tree. `old` are those that the new tree's may
     /// refer to.
-    pub(crate) async fn digests(&self, kind: BlockKind, old: &[Digest]) -> Result<Vec<Digest>> {
-        let mut found = Vec::new();
+    pub(crate) async fn digests(&self, kind: BlockKind, old: &Digests) -> Result<Digests> {
+        let mut found = Digests::default();
         for (at, payload) in self.all(kind).await? {
-            digests::decode(&payload, old, &mut found)
-                .map_err(|damage| self.damaged(damage.inside(at)))?;
+            found.add(&payload, old).map_err(|damage| self.damaged(damage.inside(at)))?;
         }
         Ok(found)
     }
@@ -432,13 +431,13 @@ pub(super) fn read_all(bytes: &[u8]) -> Result<(), Damage> {
     let (old_bytes, new_bytes, blocks) = raw_blocks(bytes)?;
     let (mut position, mut executables) = (0, 0);
     let mut manifests = [Vec::new(), Vec::new()];
-    let mut sums = (Vec::new(), Vec::new());
+    let mut sums = (Digests::default(), Digests::default());
     for (kind, raw) in &blocks {
         match BlockKind::from_number(*kind)? {
             BlockKind::NewManifest => manifests[0].extend_from_slice(raw),
             BlockKind::OldManifest => manifests[1].extend_from_slice(raw),
-            BlockKind::OldDigests => digests::decode(raw, &[], &mut sums.0)?,
-            BlockKind::NewDigests => digests::decode(raw, &sums.0, &mut sums.1)?,
+            BlockKind::OldDigests => sums.0.add(raw, &Digests::default())?,
+            BlockKind::NewDigests => sums.1.add(raw, &sums.0)?,
             BlockKind::Instructions => {
                 let group = GroupInstructions::decode(raw, old_bytes, new_bytes)?;
                 if group.start != position {
