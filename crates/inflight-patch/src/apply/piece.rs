@@ -116,7 +116,14 @@ impl Piece {
                     }
                     copied = end;
                 }
-                Source::Literal(range) => out.extend_from_slice(&group.literals[range.clone()]),
+                Source::Literal(range) => {
+                    let at = out.len();
+                    out.extend_from_slice(&group.literals[range.clone()]);
+                    if let Some(relocator) = &group.relocator {
+                        let place = self.start - group.start + (at - start) as u64;
+                        relocator.make_relative(place as u32, &mut out.as_mut_slice()[at..]);
+                    }
+                }
                 Source::Run(byte, count) => out.extend_fill(*byte, *count),
             }
         }

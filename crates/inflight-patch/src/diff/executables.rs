@@ -150,9 +150,10 @@ fn make(
             let space = executable.space.clone();
             let parts = copy_parts(&instructions.list);
             let relocator = Relocator::new(old_executables.clone(), space.clone(), parts);
-            let (residue, told) = residue::residue(&instructions, &relocator, old, bytes, units);
+            let (residue, literals, told) =
+                residue::residue(&instructions, &relocator, old, bytes, units);
             let executable = NewExecutable { space, told }.encode();
-            Group::executable(executable, instructions, bytes, residue)
+            Group::executable(executable, instructions, literals, residue)
         })
         .collect()
 }

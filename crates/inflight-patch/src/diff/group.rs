@@ -151,22 +151,13 @@ impl GroupBuilder {
 }
 
 impl Group {
-    /// The group that makes an executable, whose bytes are `new`.
+    /// The group that makes an executable.
     pub(super) fn executable(
         executable: Vec<u8>,
         instructions: GroupInstructions,
-        new: &[u8],
+        literals: Vec<u8>,
         residue: Residue,
     ) -> Group {
-        let mut literals = Vec::with_capacity(instructions.literal_bytes() as usize);
-        let mut position = 0;
-        for instruction in &instructions.list {
-            let end = position + instruction.length() as usize;
-            if let Instruction::Literal { .. } = instruction {
-                literals.extend_from_slice(&new[position..end]);
-            }
-            position = end;
-        }
         Group { executable, instructions, literals, residue, ..Group::default() }
     }
 

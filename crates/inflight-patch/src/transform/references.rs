@@ -141,6 +141,28 @@ impl Relocator {
         }
     }
 
+    /// Rewrites the references in literals for `place`, so that each says where it leads.
+    pub(crate) fn make_absolute(&self, place: u32, bytes: &mut [u8]) {
+        self.each_literal(place, bytes, scan::make_absolute);
+    }
+
+    /// Undoes [`Relocator::make_absolute`].
+    pub(crate) fn make_relative(&self, place: u32, bytes: &mut [u8]) {
+        self.each_literal(place, bytes, scan::make_relative);
+    }
+
+    fn each_literal(
+        &self,
+        place: u32,
+        bytes: &mut [u8],
+        change: fn(&Space, &Region, u32, &mut [u8]),
+    ) {
+        for (region, range) in self.new.cut(place..place + bytes.len() as u32) {
+            let inside = (range.start - place) as usize..(range.end - place) as usize;
+            change(&self.new, region, range.start - region.start, &mut bytes[inside]);
+        }
+    }
+
     /// The stretches of a part, as they lie in it, whose bytes are told as they are where they
     /// differ.
     pub(crate) fn told_as_they_are(&self, part: CopyPart) -> impl Iterator<Item = Range<usize>> {

@@ -10,14 +10,15 @@ use crate::diff::group::{Residue, for_each_difference};
 use crate::format::{GapList, GroupInstructions, Told, put_signed};
 use crate::transform::references::{CopyPart, Relocator, copy_parts};
 
-/// The residue of an executable whose bytes are `new`, and what to tell the relocator first.
+/// The residue of an executable whose bytes are `new`, literals, and what to tell the relocator
+/// first.
 pub(super) fn residue(
     instructions: &GroupInstructions,
     relocator: &Relocator,
     old: &[u8],
     new: &[u8],
     units: &[Range<u64>],
-) -> (Residue, Vec<Told>) {
+) -> (Residue, Vec<u8>, Vec<Told>) {
     let parts: Vec<CopyPart> = copy_parts(&instructions.list).collect();
     let end = instructions.start + new.len() as u64;
     let first = units.partition_point(|unit| unit.end <= instructions.start);
@@ -35,9 +36,11 @@ pub(super) fn residue(
     let missed: Vec<Vec<Missed>> =
         seen.par_iter().map(|seen| tell::left_over(seen, &changes)).collect();
     let mut all = Residue::default();
+    let mut literals = Vec::with_capacity(instructions.literal_bytes() as usize);
     let any_mismatch = seen.iter().any(|piece| !piece.mismatches.is_empty());
     let any_miss = missed.iter().any(|missed| !missed.is_empty());
     for (piece, missed) in seen.iter().zip(&missed) {
+        literals.extend_from_slice(&piece.literals);
         if any_mismatch {
             piece.mismatches.put(&mut all.mismatches);
             all.differences.extend_from_slice(&piece.differences);
@@ -51,7 +54,7 @@ pub(super) fn residue(
             misses.put(&mut all.misses);
         }
     }
-    (all, tell::listed(&changes))
+    (all, literals, tell::listed(&changes))
 }
 
 fn look(
@@ -64,10 +67,18 @@ fn look(
     let mut seen = Seen::default();
     let (mut bytes, mut scratch) = (Vec::new(), Vec::new());
     let (mut copied, mut ordinal) = (0u64, 0);
+    let mut position = piece.start;
+    let literal = |range: Range<u32>, seen: &mut Seen| {
+        let at = seen.literals.len();
+        seen.literals.extend_from_slice(&new[range.start as usize..range.end as usize]);
+        relocator.make_absolute(range.start, &mut seen.literals[at..]);
+    };
     let first = parts.partition_point(|part| part.new + part.length <= piece.start);
     for part in parts[first..].iter().take_while(|part| part.new < piece.end) {
         let from = part.new.max(piece.start);
         let length = (part.new + part.length).min(piece.end) - from;
+        literal(position..from, &mut seen);
+        position = from + length;
         let start = part.old + u64::from(from - part.new);
         let part = CopyPart { old: start, new: from, length };
         bytes.clear();
@@ -91,5 +102,6 @@ fn look(
         });
         copied += u64::from(length);
     }
+    literal(position..piece.end, &mut seen);
     seen
 }

@@ -12,6 +12,8 @@ pub(super) type Target = (u16, u32);
 pub(super) struct Seen {
     pub(super) mismatches: GapList,
     pub(super) differences: Vec<u8>,
+    /// Bytes that no copy makes, as the patch has them.
+    pub(super) literals: Vec<u8>,
     /// References that are not as predicted.
     pub(super) missed: Vec<Missed>,
     /// References that are, where telling another place would change that.

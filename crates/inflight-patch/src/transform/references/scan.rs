@@ -64,6 +64,21 @@ pub(crate) fn scan(
     }
 }
 
+/// Rewrites the references in bytes that are no copy, a stretch of `region` from `inside` on, so
+/// that each says where it leads.
+pub(crate) fn make_absolute(space: &Space, region: &Region, inside: u32, bytes: &mut [u8]) {
+    if region.kind == RegionKind::CodeX86 {
+        x86::make_absolute(space, region.spot.wrapping_add(inside), bytes);
+    }
+}
+
+/// Undoes [`make_absolute`].
+pub(crate) fn make_relative(space: &Space, region: &Region, inside: u32, bytes: &mut [u8]) {
+    if region.kind == RegionKind::CodeX86 {
+        x86::make_relative(space, region.spot.wrapping_add(inside), bytes);
+    }
+}
+
 /// Bytes before the table of an unwind index.
 const UNWIND_HEADER: u32 = 12;
 

@@ -62,6 +62,69 @@ fn reference(space: &Space, spot: u32, bytes: &[u8], at: usize, reach: u8) -> Op
     plausible.then_some(Reference { at: field, width: 4, target, origin: Origin::Itself })
 }
 
+/// Spots up to which addresses and distances can be told apart.
+const ABSOLUTE_SPOTS_MAX: u32 = 1 << 31;
+
+/// Rewrites the values of what may be calls and operands in code that is no copy, so that each says
+/// where it leads in place of how far: then the same target is the same bytes wherever it is used.
+/// Jumps stay as they are, as most of them lead to what is near.
+pub(super) fn make_absolute(space: &Space, spot: u32, bytes: &mut [u8]) {
+    let loaded = space.loaded;
+    // Recognised by what was there: that is what who undoes this sees before each value.
+    let original = bytes.to_vec();
+    let mut at = 0;
+    while let Some((place, behind)) = next_value(loaded, spot, &original, at) {
+        let value = word(&original, place);
+        let target = behind.wrapping_add(value);
+        let stored = match (target < loaded, value < loaded) {
+            (true, _) => target,
+            // A target is written like that: it gets the number that no value has any more.
+            (false, true) => value.wrapping_sub(loaded),
+            (false, false) => value,
+        };
+        bytes[place..place + 4].copy_from_slice(&stored.to_le_bytes());
+        at = place + 4;
+    }
+}
+
+/// Undoes [`make_absolute`].
+pub(super) fn make_relative(space: &Space, spot: u32, bytes: &mut [u8]) {
+    let loaded = space.loaded;
+    let mut at = 0;
+    while let Some((place, behind)) = next_value(loaded, spot, bytes, at) {
+        let stored = word(bytes, place);
+        let value = match (stored < loaded, stored >= behind.wrapping_neg()) {
+            (true, _) => stored.wrapping_sub(behind),
+            (false, true) => stored.wrapping_add(loaded),
+            (false, false) => stored,
+        };
+        bytes[place..place + 4].copy_from_slice(&value.to_le_bytes());
+        at = place + 4;
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"))
+}
+
+/// The first value, from `at` on, of what may be a call or an operand by the bytes before it: its
+/// place, and the spot that it is counted from.
+#[inline]
+fn next_value(loaded: u32, spot: u32, bytes: &[u8], at: usize) -> Option<(usize, u32)> {
+    if loaded > ABSOLUTE_SPOTS_MAX {
+        return None;
+    }
+    (at..bytes.len().saturating_sub(4)).find_map(|at| {
+        let immediate = match bytes[at] {
+            0xe8 => 0,
+            byte if byte & 0xc7 == 5 => immediate_bytes(bytes, at)?,
+            _ => return None,
+        };
+        let behind = spot.wrapping_add((at + 5 + immediate) as u32);
+        (1..=loaded).contains(&behind).then_some((at + 1, behind))
+    })
+}
+
 #[cfg(target_arch = "x86_64")]
 mod wide {
     use std::arch::x86_64::{
@@ -223,6 +286,33 @@ mod tests {
             }
             prop_assert_eq!(found, expected);
         }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_made_absolute_is_made_relative_again(
+            bytes in code(),
+            spot in 0u32..110 << 20,
+            loaded in prop_oneof![1u32..200 << 20, Just(1 << 31), Just(u32::MAX)],
+        ) {
+            let space = Space { loaded, ..space() };
+            let mut changed = bytes.clone();
+            make_absolute(&space, spot, &mut changed);
+            make_relative(&space, spot, &mut changed);
+            prop_assert_eq!(changed, bytes);
+        }
+    }
+
+    #[test]
+    fn the_same_target_is_the_same_bytes() {
+        let call = |spot: u32| {
+            let mut bytes = b"\x90\xe8".to_vec();
+            bytes.extend_from_slice(&(20u32 << 20).wrapping_sub(spot + 6).to_le_bytes());
+            make_absolute(&space(), spot, &mut bytes);
+            bytes
+        };
+        assert_eq!(call(11 << 20), call(80 << 20));
+        assert_eq!(call(11 << 20), b"\x90\xe8\0\0\x40\x01");
     }
 
     #[test]
