@@ -9,7 +9,7 @@
 //! finished groups are compressed and written behind. What comes out depends on the trees and the
 //! settings alone.
 
-mod chunk;
+pub(crate) mod chunk;
 mod effort;
 mod executables;
 mod group;

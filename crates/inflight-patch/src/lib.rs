@@ -30,7 +30,11 @@ mod error;
 pub mod format;
 mod image;
 mod info;
+mod instructions;
 mod job;
+#[cfg(feature = "kernels")]
+#[doc(hidden)]
+pub mod kernels;
 mod layout;
 mod manifest;
 mod paths;

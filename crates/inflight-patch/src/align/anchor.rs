@@ -111,7 +111,7 @@ impl Anchors<'_> {
     fn look(&self, at: usize) -> (u32, usize) {
         #[cfg(target_arch = "x86_64")]
         if at + wide::STEP_BYTES + self.sampling.bytes <= self.bytes.len()
-            && std::arch::is_x86_feature_detected!("avx2")
+            && crate::instructions::Instructions::used() >= crate::instructions::Instructions::Avx2
         {
             let bytes = &self.bytes[at..at + wide::READ_BYTES];
             // SAFETY: the processor has the instructions.

@@ -6,6 +6,8 @@
 
 use super::reference::{Origin, Reference};
 use super::space::Space;
+#[cfg(target_arch = "x86_64")]
+use crate::instructions::Instructions;
 
 /// Calls `found` for each reference in `bytes`, whose first has this spot.
 #[inline]
@@ -22,7 +24,7 @@ pub(super) fn scan(space: &Space, spot: u32, bytes: &[u8], mut found: impl FnMut
     };
     let mut at = 0;
     #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
+    if Instructions::used() >= Instructions::Avx2 {
         while at + wide::READ_BYTES <= bytes.len() {
             // SAFETY: the processor has the instructions.
             let mut places = unsafe { wide::candidates(&bytes[at..at + wide::READ_BYTES], reach) };
