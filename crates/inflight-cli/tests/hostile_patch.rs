@@ -21,6 +21,7 @@ const INSTRUCTIONS: u8 = 5;
 const LITERALS: u8 = 6;
 const NEW_DIGESTS: u8 = 7;
 const INDEX: u8 = 8;
+const MORE_INSTRUCTIONS: u8 = 9;
 
 const HEADER_BYTES: usize = 40;
 const BLOCK_HEADER_BYTES: usize = 24;
@@ -107,6 +108,13 @@ impl Forgery {
     fn without(&self, kind: u8) -> Forgery {
         let mut forgery = self.clone();
         forgery.blocks.retain(|block| block.kind != kind);
+        forgery
+    }
+
+    /// The same with the blocks of a kind as those of another.
+    fn renumbered(&self, kind: u8, other: u8) -> Forgery {
+        let mut forgery = self.clone();
+        forgery.blocks.iter_mut().filter(|b| b.kind == kind).for_each(|b| b.kind = other);
         forgery
     }
 
@@ -400,6 +408,8 @@ fn blocks_that_cannot_be_are_refused() {
     is_refused(&place, &literals(7, 4), "stage 7 is not in the patch's table");
     is_refused(&place, &forgery.swapped(1, 2).seal(), "wrong order");
     is_refused(&place, &forgery.swapped(4, 5).seal(), "wrong order");
+    let stray = forgery.renumbered(INSTRUCTIONS, MORE_INSTRUCTIONS);
+    is_refused(&place, &stray.seal(), "wrong order");
     for kind in [NEW_MANIFEST, OLD_MANIFEST, INSTRUCTIONS] {
         is_refused(&place, &forgery.without(kind).seal(), "wrong order");
     }

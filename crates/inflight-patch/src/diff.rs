@@ -28,9 +28,7 @@ use inflight::stream::Writer;
 use inflight::{OpenOptions, RemoveKind};
 
 use crate::error::Result;
-use crate::format::{
-    BlockKind, PatchWriter, encode_block, encode_digests, encode_manifest, encode_old_executables,
-};
+use crate::format::{PatchWriter, encode_manifest};
 use crate::image::{Image, Mismatch};
 use crate::job::{Job, Phase};
 use crate::manifest::Preserve;
@@ -40,9 +38,6 @@ use crate::tree::{Tree, scan};
 use effort::Effort;
 use output::Output;
 use plan::{Held, Plan, WRITE_BYTES, WRITE_DEPTH};
-
-/// Digests of old files in one block.
-const DIGESTS_PER_BLOCK: usize = 1 << 16;
 
 /// What a diff may choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -143,10 +138,6 @@ async fn make(
     drop((new_listed, old_listed));
 
     let mut known = read::old(job, old, &plan).await?;
-    for digests in known.digests.chunks(DIGESTS_PER_BLOCK) {
-        let block = encode_block(BlockKind::OldDigests, &encode_digests(digests), level);
-        patch.write(block).await?;
-    }
     let (mut whole, mut made) = (None, Vec::new());
     if plan.held == Held::Both {
         let shared = Arc::new(known);
@@ -157,15 +148,12 @@ async fn make(
         let work = move || {
             let made = executables::run(&pool, &mut known.image, &image, &mut read, effort);
             // What is not made from old executables is looked for in their chunks.
-            known.index_whole(if made.left_out { &[] } else { &made.old });
+            let without = if made.groups.is_empty() { &[] } else { &made.old[..] };
+            known.index_whole(without);
             (known, read, made)
         };
         let executables;
         (known, read, executables) = job.crew.hand().run(work).await;
-        if !executables.groups.is_empty() {
-            let raw = encode_old_executables(&executables.old);
-            patch.write(encode_block(BlockKind::OldExecutables, &raw, level)).await?;
-        }
         (whole, made) = (Some(Arc::new(read)), executables.groups);
     }
     let output = Output::new(job, patch, &plan, options.preset);

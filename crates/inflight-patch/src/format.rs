@@ -1,8 +1,8 @@
 //! The patch file, version 3. `docs/FORMAT.md` has the byte tables; this module is its other half.
 //!
 //! ```text
-//! header │ block: stages │ blocks: new manifest │ old manifest │ old digests │
-//! old executables │ groups and digests … │ block: index │ trailer
+//! header │ block: stages │ blocks: new manifest │ old manifest │ groups … │ old digests │
+//! new digests │ block: index │ trailer
 //!
 //! group: (executable) │ instructions │ literals │ mismatches │ differences │ misses │ corrections
 //! ```
@@ -22,13 +22,9 @@ mod stage;
 mod wire;
 mod writer;
 
-pub(crate) use block::BLOCK_BYTES_MAX;
 pub use block::BlockKind;
 pub(crate) use digests::{Checked, Digests, FileDigest, RunCheck, encode as encode_digests};
-pub(crate) use executable::{
-    EXECUTABLES_MAX, NewExecutable, Told, decode_old as decode_old_executables,
-    encode_old as encode_old_executables,
-};
+pub(crate) use executable::{Executable, OLD_EXECUTABLES_MAX, Told};
 pub use frame::VERSION;
 pub(crate) use instruction::{
     GroupInstructions, INSTRUCTIONS_MAX as GROUP_INSTRUCTIONS_MAX, Instruction,

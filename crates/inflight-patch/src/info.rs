@@ -110,7 +110,7 @@ pub async fn info(job: &Job, patch: &Path, largest: usize) -> Result<PatchInfo> 
         sums.0 += 1;
         sums.1 += u64::from(block.stored_bytes);
         sums.2 += u64::from(block.raw_bytes);
-        if block.kind != BlockKind::Instructions {
+        if !matches!(block.kind, BlockKind::Instructions | BlockKind::MoreInstructions) {
             continue;
         }
         job.progress.check()?;

@@ -65,7 +65,7 @@ impl Target {
 pub(super) async fn build(job: &Job, inputs: &Inputs, staging: &Staging) -> Result<()> {
     let target = Target::new(inputs, staging);
     make_files_without_data(job, &target).await?;
-    let mut pieces = Pieces::new(job, &inputs.patch, inputs.old_executables.clone());
+    let mut pieces = Pieces::new(job, &inputs.patch);
     let mut open = OpenFiles::new(&target, inputs);
     let files = std::cell::RefCell::new(&mut open);
     let start = async |range: Range<u64>| -> Result<Task<Result<Built>>> {

@@ -3,50 +3,73 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use inflight::Task;
 use inflight::stream::Ordered;
+use inflight::{Buffer, Task};
 
-use super::piece::{Group, Piece, Source};
+use super::piece::{Group, Piece, Relocation, Source};
 use crate::damage::Damage;
 use crate::error::Result;
 use crate::format::{
-    BlockEntry, BlockKind, GapLists, GroupInstructions, Instruction, NewExecutable, PatchFile,
+    BlockEntry, BlockKind, Executable, GapLists, GroupInstructions, Instruction, PatchFile,
 };
 use crate::job::Job;
-use crate::transform::references::space::OldExecutable;
 use crate::transform::references::{Relocator, copy_parts};
 
 /// Groups fetched and decoded ahead.
 const GROUPS_AHEAD: usize = 2;
+/// Memory for each byte of instructions of which there is a map, about: each has two or more.
+const MAPPED_FOOTPRINT: u64 = 24;
+
+/// The blocks of a group.
+#[derive(Debug, Default)]
+struct Waiting {
+    blocks: Vec<BlockEntry>,
+    /// The instructions of the groups behind it that go on with its executable.
+    more: Vec<BlockEntry>,
+}
+
+/// All groups of a patch, in order.
+fn waiting(patch: &PatchFile) -> Vec<Waiting> {
+    let mut groups: Vec<Waiting> = Vec::new();
+    let (mut starts, mut executable) = (true, 0);
+    for block in patch.blocks().iter().filter(|block| block.kind.is_of_group()) {
+        match block.kind {
+            BlockKind::Executable => executable = groups.len(),
+            BlockKind::MoreInstructions => groups[executable].more.push(*block),
+            _ => {}
+        }
+        let begins = match block.kind {
+            BlockKind::Executable | BlockKind::MoreInstructions => true,
+            // Behind an executable they are of the same group.
+            BlockKind::Instructions => starts,
+            _ => false,
+        };
+        starts = block.kind != BlockKind::Executable;
+        if begins {
+            groups.push(Waiting::default());
+        }
+        groups.last_mut().into_iter().for_each(|group| group.blocks.push(*block));
+    }
+    groups
+}
 
 /// The most memory that decoded groups take.
 pub(super) fn bytes_at_once(patch: &PatchFile) -> u64 {
-    let blocks = patch.blocks().iter();
-    let mut largest = 0;
-    let (mut group, mut before) = (0, None);
-    for block in blocks {
-        match block.kind {
-            BlockKind::Executable => group = 0,
-            BlockKind::Instructions if before != Some(BlockKind::Executable) => group = 0,
-            _ => {}
-        }
-        before = Some(block.kind);
-        if block.kind.is_of_group() {
-            group += u64::from(block.raw_bytes);
-            largest = largest.max(group);
-        }
-    }
+    let raw = |blocks: &[BlockEntry]| blocks.iter().map(|b| u64::from(b.raw_bytes)).sum::<u64>();
+    let groups = waiting(patch);
+    let largest = groups.iter().map(|group| raw(&group.blocks)).max().unwrap_or(0);
+    // The instructions of an executable are all needed at once, and a map of them.
+    let mapped = groups.iter().map(|group| MAPPED_FOOTPRINT * raw(&group.more)).max().unwrap_or(0);
     // Stored and decoded, and instructions as they are worked with.
-    (GROUPS_AHEAD as u64 + 2) * (2 * largest) + (24 << 20)
+    (GROUPS_AHEAD as u64 + 2) * (2 * largest) + mapped + (24 << 20)
 }
 
 /// Hands out the pieces of the new image front to back.
 pub(super) struct Pieces<'a> {
     job: &'a Job,
     patch: &'a PatchFile,
-    old: Arc<Vec<OldExecutable>>,
-    /// The blocks of groups not yet fetched.
-    waiting: std::vec::IntoIter<Vec<BlockEntry>>,
+    /// Groups not yet fetched.
+    waiting: std::vec::IntoIter<Waiting>,
     ahead: Ordered<Task<Result<Decoded>>>,
     current: Current,
 }
@@ -55,6 +78,8 @@ pub(super) struct Pieces<'a> {
 struct Decoded {
     group: Group,
     instructions: GroupInstructions,
+    /// Whether it goes on with the executable of the group before.
+    goes_on: bool,
 }
 
 /// The group under way.
@@ -73,55 +98,38 @@ struct Current {
 }
 
 impl<'a> Pieces<'a> {
-    pub(super) fn new(
-        job: &'a Job,
-        patch: &'a PatchFile,
-        old: Arc<Vec<OldExecutable>>,
-    ) -> Pieces<'a> {
-        let mut groups: Vec<Vec<BlockEntry>> = Vec::new();
-        for block in patch.blocks() {
-            match block.kind {
-                BlockKind::Executable => groups.push(vec![*block]),
-                BlockKind::Instructions => match groups.last_mut() {
-                    Some(group) if matches!(&group[..], [only] if only.kind == BlockKind::Executable) =>
-                    {
-                        group.push(*block);
-                    }
-                    _ => groups.push(vec![*block]),
-                },
-                BlockKind::Literals
-                | BlockKind::Mismatches
-                | BlockKind::Differences
-                | BlockKind::Misses
-                | BlockKind::Corrections => {
-                    groups.last_mut().into_iter().for_each(|g| g.push(*block))
-                }
-                _ => {}
-            }
-        }
+    pub(super) fn new(job: &'a Job, patch: &'a PatchFile) -> Pieces<'a> {
         let ahead = Ordered::new(GROUPS_AHEAD);
-        let (waiting, current) = (groups.into_iter(), Current::default());
-        Pieces { job, patch, old, waiting, ahead, current }
+        let (waiting, current) = (waiting(patch).into_iter(), Current::default());
+        Pieces { job, patch, waiting, ahead, current }
     }
 
     fn fetch_ahead(&mut self) {
         while self.ahead.has_room()
-            && let Some(blocks) = self.waiting.next()
+            && let Some(Waiting { blocks, more }) = self.waiting.next()
         {
             let (patch, hand) = (self.patch.clone(), self.job.crew.hand());
-            let old = self.old.clone();
             self.ahead.push(self.job.handle.spawn(async move {
                 let mut sealed = Vec::with_capacity(blocks.len());
-                for block in blocks {
-                    sealed.push((block, patch.fetch(&block).await?));
+                for block in &blocks {
+                    sealed.push(patch.fetch(block).await?);
+                }
+                let mut sealed_more = Vec::with_capacity(more.len());
+                for block in &more {
+                    sealed_more.push(patch.fetch(block).await?);
                 }
                 hand.run(move || {
-                    let mut raw = Vec::with_capacity(sealed.len());
-                    for (block, sealed) in sealed {
-                        raw.push((block.kind, patch.decode(&block, &sealed)?, block.offset));
-                    }
-                    let at = raw[0].2;
-                    decode(raw, &old, patch.image_bytes())
+                    let decode_all = |entries: &[BlockEntry], sealed: &[Buffer]| {
+                        let pairs = entries.iter().zip(sealed);
+                        let decode = |(block, sealed): (&BlockEntry, &Buffer)| {
+                            Ok((block.kind, patch.decode(block, sealed)?))
+                        };
+                        pairs.map(decode).collect::<Result<Vec<(BlockKind, Vec<u8>)>>>()
+                    };
+                    let at = blocks[0].offset;
+                    let (raw, more) =
+                        (decode_all(&blocks, &sealed)?, decode_all(&more, &sealed_more)?);
+                    decode(at, raw, &more, patch.image_bytes())
                         .map_err(|damage| patch.damaged(damage.inside(at)))
                 })
                 .await
@@ -137,7 +145,10 @@ impl<'a> Pieces<'a> {
         };
         self.fetch_ahead();
         self.current.finish().map_err(|damage| self.damaged(damage))?;
-        let Decoded { group, instructions } = decoded?;
+        let Decoded { mut group, instructions, goes_on } = decoded?;
+        if goes_on {
+            group.relocation.clone_from(&self.current.group.relocation);
+        }
         let (start, end) = (self.current.end, instructions.start + instructions.length());
         if instructions.start != start {
             let what = format!("a group starts at {} in place of {start}", instructions.start);
@@ -182,19 +193,23 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// Puts a group together from its raw blocks. Work for the crew.
+/// Puts a group together from its raw blocks. `more` are the instructions of the groups that go on
+/// with its executable. Work for the crew.
 fn decode(
-    blocks: Vec<(BlockKind, Vec<u8>, u64)>,
-    old: &Arc<Vec<OldExecutable>>,
+    at: u64,
+    blocks: Vec<(BlockKind, Vec<u8>)>,
+    more: &[(BlockKind, Vec<u8>)],
     (old_bytes, new_bytes): (u64, u64),
 ) -> Result<Decoded, Damage> {
-    let mut group = Group { at: blocks[0].2, ..Group::default() };
+    let mut group = Group { at, ..Group::default() };
     let mut executable = None;
     let mut instructions = GroupInstructions::default();
-    for (kind, raw, _) in blocks {
+    let mut goes_on = false;
+    for (kind, raw) in blocks {
         match kind {
-            BlockKind::Executable => executable = Some(NewExecutable::decode(&raw, old.len())?),
-            BlockKind::Instructions => {
+            BlockKind::Executable => executable = Some(Executable::decode(&raw, old_bytes)?),
+            BlockKind::Instructions | BlockKind::MoreInstructions => {
+                goes_on = kind == BlockKind::MoreInstructions;
                 instructions = GroupInstructions::decode(&raw, old_bytes, new_bytes)?;
             }
             BlockKind::Literals => group.literals = raw,
@@ -205,25 +220,29 @@ fn decode(
             _ => {}
         }
     }
-    group.start = instructions.start;
     if instructions.literal_bytes() != group.literals.len() as u64 {
         return Err(Damage::new(0, "a group's instructions do not use up its literals"));
     }
-    if executable.is_none() && !group.misses.is_empty() {
+    if executable.is_none() && !goes_on && !group.misses.is_empty() {
         return Err(Damage::new(0, "misses in a group that is no executable"));
     }
-    if let Some(NewExecutable { space, told }) = executable {
-        if u64::from(space.length()) != instructions.length() {
+    if let Some(executable) = executable {
+        let more = more.iter().map(|(_, raw)| GroupInstructions::decode(raw, old_bytes, new_bytes));
+        let more = more.collect::<Result<Vec<GroupInstructions>, Damage>>()?;
+        let all = || std::iter::once(&instructions).chain(&more);
+        let length = all().map(GroupInstructions::length).fold(0, u64::saturating_add);
+        if u64::from(executable.space.length()) != length {
             return Err(Damage::new(0, "an executable is not as long as its instructions say"));
         }
-        let copies = copy_parts(&instructions.list);
-        let mut relocator = Relocator::new(old.clone(), space, copies);
-        for told in told {
+        let copies = copy_parts(all().flat_map(|group| &group.list));
+        let mut relocator = Relocator::new(Arc::new(executable.old), executable.space, copies);
+        for told in executable.told {
             relocator.tell(told.space, told.target, told.change);
         }
-        group.relocator = Some(relocator);
+        let (start, relocator) = (instructions.start, Arc::new(relocator));
+        group.relocation = Some(Relocation { start, relocator });
     }
-    Ok(Decoded { group, instructions })
+    Ok(Decoded { group, instructions, goes_on })
 }
 
 impl Current {

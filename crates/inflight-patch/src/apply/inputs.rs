@@ -14,7 +14,6 @@ use crate::image::{Image, Mismatch};
 use crate::job::Job;
 use crate::layout::{Layout, UNIT_BYTES};
 use crate::manifest::{EntryKind, Manifest};
-use crate::transform::references::space::OldExecutable;
 use crate::tree::Tree;
 use crate::verify::wrong_files;
 
@@ -24,7 +23,6 @@ pub(super) struct Inputs {
     pub(super) patch: PatchFile,
     pub(super) old: Image,
     pub(super) old_digests: Arc<Digests>,
-    pub(super) old_executables: Arc<Vec<OldExecutable>>,
     pub(super) new: Arc<Manifest>,
     /// Of the new files that have data, in order.
     pub(super) new_digests: Arc<Digests>,
@@ -38,9 +36,8 @@ impl Inputs {
         let new_digests = patch.digests(BlockKind::NewDigests, &old_digests).await?;
         let (old_digests, new_digests) = (Arc::new(old_digests), Arc::new(new_digests));
         let old = Image::new(old_tree, old, Mismatch::OtherTree);
-        let old_executables = Arc::new(patch.old_executables().await?);
         let patch = patch.clone();
-        let inputs = Inputs { patch, old, old_digests, old_executables, new, new_digests };
+        let inputs = Inputs { patch, old, old_digests, new, new_digests };
         inputs.check_sums()?;
         Ok(inputs)
     }

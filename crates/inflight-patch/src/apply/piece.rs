@@ -14,15 +14,28 @@ use crate::transform::references::{CopyPart, Relocator};
 pub(super) struct Group {
     /// Where its first block is in the patch, for messages.
     pub(super) at: u64,
-    /// Where it starts in the new image.
-    pub(super) start: u64,
     pub(super) literals: Vec<u8>,
     pub(super) mismatches: Vec<u8>,
     pub(super) differences: Vec<u8>,
     pub(super) misses: Vec<u8>,
     pub(super) corrections: Vec<u8>,
-    /// What corrects its copies, if it makes an executable.
-    pub(super) relocator: Option<Relocator>,
+    /// What corrects its copies, if it makes an executable or a part of one.
+    pub(super) relocation: Option<Relocation>,
+}
+
+/// What corrects the copies of an executable, whose groups share it.
+#[derive(Debug, Clone)]
+pub(super) struct Relocation {
+    /// Where the executable starts in the new image.
+    pub(super) start: u64,
+    pub(super) relocator: Arc<Relocator>,
+}
+
+impl Relocation {
+    /// Where a place of the new image is in the executable.
+    fn place(&self, place: u64) -> u32 {
+        (place - self.start) as u32
+    }
 }
 
 /// What a stretch of the new image is made from.
@@ -64,7 +77,7 @@ impl Piece {
     /// Whether it is nothing but bytes of the old image, as they are.
     pub(super) fn is_plain_copy(&self) -> bool {
         let copies = self.sources.iter().all(|source| matches!(source, Source::Copy(_)));
-        copies && self.gaps.is_empty() && self.group.relocator.is_none()
+        copies && self.gaps.is_empty() && self.group.relocation.is_none()
     }
 
     /// Appends its bytes to `out`. `copy` appends a range of the old image. Work for the crew.
@@ -92,11 +105,10 @@ impl Piece {
                     let length = out.len() - at;
                     let bytes = &mut out.as_mut_slice()[at..];
                     let mut as_they_are = Vec::new();
-                    if let Some(relocator) = &group.relocator {
-                        let place = self.start - group.start + (at - start) as u64;
-                        let (old, new) = (old.start, place as u32);
-                        let length = length as u32;
-                        let part = CopyPart { old, new, length };
+                    if let Some(relocation) = &group.relocation {
+                        let relocator = &relocation.relocator;
+                        let new = relocation.place(self.start + (at - start) as u64);
+                        let part = CopyPart { old: old.start, new, length: length as u32 };
                         relocator.relocate(part, bytes, &mut scratch, |predicted| {
                             predicted.value.wrapping_add(misses.next() as u64)
                         });
@@ -119,9 +131,10 @@ impl Piece {
                 Source::Literal(range) => {
                     let at = out.len();
                     out.extend_from_slice(&group.literals[range.clone()]);
-                    if let Some(relocator) = &group.relocator {
-                        let place = self.start - group.start + (at - start) as u64;
-                        relocator.make_relative(place as u32, &mut out.as_mut_slice()[at..]);
+                    if let Some(relocation) = &group.relocation {
+                        let place = relocation.place(self.start + (at - start) as u64);
+                        let literals = &mut out.as_mut_slice()[at..];
+                        relocation.relocator.make_relative(place, literals);
                     }
                 }
                 Source::Run(byte, count) => out.extend_fill(*byte, *count),

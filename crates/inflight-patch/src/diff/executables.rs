@@ -28,7 +28,8 @@ use rayon::prelude::*;
 use find::find_all;
 
 use super::effort::Effort;
-use super::group::Group;
+use super::group::{self, Group};
+use super::matching::append;
 use super::old::OldImage;
 use super::read::Whole;
 use crate::align::anchor::AnchorIndex;
@@ -37,17 +38,25 @@ use crate::align::find::FindOptions;
 use crate::align::refine::join;
 use crate::align::{Copy, Options, align};
 use crate::format::{
-    BLOCK_BYTES_MAX, EXECUTABLES_MAX, GroupInstructions, Instruction, NewExecutable,
-    encode_old_executables,
+    Executable, GROUP_INSTRUCTIONS_MAX, GroupInstructions, Instruction, OLD_EXECUTABLES_MAX,
 };
 use crate::image::Image;
-use crate::transform::references::space::{OldExecutable, Region, RegionKind, Space};
+use crate::transform::references::space::{OldExecutable, Region, RegionKind, Space, cut_image};
 use crate::transform::references::{Relocator, copy_parts};
 
 /// The longest old image that the fine grain can name places in.
 pub(super) const IMAGE_BYTES_MAX: usize = u32::MAX as usize;
 /// Bytes of new code aligned as one piece of work.
 const ALIGN_BYTES: usize = 1 << 20;
+
+/// A group ends with the unit that makes so many bytes of literals, so many instructions, or so many
+/// bytes in all (of each there may be a few bytes of residue).
+const GROUP_LITERALS: u64 = 16 << 20;
+const GROUP_INSTRUCTIONS: usize = GROUP_INSTRUCTIONS_MAX / 4;
+const GROUP_BYTES: u64 = 256 << 20;
+
+/// Bytes copied from an old executable for which it is worth to list one of its regions.
+const LISTED_BYTES: u32 = 256;
 
 /// An executable in the new image.
 #[derive(Debug, Clone)]
@@ -65,11 +74,10 @@ impl Found {
 /// What was made of the executables of two images.
 #[derive(Debug, Default)]
 pub(super) struct Made {
+    /// The old ones.
     pub(super) old: Arc<Vec<OldExecutable>>,
-    /// One for each new executable that is made from old ones, in order.
-    pub(super) groups: Vec<Group>,
-    /// Whether some have none, as it would be too large.
-    pub(super) left_out: bool,
+    /// The groups of each new one, in order.
+    pub(super) groups: Vec<Vec<Group>>,
 }
 
 /// Makes all new executables that changed. Both images are in memory, and are as they were when
@@ -94,16 +102,12 @@ pub(super) fn run(
     let placed = |found: Found| OldExecutable { start: found.start, space: found.space };
     let old_executables: Vec<OldExecutable> =
         find_all(&old_image, old).into_iter().map(placed).collect();
-    let listed = encode_old_executables(&old_executables).len();
-    let count = old_executables.len();
-    if count == 0 || count > EXECUTABLES_MAX || listed > BLOCK_BYTES_MAX {
-        return Made { left_out: count > 0, ..Made::default() };
+    if old_executables.is_empty() || old_executables.len() > OLD_EXECUTABLES_MAX {
+        return Made::default();
     }
     let old_executables = Arc::new(old_executables);
     let groups = make(pool, old, &old_executables, &mut new.bytes, &found, &units, effort);
-    let made = groups.len();
-    let groups: Vec<Group> = groups.into_iter().filter(Group::fits).collect();
-    Made { old: old_executables, left_out: groups.len() < made, groups }
+    Made { old: old_executables, groups }
 }
 
 /// Whether an executable is not all as it was.
@@ -123,7 +127,7 @@ fn make(
     found: &[Found],
     units: &[Range<u64>],
     effort: Effort,
-) -> Vec<Group> {
+) -> Vec<Vec<Group>> {
     let old_ranges = old_executables.iter().map(|executable| (executable.start, &executable.space));
     let new_ranges = found.iter().map(|executable| (executable.start, &executable.space));
     let old_saved = normal::zero(old, old_ranges);
@@ -146,16 +150,36 @@ fn make(
         .map(|(executable, copies)| {
             let bytes = &new[executable.start as usize..executable.range().end as usize];
             let copies = tables::align(pool, old, old_executables, bytes, executable, copies);
-            let instructions = instructions(executable, &copies);
+            let used = Arc::new(used(old_executables, &copies));
+            let cut = instructions(executable, &copies, units);
             let space = executable.space.clone();
-            let parts = copy_parts(&instructions.list);
-            let relocator = Relocator::new(old_executables.clone(), space.clone(), parts);
-            let (residue, literals, told) =
-                residue::residue(&instructions, &relocator, old, bytes, units);
-            let executable = NewExecutable { space, told }.encode();
-            Group::executable(executable, instructions, literals, residue)
+            let parts = copy_parts(cut.iter().flat_map(|group| &group.list));
+            let relocator = Relocator::new(used.clone(), space.clone(), parts);
+            let (rests, told) = residue::rests(&cut, &relocator, old, bytes, units);
+            let executable = Executable { old: used.to_vec(), space, told }.encode();
+            let mut starts = Some(group::Executable::Starts(executable));
+            let groups = cut.into_iter().zip(rests).map(|(instructions, rest)| {
+                let executable = starts.take().unwrap_or(group::Executable::GoesOn);
+                Group::executable(executable, instructions, rest.literals, rest.residue)
+            });
+            groups.collect()
         })
         .collect()
+}
+
+/// The old executables that copies come from, those aside that too little comes from to be worth
+/// listing: what comes from them is copied as it is.
+fn used(old: &[OldExecutable], copies: &[Copy]) -> Vec<OldExecutable> {
+    let mut bytes = vec![0u32; old.len()];
+    for copy in copies {
+        let range = u64::from(copy.old)..u64::from(copy.old_end());
+        for (number, range) in cut_image(old, range) {
+            bytes[number as usize] += range.end - range.start;
+        }
+    }
+    let least = |executable: &OldExecutable| LISTED_BYTES * executable.space.regions.len() as u32;
+    let listed = old.iter().zip(bytes).filter(|(old, bytes)| *bytes >= least(old));
+    listed.map(|(old, _)| old.clone()).collect()
 }
 
 /// Anchors of what is not a table: apart for code, where agreements are long and places many, and
@@ -227,20 +251,58 @@ fn align_executable(
     copies
 }
 
-/// Copies, and literals between them.
-fn instructions(executable: &Found, copies: &[Copy]) -> GroupInstructions {
-    let mut list = Vec::with_capacity(2 * copies.len() + 1);
+/// Copies, and literals between them, in groups that end where units do.
+fn instructions(
+    executable: &Found,
+    copies: &[Copy],
+    units: &[Range<u64>],
+) -> Vec<GroupInstructions> {
+    let mut all = Vec::with_capacity(2 * copies.len() + 1);
     let mut position = 0;
-    let literal = |position: u32, to: u32, list: &mut Vec<Instruction>| {
-        if position < to {
-            list.push(Instruction::Literal { length: u64::from(to - position) });
+    let literal = |from: u32, to: u32, all: &mut Vec<Instruction>| {
+        if from < to {
+            all.push(Instruction::Literal { length: u64::from(to - from) });
         }
     };
     for copy in copies {
-        literal(position, copy.new, &mut list);
-        list.push(Instruction::Copy { old: copy.old.into(), length: copy.length.into() });
+        literal(position, copy.new, &mut all);
+        all.push(Instruction::Copy { old: copy.old.into(), length: copy.length.into() });
         position = copy.new_end();
     }
-    literal(position, executable.space.length(), &mut list);
-    GroupInstructions { start: executable.start, list }
+    literal(position, executable.space.length(), &mut all);
+    let mut all = all.into_iter();
+    let mut open: Option<Instruction> = None;
+    let mut groups = Vec::new();
+    let mut group = GroupInstructions { start: executable.start, list: Vec::new() };
+    let (mut literals, mut made) = (0, 0);
+    for piece in residue::cut(units, executable.range()) {
+        let (mut missing, before) = (piece.end - piece.start, group.list.len());
+        while missing > 0 {
+            let next = open.take().or_else(|| all.next()).expect("they make the whole executable");
+            let (now, rest) = next.split(missing);
+            missing -= now.length();
+            if let Instruction::Literal { length } = now {
+                literals += length;
+            }
+            // What the last piece's end cut goes on.
+            match group.list.len() == before {
+                true => append(&mut group.list, now),
+                false => group.list.push(now),
+            }
+            open = rest;
+        }
+        made += piece.end - piece.start;
+        let is_full = literals >= GROUP_LITERALS
+            || group.list.len() >= GROUP_INSTRUCTIONS
+            || made >= GROUP_BYTES;
+        if is_full {
+            let next = GroupInstructions { start: piece.end, list: Vec::new() };
+            groups.push(std::mem::replace(&mut group, next));
+            (literals, made) = (0, 0);
+        }
+    }
+    if !group.list.is_empty() {
+        groups.push(group);
+    }
+    groups
 }

@@ -7,8 +7,7 @@ use rayon::prelude::*;
 
 use super::matching::append;
 use crate::format::{
-    BLOCK_BYTES_MAX, BlockKind, EncodedBlock, GROUP_INSTRUCTIONS_MAX, GapList, GroupInstructions,
-    Instruction, encode_block,
+    BlockKind, EncodedBlock, GapList, GroupInstructions, Instruction, encode_block,
 };
 
 /// A group with so many instructions ends.
@@ -88,13 +87,24 @@ pub(super) fn for_each_difference(predicted: &[u8], real: &[u8], mut each: impl 
 /// A group under way, or ready to be encoded.
 #[derive(Debug, Default)]
 pub(super) struct Group {
-    /// That it makes an executable, and which.
-    executable: Vec<u8>,
+    /// Whether it makes an executable.
+    executable: Executable,
     instructions: GroupInstructions,
     literals: Vec<u8>,
     residue: Residue,
     /// How many pieces have no list of mismatches yet, as nobody had any.
     unlisted: usize,
+}
+
+/// Whether a group makes an executable.
+#[derive(Debug, Default)]
+pub(super) enum Executable {
+    #[default]
+    No,
+    /// The start of one, and what stands before its instructions.
+    Starts(Vec<u8>),
+    /// It goes on with that of the group before.
+    GoesOn,
 }
 
 /// Cuts the stream of pieces into groups.
@@ -151,30 +161,14 @@ impl GroupBuilder {
 }
 
 impl Group {
-    /// The group that makes an executable.
+    /// A group that makes an executable, or a part of one.
     pub(super) fn executable(
-        executable: Vec<u8>,
+        executable: Executable,
         instructions: GroupInstructions,
         literals: Vec<u8>,
         residue: Residue,
     ) -> Group {
         Group { executable, instructions, literals, residue, ..Group::default() }
-    }
-
-    /// Whether a reader takes it: each stream fits into a block, and there are not too many
-    /// instructions.
-    pub(super) fn fits(&self) -> bool {
-        let residue = &self.residue;
-        let streams = [
-            &self.executable,
-            &self.literals,
-            &residue.mismatches,
-            &residue.differences,
-            &residue.misses,
-            &residue.corrections,
-        ];
-        streams.into_iter().all(|stream| stream.len() <= BLOCK_BYTES_MAX)
-            && self.instructions.list.len() <= GROUP_INSTRUCTIONS_MAX
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -204,9 +198,14 @@ impl Group {
     /// The group's blocks. Work for the crew.
     pub(super) fn encode(&self, level: i32) -> Vec<EncodedBlock> {
         let instructions = self.instructions.encode();
+        let (executable, kind) = match &self.executable {
+            Executable::No => (&[][..], BlockKind::Instructions),
+            Executable::Starts(payload) => (&payload[..], BlockKind::Instructions),
+            Executable::GoesOn => (&[][..], BlockKind::MoreInstructions),
+        };
         let blocks: [(BlockKind, &[u8]); 7] = [
-            (BlockKind::Executable, &self.executable),
-            (BlockKind::Instructions, &instructions),
+            (BlockKind::Executable, executable),
+            (kind, &instructions),
             (BlockKind::Literals, &self.literals),
             (BlockKind::Mismatches, &self.residue.mismatches),
             (BlockKind::Differences, &self.residue.differences),

@@ -46,25 +46,28 @@ pub(super) async fn match_all(
     image: Image,
     known: Arc<Known>,
     whole: Option<Arc<Whole>>,
-    made: Vec<Group>,
+    made: Vec<Vec<Group>>,
     plan: &Plan,
     mut output: Output,
     report: &mut DiffReport,
 ) -> Result<PatchWriter> {
     job.progress.enter(Phase::Match);
-    let executables: Vec<Range<u64>> = made.iter().map(Group::range).collect();
+    let range = |groups: &Vec<Group>| groups[0].range().start..groups[groups.len() - 1].range().end;
+    let executables: Vec<Range<u64>> = made.iter().map(range).collect();
     let matcher =
         Matcher { image: image.clone(), known: known.clone(), executables: executables.into() };
     let mut made = made.into_iter();
     // The units so far of the file under way.
     let mut open: Vec<PartDigest> = Vec::new();
+    let mut digests = Vec::new();
     let finish = async |matched: Matched| {
         for piece in &matched.pieces {
             match piece {
                 MatchedPiece::Plain(piece) => output.add(piece, report).await?,
                 MatchedPiece::Executable { starts: true } => {
-                    let group = made.next().expect("one for each executable");
-                    output.add_group(group, report).await?;
+                    for group in made.next().expect("groups for each executable") {
+                        output.add_group(group, report).await?;
+                    }
                 }
                 MatchedPiece::Executable { starts: false } => {}
             }
@@ -73,7 +76,7 @@ pub(super) async fn match_all(
             open.push(*digest);
             let span = &image.layout.files[digest.file as usize];
             if open.len() as u64 == span.units() {
-                output.add_digest(known.file_digest(&open, span.bytes()), report).await?;
+                digests.push(known.file_digest(&open, span.bytes()));
                 open.clear();
             }
         }
@@ -97,7 +100,7 @@ pub(super) async fn match_all(
             pump_image(job, &image, plan.depth, None, work, finish).await?;
         }
     }
-    output.finish(report).await
+    output.finish((&known.digests, &digests), report).await
 }
 
 /// Matches units. Cheap to clone.

@@ -20,8 +20,6 @@ pub(super) struct Output {
     patch: PatchWriter,
     encoding: Ordered<Work<Vec<EncodedBlock>>>,
     builder: GroupBuilder,
-    /// Digests of files that all groups so far make, the one under way included.
-    digests: Vec<FileDigest>,
     level: i32,
     hand: Hand,
 }
@@ -32,7 +30,6 @@ impl Output {
             patch,
             encoding: Ordered::new(plan.groups),
             builder: GroupBuilder::new(preset.literal_bytes()),
-            digests: Vec::new(),
             level: preset.level(),
             hand: job.crew.hand(),
         }
@@ -57,33 +54,13 @@ impl Output {
         self.encode(group, report).await
     }
 
-    /// Adds the digest of a file whose last piece was added.
-    pub(super) async fn add_digest(
-        &mut self,
-        digest: FileDigest,
-        report: &mut DiffReport,
-    ) -> Result<()> {
-        self.digests.push(digest);
-        match self.digests.len() < DIGESTS_PER_BLOCK {
-            true => Ok(()),
-            false => self.encode_digests(report).await,
+    /// Adds digests behind all groups.
+    async fn add_digests(&mut self, kind: BlockKind, digests: &[FileDigest]) -> Result<()> {
+        for digests in digests.chunks(DIGESTS_PER_BLOCK) {
+            let (raw, level) = (encode_digests(digests), self.level);
+            self.push(move || vec![encode_block(kind, &raw, level)]).await?;
         }
-    }
-
-    /// Encodes the digests so far, behind all that makes their files.
-    async fn encode_digests(&mut self, report: &mut DiffReport) -> Result<()> {
-        let before = self.builder.take();
-        if !before.is_empty() {
-            self.encode(before, report).await?;
-        }
-        if self.digests.is_empty() {
-            return Ok(());
-        }
-        let (digests, level) = (std::mem::take(&mut self.digests), self.level);
-        self.push(move || {
-            vec![encode_block(BlockKind::NewDigests, &encode_digests(&digests), level)]
-        })
-        .await
+        Ok(())
     }
 
     async fn encode(&mut self, group: Group, report: &mut DiffReport) -> Result<()> {
@@ -115,8 +92,18 @@ impl Output {
         Ok(true)
     }
 
-    pub(super) async fn finish(mut self, report: &mut DiffReport) -> Result<PatchWriter> {
-        self.encode_digests(report).await?;
+    /// Writes what is left, and the digests of the files with data, in order.
+    pub(super) async fn finish(
+        mut self,
+        (old, new): (&[FileDigest], &[FileDigest]),
+        report: &mut DiffReport,
+    ) -> Result<PatchWriter> {
+        let last = self.builder.take();
+        if !last.is_empty() {
+            self.encode(last, report).await?;
+        }
+        self.add_digests(BlockKind::OldDigests, old).await?;
+        self.add_digests(BlockKind::NewDigests, new).await?;
         while self.write_oldest().await? {}
         Ok(self.patch)
     }

@@ -28,9 +28,9 @@ pub enum BlockKind {
     NewDigests = 7,
     /// Where all blocks are.
     Index = 8,
-    /// The executables of the old tree whose references are followed.
-    OldExecutables = 9,
-    /// That the instructions behind it make an executable, and which.
+    /// How the executable of the group before goes on: the instructions of one more group.
+    MoreInstructions = 9,
+    /// That the instructions behind it make an executable, and from which old ones.
     Executable = 10,
     /// Where a group's copies differ from what they make.
     Mismatches = 11,
@@ -52,7 +52,7 @@ impl BlockKind {
         BlockKind::Literals,
         BlockKind::NewDigests,
         BlockKind::Index,
-        BlockKind::OldExecutables,
+        BlockKind::MoreInstructions,
         BlockKind::Executable,
         BlockKind::Mismatches,
         BlockKind::Differences,
@@ -71,6 +71,7 @@ impl BlockKind {
             self,
             BlockKind::Executable
                 | BlockKind::Instructions
+                | BlockKind::MoreInstructions
                 | BlockKind::Literals
                 | BlockKind::Mismatches
                 | BlockKind::Differences
@@ -91,7 +92,7 @@ impl BlockKind {
             BlockKind::Literals => "literals",
             BlockKind::NewDigests => "new digests",
             BlockKind::Index => "index",
-            BlockKind::OldExecutables => "old executables",
+            BlockKind::MoreInstructions => "more instructions",
             BlockKind::Executable => "executable",
             BlockKind::Mismatches => "mismatches",
             BlockKind::Differences => "differences",

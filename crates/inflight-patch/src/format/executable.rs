@@ -6,8 +6,8 @@ use crate::transform::references::space::{
     OldExecutable, Region, RegionKind, SPOT_MAX, Space, spots_max,
 };
 
-/// The most old executables of a patch.
-pub(crate) const EXECUTABLES_MAX: usize = 1 << 16;
+/// The most old executables that one new one is made from.
+pub(crate) const OLD_EXECUTABLES_MAX: usize = 1 << 16;
 
 /// A place that is told, as copies predict another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,54 +22,24 @@ pub(crate) struct Told {
 
 /// What stands before the instructions of a new executable.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct NewExecutable {
+pub(crate) struct Executable {
+    /// The old executables that it is made from, in the order of the image.
+    pub(crate) old: Vec<OldExecutable>,
     pub(crate) space: Space,
     /// Sorted by executable and target.
     pub(crate) told: Vec<Told>,
 }
 
-/// The payload that lists old executables, in the order of the image.
-pub(crate) fn encode_old(executables: &[OldExecutable]) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_varint(&mut out, executables.len() as u64);
-    let mut position = 0;
-    for executable in executables {
-        put_varint(&mut out, executable.start - position);
-        put_space(&mut out, &executable.space);
-        position = executable.end();
-    }
-    out
-}
-
-/// Reads the list of old executables, which lie in an image of `old_bytes`.
-pub(crate) fn decode_old(payload: &[u8], old_bytes: u64) -> Result<Vec<OldExecutable>, Damage> {
-    let mut cursor = Cursor::new(payload);
-    let count = cursor.count("the number of old executables")?;
-    if count > EXECUTABLES_MAX {
-        return Err(Damage::new(0, format!("a patch of {count} old executables")));
-    }
-    let mut list = Vec::new();
-    let mut position = 0u64;
-    for _ in 0..count {
-        let gap = cursor.varint("an executable's place")?;
-        let space = space(&mut cursor)?;
-        let start = position.checked_add(gap);
-        let end = start.and_then(|start| start.checked_add(space.length().into()));
-        match (start, end) {
-            (Some(start), Some(end)) if end <= old_bytes => {
-                list.push(OldExecutable { start, space });
-                position = end;
-            }
-            _ => return Err(Damage::new(0, "an executable reaches outside the old tree")),
-        }
-    }
-    cursor.finish("the old executables")?;
-    Ok(list)
-}
-
-impl NewExecutable {
+impl Executable {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
+        put_varint(&mut out, self.old.len() as u64);
+        let mut position = 0;
+        for executable in &self.old {
+            put_varint(&mut out, executable.start - position);
+            put_space(&mut out, &executable.space);
+            position = executable.end();
+        }
         put_space(&mut out, &self.space);
         put_varint(&mut out, self.told.len() as u64);
         let (mut space, mut target) = (0, 0);
@@ -87,33 +57,62 @@ impl NewExecutable {
         out
     }
 
-    /// Reads one that refers to `old` executables.
-    pub(crate) fn decode(payload: &[u8], old: usize) -> Result<NewExecutable, Damage> {
+    /// Reads one that is made from an old image of `old_bytes`.
+    pub(crate) fn decode(payload: &[u8], old_bytes: u64) -> Result<Executable, Damage> {
         let mut cursor = Cursor::new(payload);
+        let old = old_executables(&mut cursor, old_bytes)?;
         let space = space(&mut cursor)?;
-        let count = cursor.count("the number of places told")?;
-        let mut told = Vec::with_capacity(count.min(cursor.remaining() / 3));
-        let (mut number, mut target) = (0u64, 0u64);
-        for _ in 0..count {
-            let step = cursor.varint("an executable's number")?;
-            if step > 0 {
-                (number, target) = (number.saturating_add(step), 0);
-            }
-            target = target.saturating_add(cursor.varint("a target")?);
-            let again = told.last().is_some_and(|last: &Told| {
-                (u64::from(last.space), u64::from(last.target)) == (number, target)
-            });
-            if number >= old as u64 || target > SPOT_MAX || again {
-                return Err(Damage::new(0, "a place is told of nothing"));
-            }
-            told.push(Told { space: number as u32, target: target as u32, change: 0 });
-        }
-        for told in &mut told {
-            told.change = cursor.signed("a place")?;
-        }
+        let told = places_told(&mut cursor, old.len())?;
         cursor.finish("an executable")?;
-        Ok(NewExecutable { space, told })
+        Ok(Executable { old, space, told })
     }
+}
+
+fn old_executables(cursor: &mut Cursor<'_>, old_bytes: u64) -> Result<Vec<OldExecutable>, Damage> {
+    let count = cursor.count("the number of old executables")?;
+    if count > OLD_EXECUTABLES_MAX {
+        return Err(Damage::new(0, format!("an executable made from {count} old ones")));
+    }
+    let mut list = Vec::new();
+    let mut position = 0u64;
+    for _ in 0..count {
+        let gap = cursor.varint("an executable's place")?;
+        let space = space(cursor)?;
+        let start = position.checked_add(gap);
+        let end = start.and_then(|start| start.checked_add(space.length().into()));
+        match (start, end) {
+            (Some(start), Some(end)) if end <= old_bytes => {
+                list.push(OldExecutable { start, space });
+                position = end;
+            }
+            _ => return Err(Damage::new(0, "an executable reaches outside the old tree")),
+        }
+    }
+    Ok(list)
+}
+
+fn places_told(cursor: &mut Cursor<'_>, old: usize) -> Result<Vec<Told>, Damage> {
+    let count = cursor.count("the number of places told")?;
+    let mut told = Vec::with_capacity(count.min(cursor.remaining() / 3));
+    let (mut number, mut target) = (0u64, 0u64);
+    for _ in 0..count {
+        let step = cursor.varint("an executable's number")?;
+        if step > 0 {
+            (number, target) = (number.saturating_add(step), 0);
+        }
+        target = target.saturating_add(cursor.varint("a target")?);
+        let again = told.last().is_some_and(|last: &Told| {
+            (u64::from(last.space), u64::from(last.target)) == (number, target)
+        });
+        if number >= old as u64 || target > SPOT_MAX || again {
+            return Err(Damage::new(0, "a place is told of nothing"));
+        }
+        told.push(Told { space: number as u32, target: target as u32, change: 0 });
+    }
+    for told in &mut told {
+        told.change = cursor.signed("a place")?;
+    }
+    Ok(told)
 }
 
 fn put_space(out: &mut Vec<u8>, space: &Space) {
@@ -224,21 +223,20 @@ mod tests {
                 old.push(OldExecutable { start: position + gap, space });
                 position = old.last().expect("pushed").end();
             }
-            prop_assert_eq!(&decode_old(&encode_old(&old), position).unwrap(), &old);
-            prop_assert!(decode_old(&encode_old(&old), position - 1).is_err());
             let told: Vec<Told> = told
                 .into_iter()
                 .map(|(space, target)| Told { space, target, change })
                 .collect();
-            let new = NewExecutable { space: old[0].space.clone(), told };
-            let decoded = NewExecutable::decode(&new.encode(), 3).unwrap();
-            prop_assert_eq!(decoded, new);
+            let told = told.into_iter().filter(|told| (told.space as usize) < old.len()).collect();
+            let executable = Executable { space: old[0].space.clone(), old, told };
+            let encoded = executable.encode();
+            prop_assert_eq!(&Executable::decode(&encoded, position).unwrap(), &executable);
+            prop_assert!(Executable::decode(&encoded, position - 1).is_err());
         }
 
         #[test]
         fn any_bytes_decode_or_fail(bytes: Vec<u8>) {
-            let _ = decode_old(&bytes, 1 << 30);
-            let _ = NewExecutable::decode(&bytes, 5);
+            let _ = Executable::decode(&bytes, 1 << 30);
         }
     }
 }

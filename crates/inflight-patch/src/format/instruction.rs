@@ -22,6 +22,18 @@ impl Instruction {
             | Instruction::Run { length, .. } => length,
         }
     }
+
+    /// What makes its first `now` bytes, or all if they are fewer, and what makes the rest.
+    pub(crate) fn split(self, now: u64) -> (Instruction, Option<Instruction>) {
+        let with = |skipped: u64, length: u64| match self {
+            Instruction::Copy { old, .. } => Instruction::Copy { old: old + skipped, length },
+            Instruction::Literal { .. } => Instruction::Literal { length },
+            Instruction::Run { byte, .. } => Instruction::Run { byte, length },
+        };
+        let now = now.min(self.length());
+        let rest = self.length() - now;
+        (with(0, now), (rest > 0).then(|| with(now, rest)))
+    }
 }
 
 /// The instructions of a group: a stretch of the new image that can be made by itself.

@@ -9,11 +9,10 @@ use super::frame::{HEADER_BYTES, MAGIC, MAGIC_END, TRAILER_BYTES, VERSION};
 use super::instruction::GroupInstructions;
 use super::stage::{self, StageTable};
 use super::wire::Cursor;
-use super::{Digests, NewExecutable, manifest};
+use super::{Digests, Executable, manifest};
 use crate::damage::{Damage, DamageKind};
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
-use crate::transform::references::space::OldExecutable;
 
 /// Memory that a manifest takes for each byte of its payload, at most in practice.
 const MANIFEST_FOOTPRINT: u64 = 8;
@@ -209,17 +208,6 @@ impl PatchFile {
         Ok(found)
     }
 
-    /// The old executables whose references are followed.
-    pub(crate) async fn old_executables(&self) -> Result<Vec<OldExecutable>> {
-        let mut list = Vec::new();
-        // The order of blocks allows for one at most.
-        for (at, payload) in self.all(BlockKind::OldExecutables).await? {
-            list = super::decode_old_executables(&payload, self.frame.old_bytes)
-                .map_err(|damage| self.damaged(damage.inside(at)))?;
-        }
-        Ok(list)
-    }
-
     /// A tree's manifest, checked.
     pub(crate) async fn manifest(&self, kind: BlockKind) -> Result<Manifest> {
         let joined = |blocks: Vec<(u64, Vec<u8>)>| -> Vec<u8> {
@@ -300,13 +288,22 @@ fn parse_index(sealed: &[u8], index_at: u64) -> Result<Vec<BlockEntry>, Damage> 
     let mut cursor = Cursor::new(&payload);
     let count = cursor.count("the number of blocks").map_err(at)?;
     let mut blocks: Vec<BlockEntry> = Vec::with_capacity(count.min(payload.len() / 12));
+    // Whether the last group is an executable, which may go on.
+    let mut is_executable = false;
     for _ in 0..count {
         let entry = parse_index_entry(&mut cursor).map_err(at)?;
         let expected = blocks.last().map_or(HEADER_BYTES as u64, BlockEntry::end);
         if entry.offset != expected {
             return Err(at(Damage::new(0, "the index leaves a gap between blocks")));
         }
-        if blocks.last().is_some_and(|last| !may_follow(last.kind, entry.kind)) {
+        let last = blocks.last().map(|last| last.kind);
+        match entry.kind {
+            BlockKind::Executable => is_executable = true,
+            BlockKind::Instructions => is_executable &= last == Some(BlockKind::Executable),
+            _ => {}
+        }
+        let goes_on = entry.kind != BlockKind::MoreInstructions || is_executable;
+        if !goes_on || last.is_some_and(|last| !may_follow(last, entry.kind)) {
             return Err(at(Damage::new(0, "the index lists blocks in a wrong order")));
         }
         blocks.push(entry);
@@ -333,27 +330,28 @@ fn parse_index_entry(cursor: &mut Cursor<'_>) -> Result<BlockEntry, Damage> {
 }
 
 /// The order of blocks: what stands before the groups, then groups (an executable if it is one,
-/// instructions, and what they need, if they do) and digests.
+/// instructions, and what they need, if they do), then digests.
 fn may_follow(before: BlockKind, after: BlockKind) -> bool {
     use BlockKind::{
         Corrections, Differences, Executable, Index, Instructions, Literals, Mismatches, Misses,
-        NewDigests, NewManifest, OldDigests, OldExecutables, OldManifest, Stages,
+        MoreInstructions, NewDigests, NewManifest, OldDigests, OldManifest, Stages,
     };
-    let in_body = |before| !matches!(before, Stages | NewManifest | Executable);
+    let ends_group = |before: BlockKind| before.is_of_group() && before != Executable;
+    let instructions = |before| matches!(before, Instructions | MoreInstructions);
     match after {
         Stages | Index => false,
         NewManifest => matches!(before, Stages | NewManifest),
         OldManifest => matches!(before, NewManifest | OldManifest),
-        OldDigests => matches!(before, OldManifest | OldDigests),
-        OldExecutables => matches!(before, OldManifest | OldDigests),
-        Executable => in_body(before),
-        Instructions => before == Executable || in_body(before),
-        Literals => before == Instructions,
-        Mismatches => matches!(before, Instructions | Literals),
+        Executable => before == OldManifest || ends_group(before),
+        Instructions => matches!(before, OldManifest | Executable) || ends_group(before),
+        MoreInstructions => ends_group(before),
+        Literals => instructions(before),
+        Mismatches => instructions(before) || before == Literals,
         Differences => before == Mismatches,
-        Misses => matches!(before, Instructions | Literals | Differences),
+        Misses => instructions(before) || matches!(before, Literals | Differences),
         Corrections => before == Misses,
-        NewDigests => in_body(before),
+        OldDigests => matches!(before, OldManifest | OldDigests) || ends_group(before),
+        NewDigests => matches!(before, OldManifest | OldDigests | NewDigests) || ends_group(before),
     }
 }
 
@@ -429,7 +427,7 @@ pub(super) fn raw_blocks(bytes: &[u8]) -> Result<(u64, u64, Vec<(u8, Vec<u8>)>),
 /// Decodes everything a patch in memory holds, as applying it would.
 pub(super) fn read_all(bytes: &[u8]) -> Result<(), Damage> {
     let (old_bytes, new_bytes, blocks) = raw_blocks(bytes)?;
-    let (mut position, mut executables) = (0, 0);
+    let mut position = 0;
     let mut manifests = [Vec::new(), Vec::new()];
     let mut sums = (Digests::default(), Digests::default());
     for (kind, raw) in &blocks {
@@ -438,18 +436,15 @@ pub(super) fn read_all(bytes: &[u8]) -> Result<(), Damage> {
             BlockKind::OldManifest => manifests[1].extend_from_slice(raw),
             BlockKind::OldDigests => sums.0.add(raw, &Digests::default())?,
             BlockKind::NewDigests => sums.1.add(raw, &sums.0)?,
-            BlockKind::Instructions => {
+            BlockKind::Instructions | BlockKind::MoreInstructions => {
                 let group = GroupInstructions::decode(raw, old_bytes, new_bytes)?;
                 if group.start != position {
                     return Err(Damage::new(0, "groups leave a gap"));
                 }
                 position += group.length();
             }
-            BlockKind::OldExecutables => {
-                executables = super::decode_old_executables(raw, old_bytes)?.len();
-            }
             BlockKind::Executable => {
-                NewExecutable::decode(raw, executables)?;
+                Executable::decode(raw, old_bytes)?;
             }
             _ => {}
         }

@@ -43,9 +43,11 @@ pub(crate) struct CopyPart {
 }
 
 /// The copies among the instructions that make an executable, which is shorter than 4 GiB.
-pub(crate) fn copy_parts(list: &[Instruction]) -> impl Iterator<Item = CopyPart> {
+pub(crate) fn copy_parts<'a>(
+    list: impl IntoIterator<Item = &'a Instruction>,
+) -> impl Iterator<Item = CopyPart> {
     let mut position = 0u32;
-    list.iter().filter_map(move |instruction| {
+    list.into_iter().filter_map(move |instruction| {
         let (new, length) = (position, instruction.length() as u32);
         position += length;
         let Instruction::Copy { old, .. } = *instruction else { return None };

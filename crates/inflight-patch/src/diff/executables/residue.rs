@@ -10,51 +10,79 @@ use crate::diff::group::{Residue, for_each_difference};
 use crate::format::{GapList, GroupInstructions, Told, put_signed};
 use crate::transform::references::{CopyPart, Relocator, copy_parts};
 
-/// The residue of an executable whose bytes are `new`, literals, and what to tell the relocator
-/// first.
-pub(super) fn residue(
-    instructions: &GroupInstructions,
+/// What a group of an executable has besides its instructions.
+#[derive(Debug, Default)]
+pub(super) struct Rest {
+    pub(super) residue: Residue,
+    pub(super) literals: Vec<u8>,
+}
+
+/// The rest of each group of an executable whose bytes are `new`, and what to tell the relocator
+/// first. Groups end where units do.
+pub(super) fn rests(
+    groups: &[GroupInstructions],
     relocator: &Relocator,
     old: &[u8],
     new: &[u8],
     units: &[Range<u64>],
-) -> (Residue, Vec<u8>, Vec<Told>) {
-    let parts: Vec<CopyPart> = copy_parts(&instructions.list).collect();
-    let end = instructions.start + new.len() as u64;
-    let first = units.partition_point(|unit| unit.end <= instructions.start);
-    let pieces: Vec<Range<u32>> = units[first..]
-        .iter()
-        .take_while(|unit| unit.start < end)
-        .map(|unit| {
-            let start = unit.start.max(instructions.start) - instructions.start;
-            start as u32..(unit.end.min(end) - instructions.start) as u32
-        })
+) -> (Vec<Rest>, Vec<Told>) {
+    let parts: Vec<CopyPart> = copy_parts(groups.iter().flat_map(|group| &group.list)).collect();
+    let start = groups[0].start;
+    let mut pieces: Vec<(usize, Range<u32>)> = Vec::new();
+    for (number, group) in groups.iter().enumerate() {
+        let range = group.start..group.start + group.length();
+        pieces.extend(
+            cut(units, range)
+                .map(|piece| (number, (piece.start - start) as u32..(piece.end - start) as u32)),
+        );
+    }
+    let seen: Vec<Seen> = pieces
+        .par_iter()
+        .map(|(_, piece)| look(piece.clone(), &parts, relocator, old, new))
         .collect();
-    let seen: Vec<Seen> =
-        pieces.into_par_iter().map(|piece| look(piece, &parts, relocator, old, new)).collect();
     let changes = tell::changes(relocator, &seen);
     let missed: Vec<Vec<Missed>> =
         seen.par_iter().map(|seen| tell::left_over(seen, &changes)).collect();
-    let mut all = Residue::default();
-    let mut literals = Vec::with_capacity(instructions.literal_bytes() as usize);
-    let any_mismatch = seen.iter().any(|piece| !piece.mismatches.is_empty());
-    let any_miss = missed.iter().any(|missed| !missed.is_empty());
-    for (piece, missed) in seen.iter().zip(&missed) {
-        literals.extend_from_slice(&piece.literals);
+    let mut rests: Vec<Rest> = Vec::new();
+    let of_group =
+        |a: &((usize, Seen), Vec<Missed>), b: &((usize, Seen), Vec<Missed>)| a.0.0 == b.0.0;
+    let numbers = pieces.into_iter().map(|(number, _)| number);
+    let all: Vec<((usize, Seen), Vec<Missed>)> = numbers.zip(seen).zip(missed).collect();
+    for group in all.chunk_by(of_group) {
+        rests.push(gather(group.iter().map(|((_, seen), missed)| (seen, &missed[..]))));
+    }
+    (rests, tell::listed(&changes))
+}
+
+/// Cuts a range of the new image at the ends of units.
+pub(super) fn cut(units: &[Range<u64>], range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let first = units.partition_point(|unit| unit.end <= range.start);
+    let Range { start, end } = range;
+    let inside = units[first..].iter().take_while(move |unit| unit.start < end);
+    inside.map(move |unit| unit.start.max(start)..unit.end.min(end))
+}
+
+/// Puts the pieces of a group together.
+fn gather<'a>(pieces: impl Iterator<Item = (&'a Seen, &'a [Missed])> + Clone) -> Rest {
+    let mut rest = Rest::default();
+    let any_mismatch = pieces.clone().any(|(piece, _)| !piece.mismatches.is_empty());
+    let any_miss = pieces.clone().any(|(_, missed)| !missed.is_empty());
+    for (piece, missed) in pieces {
+        rest.literals.extend_from_slice(&piece.literals);
         if any_mismatch {
-            piece.mismatches.put(&mut all.mismatches);
-            all.differences.extend_from_slice(&piece.differences);
+            piece.mismatches.put(&mut rest.residue.mismatches);
+            rest.residue.differences.extend_from_slice(&piece.differences);
         }
         if any_miss {
             let mut misses = GapList::default();
             for missed in missed {
                 misses.push(missed.open.ordinal.into());
-                put_signed(&mut all.corrections, missed.miss);
+                put_signed(&mut rest.residue.corrections, missed.miss);
             }
-            misses.put(&mut all.misses);
+            misses.put(&mut rest.residue.misses);
         }
     }
-    (all, literals, tell::listed(&changes))
+    rest
 }
 
 fn look(
