@@ -47,7 +47,7 @@ pub struct Common {
     #[arg(long, global = true)]
     pub json: bool,
 
-    /// Memory to use at most, as 512MiB or 2GiB [default: 2GiB or half of what is free, whichever
+    /// Memory to use at most, as 512MiB or 2GiB [default: 4GiB or half of what is free, whichever
     /// is less]
     #[arg(long, global = true, value_name = "SIZE", value_parser = parse_size)]
     pub memory: Option<u64>,

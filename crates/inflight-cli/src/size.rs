@@ -28,9 +28,9 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     if bytes == 0 { Err(wrong()) } else { Ok(bytes) }
 }
 
-/// The smaller of 2 GiB and half of what is free.
+/// The smaller of 4 GiB and half of what is free.
 pub fn default_memory_bytes() -> u64 {
-    const MOST: u64 = 2 << 30;
+    const MOST: u64 = 4 << 30;
     free_bytes().map_or(MOST, |free| (free / 2).min(MOST))
 }
 
@@ -71,6 +71,6 @@ mod tests {
     #[test]
     fn the_default_is_sane() {
         let bytes = default_memory_bytes();
-        assert!(bytes > 0 && bytes <= 2 << 30);
+        assert!(bytes > 0 && bytes <= 4 << 30);
     }
 }

@@ -1,25 +1,31 @@
-//! Making a patch: list both trees, read the old one into an index, read the new one against it.
+//! Making a patch: list both trees, read the old one into an index, match the new one with it.
 //!
 //! ```text
 //! old tree ─► units ─► chunks, digests ─► index ──┐
 //! new tree ─► units ─────────────► matching ◄─────┘─► groups ─► compression ─► patch file
 //! ```
 //!
-//! Each pass reads its tree once, several units at once, while the crew works on earlier units and
-//! finished groups are compressed and written behind. What comes out depends on the trees and the
-//! settings alone.
+//! Trees that fit into memory are read one after the other ([`held`]), larger ones in step
+//! ([`step`]). Several units are read at once, while the crew works on earlier ones and finished
+//! groups are compressed and written behind. What comes out depends on the trees and the settings
+//! alone.
 
 pub(crate) mod chunk;
+mod digests;
 mod effort;
 mod executables;
 mod group;
+mod held;
 mod index;
+mod known;
 mod matching;
-mod new;
 mod old;
 mod output;
+mod pairs;
+mod piece;
 mod plan;
-mod read;
+mod step;
+mod unit;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -37,7 +43,7 @@ use crate::preset::Preset;
 use crate::tree::{Tree, scan};
 use effort::Effort;
 use output::Output;
-use plan::{Held, Plan, WRITE_BYTES, WRITE_DEPTH};
+use plan::{Plan, WRITE_BYTES, WRITE_DEPTH};
 
 /// What a diff may choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -126,9 +132,7 @@ async fn make(
 ) -> Result<()> {
     let plan = Plan::new(job, &old, &new, options.preset)?;
     report.chunk_bytes = plan.sizes.target() as u64;
-    if plan.held != Held::Both {
-        report.better_memory_bytes = plan.everything_bytes;
-    }
+    report.better_memory_bytes = plan.better_bytes;
     let file = job.handle.open(path, OpenOptions::creating(0o666)).await?;
     let writer = Writer::new(file, None, WRITE_BYTES, WRITE_DEPTH).await?;
     let mut patch = PatchWriter::start(writer, old.layout.bytes, new.layout.bytes).await?;
@@ -137,28 +141,12 @@ async fn make(
     patch.write_manifests(&new_listed, &old_listed, level).await?;
     drop((new_listed, old_listed));
 
-    let mut known = read::old(job, old, &plan).await?;
-    let (mut whole, mut made) = (None, Vec::new());
-    if plan.held == Held::Both {
-        let shared = Arc::new(known);
-        let mut read = read::new(job, &new, shared.clone()).await?;
-        known = Arc::into_inner(shared).expect("the pass that shared it has ended");
-        let (effort, image, pool) =
-            (Effort::of(options.preset), new.clone(), job.handle.pool().clone());
-        let work = move || {
-            let made = executables::run(&pool, &mut known.image, &image, &mut read, effort);
-            // What is not made from old executables is looked for in their chunks.
-            let without = if made.groups.is_empty() { &[] } else { &made.old[..] };
-            known.index_whole(without);
-            (known, read, made)
-        };
-        let executables;
-        (known, read, executables) = job.crew.hand().run(work).await;
-        (whole, made) = (Some(Arc::new(read)), executables.groups);
-    }
     let output = Output::new(job, patch, &plan, options.preset);
-    let patch =
-        new::match_all(job, new, Arc::new(known), whole, made, &plan, output, report).await?;
+    let effort = Effort::of(options.preset);
+    let patch = match plan.is_held {
+        true => held::run(job, old, new, effort, &plan, output, report).await?,
+        false => step::run(job, old, new, effort, &plan, output, report).await?,
+    };
     job.progress.enter(Phase::Finish);
     // What it replaces must not be lost to a power failure.
     let replaces = job.handle.metadata(target, true).await.is_ok();

@@ -59,6 +59,8 @@ pub enum Phase {
     ReadOld,
     /// Reading the new tree.
     ReadNew,
+    /// Reading both trees in step.
+    ReadBoth,
     /// Matching the new tree, and reading it where it does not fit into memory.
     Match,
     /// Building the new tree.
@@ -70,10 +72,11 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Phase; 7] = [
+    const ALL: [Phase; 8] = [
         Phase::Scan,
         Phase::ReadOld,
         Phase::ReadNew,
+        Phase::ReadBoth,
         Phase::Match,
         Phase::Build,
         Phase::Verify,
@@ -87,6 +90,7 @@ impl Phase {
             Phase::Scan => "listing",
             Phase::ReadOld => "reading old",
             Phase::ReadNew => "reading new",
+            Phase::ReadBoth => "reading",
             Phase::Match => "matching new",
             Phase::Build => "building",
             Phase::Verify => "verifying",

@@ -1,10 +1,15 @@
 //! Trees larger than the memory allowed: the same patch, within the bound, or a clear refusal.
 #![allow(clippy::disallowed_methods, reason = "looks at trees from outside the engine")]
 
+mod support {
+    pub mod program;
+}
+
 use std::path::Path;
 
 use inflight::Engine;
 use inflight_patch::{ApplyOptions, DiffOptions, Error, Job, apply, diff};
+use support::program::{Function, program};
 
 const MIB: usize = 1 << 20;
 
@@ -85,16 +90,24 @@ fn a_job_that_cannot_fit_says_so_before_it_starts() {
 #[test]
 fn the_memory_that_a_diff_asks_for_is_enough() {
     let place = tempfile::tempdir().expect("a temporary directory");
-    build_pair(place.path());
-    let better = |memory: u64| {
+    let functions: Vec<Function> = (0..5_000u32).map(|n| n.wrapping_mul(0x9e37_79b1)).collect();
+    let new = [&functions[..1000], &[7, 8, 9], &functions[1000..]].concat();
+    // What follows a program makes it long.
+    let long = |functions: &[Function]| [program(functions), noise(60 * MIB, 3)].concat();
+    std::fs::write(place.path().join("old"), long(&functions)).expect("written");
+    std::fs::write(place.path().join("new"), long(&new)).expect("written");
+    let made = |memory: u64| {
         let engine = Engine::builder().memory_bytes_max(memory).build().expect("an engine");
         let job = Job::new(engine.handle(), 2).expect("a job");
         let paths = ["old", "new", "patch"].map(|name| place.path().join(name));
         let [old, new, patch] = &paths;
         let made = engine.block_on(diff(&job, old, new, patch, DiffOptions::default()));
-        made.expect("made").better_memory_bytes
+        made.expect("made")
     };
-    let asked = better(150 << 20);
-    assert!(asked > 150 << 20, "{asked} bytes");
-    assert_eq!(better(asked.next_multiple_of(1 << 20)), 0, "{asked} bytes are enough");
+    let tight = made(90 << 20);
+    let asked = tight.better_memory_bytes;
+    assert!(asked > 90 << 20, "{asked} bytes");
+    let enough = made(asked.next_multiple_of(1 << 20));
+    assert_eq!(enough.better_memory_bytes, 0, "{asked} bytes are enough");
+    assert!(enough.patch_bytes * 5 < tight.patch_bytes, "{enough:?} {tight:?}");
 }

@@ -7,7 +7,7 @@ use super::Copy;
 use super::extend::{Scoring, backward, forward};
 
 /// The most old bytes looked at on either side of a gap.
-const WINDOW_MAX: usize = 4096;
+pub(crate) const WINDOW_MAX: usize = 4096;
 /// Gaps longer than this are left to the index.
 const GAP_MAX: usize = 4096;
 /// Bytes that start an agreement.

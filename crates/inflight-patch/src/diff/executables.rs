@@ -25,13 +25,13 @@ use std::sync::Arc;
 use inflight::Pool;
 use rayon::prelude::*;
 
-use find::find_all;
+use find::{find_all, find_in};
 
 use super::effort::Effort;
 use super::group::{self, Group};
+use super::held::Whole;
 use super::matching::append;
 use super::old::OldImage;
-use super::read::Whole;
 use crate::align::anchor::AnchorIndex;
 use crate::align::extend::Scoring;
 use crate::align::find::FindOptions;
@@ -99,15 +99,49 @@ pub(super) fn run(
     if found.is_empty() {
         return Made::default();
     }
-    let placed = |found: Found| OldExecutable { start: found.start, space: found.space };
-    let old_executables: Vec<OldExecutable> =
-        find_all(&old_image, old).into_iter().map(placed).collect();
-    if old_executables.is_empty() || old_executables.len() > OLD_EXECUTABLES_MAX {
-        return Made::default();
+    let old_executables = placed(find_all(&old_image, old));
+    let maker = Maker { pool, old_executables, found, units, effort, base: Base::default() };
+    let groups = maker.make(old, &mut new.bytes);
+    Made { old: maker.old_executables, groups }
+}
+
+/// A file in memory, and where it starts in its image.
+#[derive(Debug)]
+pub(super) struct FileBytes<'a> {
+    pub(super) start: u64,
+    pub(super) bytes: &'a mut [u8],
+}
+
+/// Makes the executables of one new file from those of one old file. Both are as they were when this
+/// returns. Work for the crew, on all of its threads.
+pub(super) fn run_pair(
+    pool: &Pool,
+    old: FileBytes<'_>,
+    new: FileBytes<'_>,
+    units: &[Range<u64>],
+    effort: Effort,
+) -> Vec<Vec<Group>> {
+    if old.bytes.len() > IMAGE_BYTES_MAX || new.bytes.len() > IMAGE_BYTES_MAX {
+        return Vec::new();
     }
-    let old_executables = Arc::new(old_executables);
-    let groups = make(pool, old, &old_executables, &mut new.bytes, &found, &units, effort);
-    Made { old: old_executables, groups }
+    let found = find_in(new.bytes, 0..new.bytes.len() as u64);
+    let old_executables = placed(find_in(old.bytes, 0..old.bytes.len() as u64));
+    let range = new.start..new.start + new.bytes.len() as u64;
+    let units = residue::cut(units, range).map(|u| u.start - new.start..u.end - new.start);
+    let base = Base { old: old.start, new: new.start };
+    let units = units.collect();
+    Maker { pool, old_executables, found, units, effort, base }.make(old.bytes, new.bytes)
+}
+
+/// Where in the new image executables are that have these groups.
+pub(super) fn ranges(made: &[Vec<Group>]) -> Vec<Range<u64>> {
+    let range = |groups: &Vec<Group>| groups[0].range().start..groups[groups.len() - 1].range().end;
+    made.iter().map(range).collect()
+}
+
+fn placed(found: Vec<Found>) -> Arc<Vec<OldExecutable>> {
+    let placed = |found: Found| OldExecutable { start: found.start, space: found.space };
+    Arc::new(found.into_iter().map(placed).collect())
 }
 
 /// Whether an executable is not all as it was.
@@ -119,52 +153,72 @@ fn changed(executable: &Found, units: &[Range<u64>], new: &Whole) -> bool {
     digests.any(|part| part.old_file.is_none())
 }
 
-fn make(
-    pool: &Pool,
-    old: &mut [u8],
-    old_executables: &Arc<Vec<OldExecutable>>,
-    new: &mut [u8],
-    found: &[Found],
-    units: &[Range<u64>],
+/// Where the bytes at hand start in their images.
+#[derive(Debug, Clone, Copy, Default)]
+struct Base {
+    old: u64,
+    new: u64,
+}
+
+/// What is to be made, and from what. Places count from where the bytes at hand start.
+struct Maker<'a> {
+    pool: &'a Pool,
+    old_executables: Arc<Vec<OldExecutable>>,
+    found: Vec<Found>,
+    units: Vec<Range<u64>>,
     effort: Effort,
-) -> Vec<Vec<Group>> {
-    let old_ranges = old_executables.iter().map(|executable| (executable.start, &executable.space));
-    let new_ranges = found.iter().map(|executable| (executable.start, &executable.space));
-    let old_saved = normal::zero(old, old_ranges);
-    let new_saved = normal::zero(new, new_ranges);
-    let indexes = Indexes::of(pool, old, old_executables, effort);
-    let aligned = indexes.map(|indexes| -> Vec<Vec<Copy>> {
-        found
-            .par_iter()
-            .map(|executable| align_executable(old, new, executable, &indexes, effort))
-            .collect()
-    });
-    normal::restore(old, old_saved);
-    normal::restore(new, new_saved);
-    let (old, new) = (&*old, &*new);
-    // Without memory for an index, there are no groups for executables.
-    let Some(aligned) = aligned else { return Vec::new() };
-    found
-        .par_iter()
-        .zip(aligned)
-        .map(|(executable, copies)| {
-            let bytes = &new[executable.start as usize..executable.range().end as usize];
-            let copies = tables::align(pool, old, old_executables, bytes, executable, copies);
-            let used = Arc::new(used(old_executables, &copies));
-            let cut = instructions(executable, &copies, units);
-            let space = executable.space.clone();
-            let parts = copy_parts(cut.iter().flat_map(|group| &group.list));
-            let relocator = Relocator::new(used.clone(), space.clone(), parts);
-            let (rests, told) = residue::rests(&cut, &relocator, old, bytes, units);
-            let executable = Executable { old: used.to_vec(), space, told }.encode();
-            let mut starts = Some(group::Executable::Starts(executable));
-            let groups = cut.into_iter().zip(rests).map(|(instructions, rest)| {
-                let executable = starts.take().unwrap_or(group::Executable::GoesOn);
-                Group::executable(executable, instructions, rest.literals, rest.residue)
-            });
-            groups.collect()
-        })
-        .collect()
+    base: Base,
+}
+
+impl Maker<'_> {
+    fn make(&self, old: &mut [u8], new: &mut [u8]) -> Vec<Vec<Group>> {
+        let old_executables = &self.old_executables;
+        if old_executables.is_empty() || old_executables.len() > OLD_EXECUTABLES_MAX {
+            return Vec::new();
+        }
+        let old_ranges =
+            old_executables.iter().map(|executable| (executable.start, &executable.space));
+        let new_ranges = self.found.iter().map(|executable| (executable.start, &executable.space));
+        let old_saved = normal::zero(old, old_ranges);
+        let new_saved = normal::zero(new, new_ranges);
+        let indexes = Indexes::of(self.pool, old, old_executables, self.effort);
+        let aligned = indexes.map(|indexes| -> Vec<Vec<Copy>> {
+            let found = self.found.par_iter();
+            found.map(|found| align_executable(old, new, found, &indexes, self.effort)).collect()
+        });
+        normal::restore(old, old_saved);
+        normal::restore(new, new_saved);
+        // Without memory for an index, there are no groups for executables.
+        let Some(aligned) = aligned else { return Vec::new() };
+        let pairs = self.found.par_iter().zip(aligned);
+        pairs.map(|(found, copies)| self.groups(found, copies, old, new)).collect()
+    }
+
+    /// The groups of one executable.
+    fn groups(&self, found: &Found, copies: Vec<Copy>, old: &[u8], new: &[u8]) -> Vec<Group> {
+        let bytes = &new[found.start as usize..found.range().end as usize];
+        let copies = tables::align(self.pool, old, &self.old_executables, bytes, found, copies);
+        let mut used = used(&self.old_executables, &copies);
+        let cut = instructions(found, &copies, &self.units);
+        let space = found.space.clone();
+        let parts = copy_parts(cut.iter().flat_map(|group| &group.list));
+        let relocator = Relocator::new(Arc::new(used.clone()), space.clone(), parts);
+        let (rests, told) = residue::rests(&cut, &relocator, old, bytes, &self.units);
+        used.iter_mut().for_each(|old| old.start += self.base.old);
+        let executable = Executable { old: used, space, told }.encode();
+        let mut starts = Some(group::Executable::Starts(executable));
+        let groups = cut.into_iter().zip(rests).map(|(mut instructions, rest)| {
+            instructions.start += self.base.new;
+            for instruction in &mut instructions.list {
+                if let Instruction::Copy { old, .. } = instruction {
+                    *old += self.base.old;
+                }
+            }
+            let executable = starts.take().unwrap_or(group::Executable::GoesOn);
+            Group::executable(executable, instructions, rest.literals, rest.residue)
+        });
+        groups.collect()
+    }
 }
 
 /// The old executables that copies come from, those aside that too little comes from to be worth

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::matching::append;
+use super::piece::{Part, Piece, append_all};
 use crate::format::{
     BlockKind, EncodedBlock, GapList, GroupInstructions, Instruction, encode_block,
 };
@@ -20,68 +20,6 @@ pub(super) struct Residue {
     pub(super) differences: Vec<u8>,
     pub(super) misses: Vec<u8>,
     pub(super) corrections: Vec<u8>,
-}
-
-/// What makes a piece of the new image: the part of a unit that is no executable.
-#[derive(Debug, Default)]
-pub(super) struct Piece {
-    pub(super) instructions: Vec<Instruction>,
-    pub(super) literals: Vec<u8>,
-    /// Places of mismatches among its copied bytes, and what has to be added there.
-    pub(super) mismatches: GapList,
-    pub(super) differences: Vec<u8>,
-    copied: u64,
-}
-
-impl Piece {
-    pub(super) fn is_empty(&self) -> bool {
-        self.instructions.is_empty()
-    }
-
-    /// Adds instructions that make `bytes`; copies are equal to them.
-    pub(super) fn add(&mut self, list: &[Instruction], bytes: &[u8]) {
-        let mut position = 0;
-        for instruction in list {
-            let end = position + instruction.length() as usize;
-            self.add_one(*instruction, &bytes[position..end]);
-            position = end;
-        }
-    }
-
-    /// Adds an instruction that makes `bytes`, but for the differences of a copy.
-    fn add_one(&mut self, instruction: Instruction, bytes: &[u8]) {
-        match instruction {
-            Instruction::Copy { length, .. } => self.copied += length,
-            Instruction::Literal { .. } => self.literals.extend_from_slice(bytes),
-            Instruction::Run { .. } => {}
-        }
-        append(&mut self.instructions, instruction);
-    }
-
-    /// Adds a copy of `old`, which starts at `place`, that makes `new`.
-    pub(super) fn add_copy(&mut self, place: u64, old: &[u8], new: &[u8]) {
-        for_each_difference(old, new, |at| {
-            self.mismatches.push(self.copied + at as u64);
-            self.differences.push(new[at].wrapping_sub(old[at]));
-        });
-        self.add_one(Instruction::Copy { old: place, length: new.len() as u64 }, new);
-    }
-}
-
-/// Calls `each` for each place where `real` is not `predicted`.
-pub(super) fn for_each_difference(predicted: &[u8], real: &[u8], mut each: impl FnMut(usize)) {
-    const BLOCK: usize = 32;
-    let blocks = predicted.chunks(BLOCK).zip(real.chunks(BLOCK));
-    for (number, (a, b)) in blocks.enumerate() {
-        if a == b {
-            continue;
-        }
-        for (at, (a, b)) in a.iter().zip(b).enumerate() {
-            if a != b {
-                each(number * BLOCK + at);
-            }
-        }
-    }
 }
 
 /// A group under way, or ready to be encoded.
@@ -123,19 +61,30 @@ impl GroupBuilder {
     /// Adds a piece. Hands out the group if that filled it.
     pub(super) fn add(&mut self, piece: &Piece) -> Option<Group> {
         let group = &mut self.group;
-        for instruction in &piece.instructions {
-            append(&mut group.instructions.list, *instruction);
-            self.position += instruction.length();
+        append_all(&mut group.instructions.list, piece);
+        let mut mismatches = GapList::default();
+        let mut copied = 0;
+        for part in &piece.parts {
+            self.position += part.instruction().length();
+            match part {
+                Part::Copy { length, differences, .. } => {
+                    for (at, difference) in differences {
+                        mismatches.push(copied + u64::from(*at));
+                        group.residue.differences.push(*difference);
+                    }
+                    copied += length;
+                }
+                Part::Literal(bytes) => group.literals.extend_from_slice(bytes),
+                Part::Run { .. } => {}
+            }
         }
-        group.literals.extend_from_slice(&piece.literals);
-        if piece.mismatches.is_empty() && group.residue.mismatches.is_empty() {
+        if mismatches.is_empty() && group.residue.mismatches.is_empty() {
             group.unlisted += 1;
         } else {
             for _ in 0..std::mem::take(&mut group.unlisted) {
                 GapList::default().put(&mut group.residue.mismatches);
             }
-            piece.mismatches.put(&mut group.residue.mismatches);
-            group.residue.differences.extend_from_slice(&piece.differences);
+            mismatches.put(&mut group.residue.mismatches);
         }
         self.is_full().then(|| self.take())
     }

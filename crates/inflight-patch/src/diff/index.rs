@@ -4,6 +4,12 @@
 //! entry tells hashes apart well enough that almost every hit is true; each is confirmed by
 //! comparing bytes anyway. The first place of equal chunks is kept, so the table does not depend
 //! on who inserts when, as long as insertion is in the image's order.
+//!
+//! Look-ups may go on while later chunks are inserted. Each has a horizon, a place up to which all
+//! chunks are in the table: what stands behind is passed over as if it were not there, so that the
+//! result is the same whenever it is looked up.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Bits of a place: images are indexed up to 1 TiB, beyond which chunks are not found.
 const PLACE_BITS: u32 = 40;
@@ -23,7 +29,7 @@ pub(crate) struct Signature {
 
 #[derive(Debug)]
 pub(crate) struct Index {
-    slots: Vec<u64>,
+    slots: Vec<AtomicU64>,
 }
 
 impl Index {
@@ -35,7 +41,7 @@ impl Index {
     /// An index with room for `chunks` chunks at a load of 0.6.
     pub(crate) fn new(chunks: u64) -> Index {
         let slots = usize::try_from(Index::bytes(chunks) / 8).unwrap_or(usize::MAX);
-        Index { slots: vec![EMPTY; slots + PROBES_MAX] }
+        Index { slots: (0..slots + PROBES_MAX).map(|_| AtomicU64::new(EMPTY)).collect() }
     }
 
     fn home(&self, hash: u64) -> usize {
@@ -49,8 +55,8 @@ impl Index {
         (hash & 0xff_ffff).min(0xff_fffe) << PLACE_BITS
     }
 
-    /// Adds chunks, in the order of the image.
-    pub(crate) fn insert(&mut self, signatures: &[Signature]) {
+    /// Adds chunks, in the order of the image. Only one may do so at a time.
+    pub(crate) fn insert(&self, signatures: &[Signature]) {
         for (number, signature) in signatures.iter().enumerate() {
             if let Some(later) = signatures.get(number + AHEAD) {
                 self.touch(later.hash);
@@ -59,17 +65,18 @@ impl Index {
         }
     }
 
-    fn insert_one(&mut self, Signature { hash, place }: Signature) {
+    fn insert_one(&self, Signature { hash, place }: Signature) {
         if place > PLACE {
             return;
         }
         let (home, tag) = (self.home(hash), Index::tag(hash));
-        for slot in &mut self.slots[home..home + PROBES_MAX] {
-            if *slot == EMPTY {
-                *slot = tag | place;
+        for slot in &self.slots[home..home + PROBES_MAX] {
+            let entry = slot.load(Relaxed);
+            if entry == EMPTY {
+                slot.store(tag | place, Relaxed);
                 return;
             }
-            if *slot & !PLACE == tag {
+            if entry & !PLACE == tag {
                 return;
             }
         }
@@ -88,15 +95,17 @@ impl Index {
         let _ = slot;
     }
 
-    /// Where a chunk of this hash may start.
-    pub(crate) fn find(&self, hash: u64) -> Option<u64> {
+    /// Where a chunk of this hash may start, below `horizon`.
+    pub(crate) fn find(&self, hash: u64, horizon: u64) -> Option<u64> {
         let (home, tag) = (self.home(hash), Index::tag(hash));
         for slot in &self.slots[home..home + PROBES_MAX] {
-            if *slot == EMPTY {
+            let entry = slot.load(Relaxed);
+            // When all below the horizon were inserted, a later one's slot was empty.
+            if entry == EMPTY || entry & PLACE >= horizon {
                 return None;
             }
-            if *slot & !PLACE == tag {
-                return Some(*slot & PLACE);
+            if entry & !PLACE == tag {
+                return Some(entry & PLACE);
             }
         }
         None
@@ -114,23 +123,40 @@ mod tests {
 
     #[test]
     fn what_was_inserted_is_found() {
-        let mut index = Index::new(10_000);
+        let index = Index::new(10_000);
         let all = signatures(10_000);
         index.insert(&all);
-        let found = all.iter().filter(|s| index.find(s.hash) == Some(s.place)).count();
+        let found = all.iter().filter(|s| index.find(s.hash, u64::MAX) == Some(s.place)).count();
         assert!(found >= 9_990, "{found} of 10,000; the rest share tag and neighbourhood");
-        assert_eq!(index.find(0xdead_beef_dead_beef), None);
+        assert_eq!(index.find(0xdead_beef_dead_beef, u64::MAX), None);
+    }
+
+    #[test]
+    fn what_is_behind_the_horizon_changes_nothing() {
+        let all = signatures(3_000);
+        let index = Index::new(1_000);
+        let mut found: Vec<Vec<Option<u64>>> = Vec::new();
+        for part in all.chunks(1_000) {
+            index.insert(part);
+            let horizon = part[part.len() - 1].place + 1;
+            found.push(all.iter().map(|s| index.find(s.hash, horizon)).collect());
+        }
+        for (number, found) in found.iter().enumerate() {
+            let horizon = 1_000 * (number as u64 + 1);
+            let again: Vec<Option<u64>> = all.iter().map(|s| index.find(s.hash, horizon)).collect();
+            assert_eq!(&again, found, "with all of them inserted");
+        }
     }
 
     #[test]
     fn the_first_place_wins_and_a_full_table_drops() {
-        let mut index = Index::new(0);
+        let index = Index::new(0);
         let hash = 42;
         index.insert(&[Signature { hash, place: 5 }, Signature { hash, place: 9 }]);
-        assert_eq!(index.find(hash), Some(5));
+        assert_eq!(index.find(hash, u64::MAX), Some(5));
         index.insert(&signatures(100_000));
-        assert_eq!(index.find(hash), Some(5));
+        assert_eq!(index.find(hash, u64::MAX), Some(5));
         index.insert(&[Signature { hash: 7, place: PLACE + 1 }]);
-        assert_eq!(index.find(7), None, "beyond what an entry can name");
+        assert_eq!(index.find(7, u64::MAX), None, "beyond what an entry can name");
     }
 }

@@ -33,6 +33,15 @@ pub(crate) struct Stretch<'a> {
     pub(crate) guess: Option<u64>,
 }
 
+/// Where chunks are looked up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lookup<'a> {
+    pub(crate) index: &'a Index,
+    pub(crate) sizes: ChunkSizes,
+    /// Old bytes from here on are not found.
+    pub(crate) horizon: u64,
+}
+
 /// Cuts a file's bytes into chunks and lists their hashes. `place` is where they start.
 pub(crate) fn signatures(bytes: &[u8], place: u64, sizes: ChunkSizes, out: &mut Vec<Signature>) {
     let mut position = 0;
@@ -53,20 +62,18 @@ pub(crate) fn signatures(bytes: &[u8], place: u64, sizes: ChunkSizes, out: &mut 
 /// Matches one stretch; appends instructions that make it, and nothing else, to `out`.
 pub(crate) fn match_stretch(
     stretch: &Stretch<'_>,
-    index: &Index,
-    sizes: ChunkSizes,
+    index: Lookup<'_>,
     old: &mut OldView,
     out: &mut Vec<Instruction>,
 ) -> Result<()> {
     let new = stretch.bytes;
-    let matcher = Matcher { new, index, sizes, old, out, matched: 0, diagonal: stretch.guess };
+    let matcher = Matcher { new, index, old, out, matched: 0, diagonal: stretch.guess };
     matcher.run()
 }
 
 struct Matcher<'a> {
     new: &'a [u8],
-    index: &'a Index,
-    sizes: ChunkSizes,
+    index: Lookup<'a>,
     old: &'a mut OldView,
     out: &'a mut Vec<Instruction>,
     /// Up to here instructions were made.
@@ -105,9 +112,9 @@ impl Matcher<'_> {
         {
             return Ok(ahead);
         }
-        let chunk = &rest[..self.sizes.cut(rest)];
+        let chunk = &rest[..self.index.sizes.cut(rest)];
         let behind = position + chunk.len();
-        let Some(place) = self.index.find(hash(chunk)) else {
+        let Some(place) = self.index.index.find(hash(chunk), self.index.horizon) else {
             return Ok(behind);
         };
         if self.old.equal_ahead(chunk, place)? < chunk.len() {

@@ -87,6 +87,20 @@ impl OldImage {
         }
     }
 
+    /// Holds a unit that was just read.
+    pub(crate) fn hold(&self, unit: usize, bytes: Buffer) {
+        if let Held::Units(units) = &self.held {
+            units.insert(unit, Arc::new(bytes));
+        }
+    }
+
+    /// Gives up the units that are held.
+    pub(crate) fn forget(&self) {
+        if let Held::Units(units) = &self.held {
+            units.state().held.clear();
+        }
+    }
+
     /// A view for one piece of work.
     pub(crate) fn view(&self) -> OldView {
         OldView { old: self.clone(), recent: [None, None] }
@@ -217,6 +231,39 @@ impl OldView {
             }
         }
         Ok(equal)
+    }
+
+    /// Bytes of the old image.
+    pub(crate) fn length(&self) -> u64 {
+        self.old.bytes()
+    }
+
+    /// All of the old image, if it is in memory.
+    pub(crate) fn whole_range(&self) -> Option<Range<u64>> {
+        self.old.whole_bytes().map(|bytes| 0..bytes.len() as u64)
+    }
+
+    /// Gives `work` a range of the old image in one piece.
+    pub(crate) fn with_bytes<T>(
+        &mut self,
+        range: Range<u64>,
+        work: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T> {
+        if let Some(whole) = self.old.whole_bytes() {
+            return Ok(work(&whole[range.start as usize..range.end as usize]));
+        }
+        let (around, bytes) = self.around(range.start)?;
+        if range.end <= around.end {
+            let start = (range.start - around.start) as usize;
+            return Ok(work(&bytes[start..start + (range.end - range.start) as usize]));
+        }
+        let mut joined = Vec::with_capacity((range.end - range.start) as usize);
+        while joined.len() < joined.capacity() {
+            let at = range.start + joined.len() as u64;
+            let missing = (range.end - at) as usize;
+            joined.extend_from_slice(self.bytes_at(at, missing)?);
+        }
+        Ok(work(&joined))
     }
 
     /// The old bytes at `place`, as many as `length` and its unit allow.

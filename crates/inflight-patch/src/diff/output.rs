@@ -3,7 +3,8 @@
 use inflight::stream::Ordered;
 
 use super::DiffReport;
-use super::group::{Group, GroupBuilder, Piece};
+use super::group::{Group, GroupBuilder};
+use super::piece::Piece;
 use super::plan::Plan;
 use crate::crew::{Hand, Work};
 use crate::error::Result;

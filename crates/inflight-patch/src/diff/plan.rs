@@ -1,8 +1,9 @@
 //! How a diff spends its memory: decided before it starts.
 //!
 //! What every diff needs comes first (units under way, groups being compressed, manifests). Of the
-//! rest, the index of the old tree takes up to a half, with chunks as fine as that allows; what is
-//! left holds the old tree's bytes, all of them if they fit.
+//! rest, the index of the old tree takes up to a half, with chunks as fine as that allows. Small trees
+//! are then held as a whole. Of large ones, a window of the old tree is held, and what was made of
+//! the new one; what is left is for predicting executables.
 
 use inflight::Reservation;
 
@@ -27,16 +28,12 @@ const CHUNK_BYTES: usize = 1 << 10;
 const CHUNK_BYTES_MAX: usize = 64 << 10;
 /// Units of the old tree held at least.
 const HELD_UNITS_MIN: usize = 4;
+/// Trees are held in memory as a whole up to this: reading in step is as fast, and takes less.
+const HELD_BYTES_MAX: u64 = 1 << 30;
+/// Units of the old tree held at most, in bytes: what is farther away is rarely asked for again.
+const WINDOW_BYTES_MAX: u64 = 256 << 20;
 /// What the allocator, stacks and small things take.
 const OVERHEAD_BYTES: u64 = 8 << 20;
-
-/// Which of the trees are held in memory as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Held {
-    Both,
-    Old,
-    Neither,
-}
 
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -47,12 +44,16 @@ pub(super) struct Plan {
     pub(super) sizes: ChunkSizes,
     /// How many chunks the index has room for.
     pub(super) index_chunks: u64,
-    /// Memory with which everything would be held and chunks were as fine as they get.
-    pub(super) everything_bytes: u64,
-    /// What is held in memory as a whole.
-    pub(super) held: Held,
+    /// Memory with which chunks were as fine as they get, if they are not.
+    pub(super) better_bytes: u64,
+    /// What the same plan would take on top, had it all the memory it could use.
+    pub(super) growth_bytes: u64,
+    /// Whether both trees are held in memory as a whole.
+    pub(super) is_held: bool,
     /// How many units of the old image may be held, where not all of it is.
     pub(super) old_units: usize,
+    /// Bytes that what was made of the new image may take until all of the old one was read.
+    pub(super) drafts_bytes: u64,
     /// Memory that is not buffers, held while the job runs.
     _reserved: Reservation,
 }
@@ -69,7 +70,7 @@ impl Plan {
         let mut chosen = Sketch::new(job, old, new, preset, 1)?;
         for groups in 2..=most {
             match Sketch::new(job, old, new, preset, groups) {
-                Ok(more) if more.held == chosen.held => chosen = more,
+                Ok(more) if more.is_held == chosen.is_held => chosen = more,
                 _ => break,
             }
         }
@@ -77,14 +78,18 @@ impl Plan {
             needed_mib: (chosen.least + budget.used()).div_ceil(1 << 20),
             given_mib: limit >> 20,
         })?;
+        let more_groups = (job.crew.threads() as u64 + 1).saturating_sub(chosen.groups);
+        let more_units = job.depth().saturating_sub(chosen.depth) as u64;
         Ok(Plan {
             depth: chosen.depth,
+            growth_bytes: more_groups * each + more_units * UNIT_BYTES,
             groups: chosen.groups as usize,
             sizes: ChunkSizes::around(chosen.target),
             index_chunks: chunks(old.layout.bytes, chosen.target),
-            everything_bytes: chosen.everything,
-            held: chosen.held,
+            better_bytes: chosen.better,
+            is_held: chosen.is_held,
             old_units: chosen.old_units,
+            drafts_bytes: chosen.drafts,
             _reserved: reserved,
         })
     }
@@ -101,13 +106,14 @@ struct Sketch {
     depth: usize,
     /// Target length of chunks.
     target: usize,
-    held: Held,
+    is_held: bool,
     old_units: usize,
+    drafts: u64,
     /// What is not buffers.
     reserved: u64,
     /// What is needed before anything is held.
     least: u64,
-    everything: u64,
+    better: u64,
 }
 
 impl Sketch {
@@ -119,9 +125,9 @@ impl Sketch {
         let encoding = groups * group_bytes(preset) + 2 * preset.literal_bytes() as u64;
         let reserved = manifests + encoding + OVERHEAD_BYTES;
         let writer = ((WRITE_DEPTH + 1) * WRITE_BYTES) as u64;
-        // Where the old tree does not fit: each thread may hold two units that were given up
-        // meanwhile and wait for a third, and one is fetched ahead.
-        let transient_units = 3 * threads + 1;
+        // Where the trees do not fit: each thread may hold two units that were given up meanwhile
+        // and wait for a third, one is fetched ahead, and new units wait to be matched.
+        let transient_units = 4 * threads + 2;
         let old_bytes = old.layout.bytes;
         let units = old.layout.units().count();
         let least_units = (transient_units + HELD_UNITS_MIN).min(units) as u64 * UNIT_BYTES;
@@ -145,18 +151,15 @@ impl Sketch {
         let index_bytes = Index::bytes(chunks(old_bytes, target));
         let rest = limit - fixed - index_bytes + least_units;
         let fine = Effort::of(preset).bytes(old_bytes, new.layout.bytes);
-        let finest = Index::bytes(chunks(old_bytes, CHUNK_BYTES));
+        let is_held = old_bytes + new.layout.bytes + fine <= rest.min(HELD_BYTES_MAX);
         // The index gets half of what is left at most.
-        let everything = fixed - least_units
-            + (old_bytes + new.layout.bytes + fine + finest).max(2 * finest + least_units);
-        let held = match () {
-            () if old_bytes + new.layout.bytes + fine <= rest => Held::Both,
-            () if old_bytes <= rest => Held::Old,
-            () => Held::Neither,
-        };
-        let old_units = ((rest / UNIT_BYTES) as usize).saturating_sub(transient_units).min(units);
+        let finest = Index::bytes(chunks(old_bytes, CHUNK_BYTES));
+        let better = if target > CHUNK_BYTES { fixed + 2 * finest } else { 0 };
+        let window = (rest / 3).clamp(least_units, WINDOW_BYTES_MAX.max(least_units));
+        let old_units = ((window / UNIT_BYTES) as usize).saturating_sub(transient_units).min(units);
+        let drafts = (rest - window) / 2;
         let (reserved, least) = (reserved + index_bytes, fixed + index_bytes);
-        Ok(Sketch { groups, depth, target, held, old_units, reserved, least, everything })
+        Ok(Sketch { groups, depth, target, is_held, old_units, drafts, reserved, least, better })
     }
 }
 

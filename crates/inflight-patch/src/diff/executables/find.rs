@@ -21,10 +21,11 @@ pub(in crate::diff) fn find_all(image: &Image, bytes: &[u8]) -> Vec<Found> {
     };
     let places: Vec<Range<u64>> =
         files.iter().filter(whole).map(|file| file.image.clone()).collect();
-    places.into_par_iter().flat_map_iter(|range| in_file(bytes, range)).collect()
+    places.into_par_iter().flat_map_iter(|range| find_in(bytes, range)).collect()
 }
 
-fn in_file(bytes: &[u8], range: Range<u64>) -> Vec<Found> {
+/// The executables in a file, which is a range of an image.
+pub(in crate::diff) fn find_in(bytes: &[u8], range: Range<u64>) -> Vec<Found> {
     let file = &bytes[range.start as usize..range.end as usize];
     if elf::starts_like_one(file) {
         let found = elf::parse(file).map(|space| Found { start: range.start, space });

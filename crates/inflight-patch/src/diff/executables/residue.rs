@@ -6,7 +6,8 @@ use rayon::prelude::*;
 
 use super::seen::{Missed, Seen};
 use super::tell;
-use crate::diff::group::{Residue, for_each_difference};
+use crate::diff::group::Residue;
+use crate::diff::piece::for_each_difference;
 use crate::format::{GapList, GroupInstructions, Told, put_signed};
 use crate::transform::references::{CopyPart, Relocator, copy_parts};
 

@@ -1,0 +1,205 @@
+//! Both trees in memory: read once, one after the other, and then worked on as a whole.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use inflight::{Arena, ArenaBytes, Buffer};
+use rayon::prelude::*;
+
+use super::DiffReport;
+use super::effort::Effort;
+use super::executables;
+use super::group::Group;
+use super::index::Signature;
+use super::known::{Known, PartDigest, Signed};
+use super::matching::signatures;
+use super::old::OldImage;
+use super::output::Output;
+use super::plan::Plan;
+use super::unit::{Given, Matched, MatchedPiece, UnitMatcher};
+use crate::error::{Error, Result};
+use crate::format::PatchWriter;
+use crate::image::Image;
+use crate::job::{Job, Phase};
+use crate::layout::FilePart;
+use crate::pump::{pump, pump_image};
+use crate::transform::references::space::{OldExecutable, cut_image};
+
+/// Units of the old image whose chunks are cut before they are put into the index.
+const UNITS_INDEXED_AT_ONCE: usize = 64;
+
+/// Reads both trees and writes the groups that make the new one.
+pub(super) async fn run(
+    job: &Job,
+    old: Image,
+    new: Image,
+    effort: Effort,
+    plan: &Plan,
+    output: Output,
+    report: &mut DiffReport,
+) -> Result<PatchWriter> {
+    let known = Arc::new(read_old(job, old, plan).await?);
+    let mut whole = read_new(job, &new, known.clone()).await?;
+    let mut known = Arc::into_inner(known).expect("the pass that shared it has ended");
+    let (image, pool) = (new.clone(), job.handle.pool().clone());
+    let work = move || {
+        let made = executables::run(&pool, &mut known.image, &image, &mut whole, effort);
+        // What is not made from old executables is looked for in their chunks.
+        index(&known, if made.groups.is_empty() { &[] } else { &made.old });
+        (known, whole, made.groups)
+    };
+    let (known, whole, made) = job.crew.hand().run(work).await;
+    match_all(job, new, Arc::new(known), Arc::new(whole), made, plan, output, report).await
+}
+
+/// Reads the old tree once, all of it into memory.
+async fn read_old(job: &Job, image: Image, plan: &Plan) -> Result<Known> {
+    job.progress.enter(Phase::ReadOld);
+    let mut arena = arena(job, &image)?;
+    let place = image.clone();
+    let mut all = Vec::new();
+    let work = move |range, buffer: Buffer| {
+        Ok((Signed::of(&place, &range, &buffer, None), buffer.len() as u64))
+    };
+    let finish = async |(signed, bytes): (Signed, u64)| {
+        all.push(signed);
+        job.progress.advance(bytes);
+        Ok(())
+    };
+    pump_image(job, &image, plan.depth, Some(&mut arena), work, finish).await?;
+    let known = Known::new(OldImage::whole(image, finished(arena)), plan);
+    all.iter().for_each(|signed| signed.set_digests(&known.units));
+    Ok(known)
+}
+
+/// Puts the chunks of an old image in memory into the index, but for those of executables that new
+/// ones are made from. Work for the crew, on all of its threads.
+fn index(known: &Known, executables: &[OldExecutable]) {
+    let layout = &known.image.image().layout;
+    let Some(bytes) = known.image.whole_bytes() else { return };
+    let units: Vec<Range<u64>> = layout.units().collect();
+    for units in units.chunks(UNITS_INDEXED_AT_ONCE) {
+        let found: Vec<Vec<Signature>> = units
+            .par_iter()
+            .map(|unit| {
+                let mut found = Vec::new();
+                for part in layout.parts(unit) {
+                    let start = unit.start + part.inside.start as u64;
+                    let end = unit.start + part.inside.end as u64;
+                    if cut_image(executables, start..end).next().is_none() {
+                        let bytes = &bytes[start as usize..end as usize];
+                        signatures(bytes, start, known.sizes, &mut found);
+                    }
+                }
+                found
+            })
+            .collect();
+        found.iter().for_each(|found| known.index.insert(found));
+    }
+}
+
+/// Memory for a whole image.
+fn arena(job: &Job, image: &Image) -> Result<Arena> {
+    let pool = job.handle.pool();
+    let bytes = image.layout.bytes;
+    pool.try_arena(bytes as usize).ok_or_else(|| Error::Memory {
+        needed_mib: (pool.budget().used() + bytes).div_ceil(1 << 20),
+        given_mib: pool.budget().limit() >> 20,
+    })
+}
+
+fn finished(arena: Arena) -> ArenaBytes {
+    arena.finish().expect("a pass that has ended holds no buffers")
+}
+
+/// The whole new image in memory.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub(super) bytes: ArenaBytes,
+    /// For each unit, the digests of its parts.
+    pub(super) digests: Vec<Vec<PartDigest>>,
+}
+
+/// Reads the new tree once, all of it into memory; what is as it was is not hashed again.
+async fn read_new(job: &Job, image: &Image, known: Arc<Known>) -> Result<Whole> {
+    job.progress.enter(Phase::ReadNew);
+    let mut arena = arena(job, image)?;
+    let mut digests = Vec::new();
+    let place = image.clone();
+    let work = move |range: Range<u64>, buffer: Buffer| {
+        let mut digests = Vec::new();
+        for part in place.layout.parts(&range) {
+            digests.push(part_digest(&known, &place, &part, &buffer[part.inside.clone()])?);
+        }
+        Ok((digests, buffer.len() as u64))
+    };
+    let finish = async |(found, bytes): (Vec<PartDigest>, u64)| {
+        digests.push(found);
+        job.progress.advance(bytes);
+        Ok(())
+    };
+    pump_image(job, image, job.depth(), Some(&mut arena), work, finish).await?;
+    Ok(Whole { bytes: finished(arena), digests })
+}
+
+/// A part's digest: that of the old file of the same path, if it has not changed.
+pub(super) fn part_digest(
+    known: &Known,
+    image: &Image,
+    part: &FilePart,
+    bytes: &[u8],
+) -> Result<PartDigest> {
+    if let Some((file, place)) = known.guess(image, part)
+        && let Some(taken) = known.taken(part, file)
+        && known.image.view().equal_ahead(bytes, place)? == bytes.len()
+    {
+        return Ok(taken);
+    }
+    Ok(PartDigest::of(part, bytes))
+}
+
+/// Matches the new tree unit by unit and writes the groups that make it, in order: those of
+/// executables are `made` already.
+#[allow(clippy::too_many_arguments, reason = "the whole state of a diff comes together here")]
+async fn match_all(
+    job: &Job,
+    image: Image,
+    known: Arc<Known>,
+    whole: Arc<Whole>,
+    made: Vec<Vec<Group>>,
+    plan: &Plan,
+    mut output: Output,
+    report: &mut DiffReport,
+) -> Result<PatchWriter> {
+    job.progress.enter(Phase::Match);
+    let matcher = UnitMatcher::new(image.clone(), known.clone(), executables::ranges(&made));
+    let mut made = made.into_iter();
+    let mut digests = super::digests::Gathering::default();
+    let finish = async |matched: Matched| {
+        for piece in &matched.pieces {
+            match piece {
+                MatchedPiece::Plain(piece) => output.add(piece, report).await?,
+                MatchedPiece::Executable { starts: true } => {
+                    for group in made.next().expect("groups for each executable") {
+                        output.add_group(group, report).await?;
+                    }
+                }
+                MatchedPiece::Executable { starts: false } => {}
+            }
+        }
+        digests.add(&known, &image, &matched.digests);
+        job.progress.advance(matched.bytes);
+        Ok(())
+    };
+    let start = async |(number, range): (usize, Range<u64>)| {
+        job.progress.check()?;
+        let (whole, matcher) = (whole.clone(), matcher.clone());
+        Ok(job.crew.hand().run(move || {
+            let bytes = &whole.bytes[range.start as usize..range.end as usize];
+            let given = Given { digests: Some(&whole.digests[number]), horizon: u64::MAX };
+            matcher.unit(range.clone(), bytes, given)
+        }))
+    };
+    pump(image.layout.units().enumerate(), plan.depth, start, finish).await?;
+    output.finish((&known.digests(), &digests.finish()), report).await
+}

@@ -1,0 +1,168 @@
+//! What is known about the old tree: its bytes, its chunks and its digests, as far as it was read.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use super::chunk::ChunkSizes;
+use super::index::{Index, Signature};
+use super::matching::{Lookup, signatures};
+use super::old::OldImage;
+use super::plan::Plan;
+use crate::digest::{self, UnitDigest};
+use crate::format::FileDigest;
+use crate::image::Image;
+use crate::layout::{FilePart, Layout, UNIT_BYTES};
+
+/// What is known about the old tree. Grows while it is read, seen by those who look things up.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) image: OldImage,
+    pub(super) index: Index,
+    pub(super) sizes: ChunkSizes,
+    pub(super) units: FileUnits,
+    /// For each file, its number among those with data.
+    numbers: Vec<u32>,
+}
+
+/// The digests of the units of all files of an image.
+#[derive(Debug)]
+pub(super) struct FileUnits {
+    /// For each file, where its units start in `digests`.
+    firsts: Vec<usize>,
+    digests: Vec<OnceLock<UnitDigest>>,
+}
+
+impl FileUnits {
+    fn new(layout: &Layout) -> FileUnits {
+        let mut count = 0;
+        let first = |file: &crate::layout::FileSpan| {
+            count += file.units() as usize;
+            count - file.units() as usize
+        };
+        let firsts = layout.files.iter().map(first).collect();
+        FileUnits { firsts, digests: (0..count).map(|_| OnceLock::new()).collect() }
+    }
+
+    /// Takes note of the digest of the unit that starts at `offset` of a file's data.
+    pub(super) fn set(&self, file: u32, offset: u64, digest: UnitDigest) {
+        let unit = self.firsts[file as usize] + (offset / UNIT_BYTES) as usize;
+        // Each is read once; a second time would say the same.
+        let _ = self.digests[unit].set(digest);
+    }
+
+    fn get(&self, file: u32, offset: u64) -> Option<UnitDigest> {
+        let unit = self.firsts[file as usize] + (offset / UNIT_BYTES) as usize;
+        self.digests.get(unit)?.get().copied()
+    }
+}
+
+impl Known {
+    pub(super) fn new(image: OldImage, plan: &Plan) -> Known {
+        let layout = &image.image().layout;
+        let mut with_data = 0;
+        let number = |file: &crate::layout::FileSpan| {
+            let number = with_data;
+            with_data += u32::from(!file.image.is_empty());
+            number
+        };
+        let numbers = layout.files.iter().map(number).collect();
+        let units = FileUnits::new(layout);
+        let (index, sizes) = (Index::new(plan.index_chunks), plan.sizes);
+        Known { image, index, sizes, units, numbers }
+    }
+
+    /// Where chunks are looked up that lie below `horizon` in the old image.
+    pub(super) fn lookup(&self, horizon: u64) -> Lookup<'_> {
+        Lookup { index: &self.index, sizes: self.sizes, horizon }
+    }
+
+    /// The digests of all old files with data. All of them were read.
+    pub(super) fn digests(&self) -> Vec<FileDigest> {
+        let layout = &self.image.image().layout;
+        let digest = |file: u32| {
+            let span = &layout.files[file as usize];
+            let unit = |number| self.units.get(file, number * UNIT_BYTES).expect("it was read");
+            let units: Vec<UnitDigest> = (0..span.units()).map(unit).collect();
+            FileDigest { digest: digest::whole(&units, span.bytes()), old: None }
+        };
+        layout.files_with_data().map(digest).collect()
+    }
+
+    /// Where a part of a new file would be in the old image, if its file had not changed.
+    pub(super) fn guess(&self, image: &Image, part: &FilePart) -> Option<(u32, u64)> {
+        let old = self.image.image();
+        let file = old.file_at(&image.entry(part.file).path)?;
+        let span = &old.layout.files[file as usize];
+        (part.offset < span.bytes()).then(|| (file, span.image.start + part.offset))
+    }
+
+    /// The digest of a part of an old file that is like a part of a new one.
+    pub(super) fn taken(&self, part: &FilePart, file: u32) -> Option<PartDigest> {
+        // A whole file and a part of one have different kinds of digests.
+        if self.image.image().layout.files[file as usize].bytes() != part.length {
+            return None;
+        }
+        let digest = self.units.get(file, part.offset)?;
+        Some(PartDigest { file: part.file, digest, old_file: Some(file) })
+    }
+
+    /// The digest of a file of `length` bytes from its parts: a reference, where all came from one
+    /// old file.
+    pub(super) fn file_digest(&self, parts: &[PartDigest], length: u64) -> FileDigest {
+        let same = |old: &u32| parts.iter().all(|part| part.old_file == Some(*old));
+        let old = parts[0].old_file.filter(same).map(|file| self.numbers[file as usize]);
+        let units: Vec<UnitDigest> = parts.iter().map(|part| part.digest).collect();
+        FileDigest { digest: digest::whole(&units, length), old }
+    }
+}
+
+/// A part of a new file, its digest, and the old file that it was taken over from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PartDigest {
+    pub(super) file: u32,
+    pub(super) digest: UnitDigest,
+    pub(super) old_file: Option<u32>,
+}
+
+impl PartDigest {
+    pub(super) fn of(part: &FilePart, bytes: &[u8]) -> PartDigest {
+        let digest = digest::unit(bytes, part.offset, part.length);
+        PartDigest { file: part.file, digest, old_file: None }
+    }
+}
+
+/// What the crew makes of a unit of the old image.
+#[derive(Debug)]
+pub(super) struct Signed {
+    pub(super) signatures: Vec<Signature>,
+    /// Files, places in them, and digests.
+    digests: Vec<(u32, u64, UnitDigest)>,
+}
+
+impl Signed {
+    /// Digests of a unit of an image, and its chunks if there are `sizes`. Work for the crew.
+    pub(super) fn of(
+        image: &Image,
+        range: &Range<u64>,
+        bytes: &[u8],
+        sizes: Option<ChunkSizes>,
+    ) -> Signed {
+        let mut signed = Signed { signatures: Vec::new(), digests: Vec::new() };
+        for part in image.layout.parts(range) {
+            let bytes = &bytes[part.inside.clone()];
+            if let Some(sizes) = sizes {
+                let place = range.start + part.inside.start as u64;
+                signatures(bytes, place, sizes, &mut signed.signatures);
+            }
+            let digest = digest::unit(bytes, part.offset, part.length);
+            signed.digests.push((part.file, part.offset, digest));
+        }
+        signed
+    }
+
+    pub(super) fn set_digests(&self, units: &FileUnits) {
+        for (file, offset, digest) in &self.digests {
+            units.set(*file, *offset, *digest);
+        }
+    }
+}

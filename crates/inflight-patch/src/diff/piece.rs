@@ -1,0 +1,147 @@
+//! What makes a piece of the new image, the part of a unit that is no executable, before it goes
+//! into a group.
+
+use super::matching::append;
+use crate::error::Result;
+use crate::format::Instruction;
+
+/// A literal so long may be found in old bytes that were not known yet when it was made.
+const LOOK_AGAIN_BYTES: usize = 256;
+/// What a part takes in memory besides its bytes.
+const PART_BYTES: u64 = 64;
+
+/// Parts that make a piece of the new image, in order.
+#[derive(Debug, Default)]
+pub(super) struct Piece {
+    pub(super) parts: Vec<Part>,
+}
+
+#[derive(Debug)]
+pub(super) enum Part {
+    /// A copy, and places in it with what has to be added there.
+    Copy {
+        old: u64,
+        length: u64,
+        differences: Vec<(u32, u8)>,
+    },
+    Literal(Vec<u8>),
+    Run {
+        byte: u8,
+        length: u64,
+    },
+}
+
+impl Piece {
+    pub(super) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Adds instructions that make `bytes`; copies are equal to them.
+    pub(super) fn add(&mut self, list: &[Instruction], bytes: &[u8]) {
+        let mut position = 0;
+        for instruction in list {
+            let end = position + instruction.length() as usize;
+            self.add_one(*instruction, &bytes[position..end]);
+            position = end;
+        }
+    }
+
+    fn add_one(&mut self, instruction: Instruction, bytes: &[u8]) {
+        match (self.parts.last_mut(), instruction) {
+            (Some(Part::Literal(last)), Instruction::Literal { .. }) => {
+                last.extend_from_slice(bytes);
+            }
+            (_, Instruction::Literal { .. }) => self.parts.push(Part::Literal(bytes.to_vec())),
+            (
+                Some(Part::Copy { old: start, length: done, .. }),
+                Instruction::Copy { old, length },
+            ) if *start + *done == old => {
+                *done += length;
+            }
+            (_, Instruction::Copy { old, length }) => {
+                self.parts.push(Part::Copy { old, length, differences: Vec::new() });
+            }
+            (_, Instruction::Run { byte, length }) => self.parts.push(Part::Run { byte, length }),
+        }
+    }
+
+    /// Adds a copy of `old`, which starts at `place`, that makes `new`.
+    pub(super) fn add_copy(&mut self, place: u64, old: &[u8], new: &[u8]) {
+        let mut differences = Vec::new();
+        for_each_difference(old, new, |at| {
+            differences.push((at as u32, new[at].wrapping_sub(old[at])));
+        });
+        if differences.is_empty() {
+            return self.add_one(Instruction::Copy { old: place, length: new.len() as u64 }, new);
+        }
+        self.parts.push(Part::Copy { old: place, length: new.len() as u64, differences });
+    }
+
+    /// Memory that it takes, about.
+    pub(super) fn footprint(&self) -> u64 {
+        let own = |part: &Part| match part {
+            Part::Copy { differences, .. } => 8 * differences.len() as u64,
+            Part::Literal(bytes) => bytes.len() as u64,
+            Part::Run { .. } => 0,
+        };
+        self.parts.iter().map(|part| PART_BYTES + own(part)).sum()
+    }
+
+    /// Whether a second look may find more of it.
+    pub(super) fn is_worth_a_look(&self) -> bool {
+        let worth = |part: &Part| matches!(part, Part::Literal(b) if b.len() >= LOOK_AGAIN_BYTES);
+        self.parts.iter().any(worth)
+    }
+
+    /// The same, with what `find` makes of each long literal in its place.
+    pub(super) fn look_again(
+        self,
+        mut find: impl FnMut(&[u8], &mut Vec<Instruction>) -> Result<()>,
+    ) -> Result<Piece> {
+        let mut again = Piece::default();
+        let mut list = Vec::new();
+        for part in self.parts {
+            match part {
+                Part::Literal(bytes) if bytes.len() >= LOOK_AGAIN_BYTES => {
+                    list.clear();
+                    find(&bytes, &mut list)?;
+                    again.add(&list, &bytes);
+                }
+                other => again.parts.push(other),
+            }
+        }
+        Ok(again)
+    }
+}
+
+impl Part {
+    /// The instruction that makes it.
+    pub(super) fn instruction(&self) -> Instruction {
+        match self {
+            Part::Copy { old, length, .. } => Instruction::Copy { old: *old, length: *length },
+            Part::Literal(bytes) => Instruction::Literal { length: bytes.len() as u64 },
+            Part::Run { byte, length } => Instruction::Run { byte: *byte, length: *length },
+        }
+    }
+}
+
+/// Appends instructions that make parts.
+pub(super) fn append_all(list: &mut Vec<Instruction>, piece: &Piece) {
+    piece.parts.iter().for_each(|part| append(list, part.instruction()));
+}
+
+/// Calls `each` for each place where `real` is not `predicted`.
+pub(super) fn for_each_difference(predicted: &[u8], real: &[u8], mut each: impl FnMut(usize)) {
+    const BLOCK: usize = 32;
+    let blocks = predicted.chunks(BLOCK).zip(real.chunks(BLOCK));
+    for (number, (a, b)) in blocks.enumerate() {
+        if a == b {
+            continue;
+        }
+        for (at, (a, b)) in a.iter().zip(b).enumerate() {
+            if a != b {
+                each(number * BLOCK + at);
+            }
+        }
+    }
+}

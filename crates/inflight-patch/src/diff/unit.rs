@@ -1,0 +1,329 @@
+//! Matching one unit of the new image: the coarse grain, then the fine one in what it leaves.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::executables::IMAGE_BYTES_MAX;
+use super::held::part_digest;
+use super::known::{Known, PartDigest};
+use super::matching::{Stretch, is_copy_of, match_stretch};
+use super::old::OldView;
+use super::piece::Piece;
+use crate::align::Copy;
+use crate::align::extend::Scoring;
+use crate::align::refine::{RefineOptions, WINDOW_MAX, bridge, refine};
+use crate::error::Result;
+use crate::format::Instruction;
+use crate::image::Image;
+use crate::layout::FilePart;
+
+/// Old bytes looked at together where the old image is not in memory as a whole.
+const LOCAL_BYTES_MAX: u64 = 4 << 20;
+
+/// What is made of a unit of the new image.
+#[derive(Debug, Default)]
+pub(super) struct Matched {
+    pub(super) bytes: u64,
+    pub(super) pieces: Vec<MatchedPiece>,
+    pub(super) digests: Vec<PartDigest>,
+}
+
+/// What makes a piece of the new image.
+#[derive(Debug)]
+pub(super) enum MatchedPiece {
+    Plain(Piece),
+    /// The start of an executable that has groups of its own, or more of it.
+    Executable {
+        starts: bool,
+    },
+}
+
+/// Matches units. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct UnitMatcher {
+    image: Image,
+    known: Arc<Known>,
+    /// Where in the new image executables are that have groups of their own.
+    executables: Arc<[Range<u64>]>,
+}
+
+/// What is given about a unit besides its bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Given<'a> {
+    /// The digests of its parts, where they are known already.
+    pub(super) digests: Option<&'a [PartDigest]>,
+    /// Up to where old bytes are known.
+    pub(super) horizon: u64,
+}
+
+impl UnitMatcher {
+    pub(super) fn new(
+        image: Image,
+        known: Arc<Known>,
+        executables: Vec<Range<u64>>,
+    ) -> UnitMatcher {
+        UnitMatcher { image, known, executables: executables.into() }
+    }
+
+    /// Matches a unit. Work for the crew.
+    pub(super) fn unit(
+        &self,
+        range: Range<u64>,
+        bytes: &[u8],
+        given: Given<'_>,
+    ) -> Result<Matched> {
+        let mut matched = Matched { bytes: range.end - range.start, ..Matched::default() };
+        let mut plain = Piece::default();
+        for (number, part) in self.image.layout.parts(&range).enumerate() {
+            let known = given.digests.map(|digests| digests[number]);
+            let mut list = Vec::new();
+            let mut is_all_plain = true;
+            for stretch in self.stretches(&part, range.start) {
+                match stretch {
+                    Cut::Executable { starts } => {
+                        is_all_plain = false;
+                        if !plain.is_empty() {
+                            matched.pieces.push(MatchedPiece::Plain(std::mem::take(&mut plain)));
+                        }
+                        matched.pieces.push(MatchedPiece::Executable { starts });
+                    }
+                    Cut::Plain(inside) => {
+                        list.clear();
+                        let horizon = given.horizon;
+                        self.stretch(&part, inside, bytes, known, horizon, &mut list, &mut plain)?;
+                    }
+                }
+            }
+            let bytes = &bytes[part.inside.clone()];
+            let copied = match is_all_plain {
+                true => self.take_over_digest(&list, &part, given.horizon),
+                false => None,
+            };
+            let digest = match copied.or(known) {
+                Some(digest) => digest,
+                // Executables are not matched here, but may be as they were.
+                None if !is_all_plain => part_digest(&self.known, &self.image, &part, bytes)?,
+                None => PartDigest::of(&part, bytes),
+            };
+            matched.digests.push(digest);
+        }
+        if !plain.is_empty() {
+            matched.pieces.push(MatchedPiece::Plain(plain));
+        }
+        Ok(matched)
+    }
+
+    /// Looks up again what stayed unmatched while the old tree was not known as a whole. Work for
+    /// the crew.
+    pub(super) fn look_again(&self, matched: Matched) -> Result<Matched> {
+        let again = |piece| match piece {
+            MatchedPiece::Plain(piece) => {
+                let mut view = self.known.image.view();
+                let piece = piece.look_again(|bytes, out| {
+                    let stretch = Stretch { bytes, guess: None };
+                    match_stretch(&stretch, self.known.lookup(u64::MAX), &mut view, out)
+                })?;
+                Ok(MatchedPiece::Plain(piece))
+            }
+            other => Ok(other),
+        };
+        let pieces = matched.pieces.into_iter().map(again).collect::<Result<_>>()?;
+        Ok(Matched { pieces, ..matched })
+    }
+
+    /// What is made of a range that lies wholly in an executable.
+    pub(super) fn executable_at(&self, range: &Range<u64>) -> Option<Matched> {
+        let first = self.executables.partition_point(|other| other.end <= range.start);
+        let executable = self.executables.get(first)?;
+        if executable.start > range.start || executable.end < range.end {
+            return None;
+        }
+        let starts = executable.start == range.start;
+        let pieces = vec![MatchedPiece::Executable { starts }];
+        Some(Matched { bytes: range.end - range.start, pieces, digests: Vec::new() })
+    }
+
+    /// Cuts a part of a file into executables and the rest.
+    fn stretches(&self, part: &FilePart, unit_start: u64) -> Vec<Cut> {
+        let mut cuts = Vec::new();
+        let end = part.inside.end;
+        let mut position = part.inside.start;
+        let place = |position: usize| unit_start + position as u64;
+        let first = self.executables.partition_point(|range| range.end <= place(position));
+        for range in &self.executables[first..] {
+            if range.start >= place(end) {
+                break;
+            }
+            let from = range.start.saturating_sub(unit_start).max(position as u64) as usize;
+            if position < from {
+                cuts.push(Cut::Plain(position..from));
+            }
+            cuts.push(Cut::Executable { starts: range.start >= place(part.inside.start) });
+            position = (range.end - unit_start).min(end as u64) as usize;
+        }
+        if position < end {
+            cuts.push(Cut::Plain(position..end));
+        }
+        cuts
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "a stretch, all that is known of it, and results")]
+    fn stretch(
+        &self,
+        part: &FilePart,
+        inside: Range<usize>,
+        bytes: &[u8],
+        digest: Option<PartDigest>,
+        horizon: u64,
+        list: &mut Vec<Instruction>,
+        piece: &mut Piece,
+    ) -> Result<()> {
+        let known = &self.known;
+        let offset = (inside.start - part.inside.start) as u64;
+        let guess = known.guess(&self.image, part).map(|(_, place)| place + offset);
+        let bytes = &bytes[inside];
+        let mut view = known.image.view();
+        match (digest.and_then(|digest| digest.old_file), guess) {
+            // Compared when it was read.
+            (Some(_), Some(old)) => {
+                list.push(Instruction::Copy { old, length: bytes.len() as u64 });
+            }
+            _ => {
+                let guess = guess.filter(|place| *place < known.image.bytes());
+                let stretch = Stretch { bytes, guess };
+                match_stretch(&stretch, known.lookup(horizon), &mut view, list)?;
+            }
+        }
+        refined(list, bytes, &mut view, piece)
+    }
+
+    /// A part that is a copy of the same part of an old file has the digest that was computed there.
+    fn take_over_digest(
+        &self,
+        list: &[Instruction],
+        part: &FilePart,
+        horizon: u64,
+    ) -> Option<PartDigest> {
+        let [Instruction::Copy { old, length }] = list else { return None };
+        let old_image = self.known.image.image();
+        let (file, span) = old_image.layout.files_in(*old..*old + 1).next()?;
+        let from = span.image.start + part.offset;
+        let whole = is_copy_of(list, &(from..from + part.inside.len() as u64));
+        // What lies behind the horizon may be known by now, but need not.
+        if !whole || *old != from || *old + *length > horizon {
+            return None;
+        }
+        self.known.taken(part, file)
+    }
+}
+
+/// A part of a file, by who makes it.
+enum Cut {
+    Plain(Range<usize>),
+    Executable { starts: bool },
+}
+
+/// Adds to `piece` what makes `new`, looking again through what `list` has as literals, near the
+/// copies around them.
+fn refined(list: &[Instruction], new: &[u8], view: &mut OldView, piece: &mut Piece) -> Result<()> {
+    let is_literal = |instruction: &Instruction| matches!(instruction, Instruction::Literal { .. });
+    if !list.iter().any(is_literal) {
+        piece.add(list, new);
+        return Ok(());
+    }
+    let mut position = 0;
+    for list in list.chunk_by(|a, b| !is_run(a) && !is_run(b)) {
+        let start = position;
+        let mut copies = Vec::new();
+        for instruction in list {
+            let length = instruction.length();
+            if let Instruction::Copy { old, .. } = instruction {
+                copies.push(FarCopy { new: position, old: *old, length });
+            }
+            position += length as usize;
+        }
+        if copies.is_empty() {
+            piece.add(list, &new[start..position]);
+            continue;
+        }
+        let (mut rest, mut done) = (&copies[..], start);
+        while !rest.is_empty() {
+            let (count, range) = neighbours(rest, view);
+            let (together, behind) = rest.split_at(count);
+            let end = behind.first().map_or(position, |next| next.new);
+            view.with_bytes(range.clone(), |old| {
+                add_refined(together, new, done..end, old, range.start, piece);
+            })?;
+            (rest, done) = (behind, end);
+        }
+    }
+    Ok(())
+}
+
+/// A copy from anywhere in the old image.
+struct FarCopy {
+    new: usize,
+    old: u64,
+    length: u64,
+}
+
+impl FarCopy {
+    fn old_end(&self) -> u64 {
+        self.old + self.length
+    }
+}
+
+/// How many of the first copies can be worked on together, and the old bytes around them.
+fn neighbours(copies: &[FarCopy], view: &OldView) -> (usize, Range<u64>) {
+    if let Some(whole) = view.whole_range().filter(|whole| whole.end <= IMAGE_BYTES_MAX as u64) {
+        return (copies.len(), whole);
+    }
+    let mut range = copies[0].old..copies[0].old_end();
+    let mut count = 1;
+    for copy in &copies[1..] {
+        let more = range.start.min(copy.old)..range.end.max(copy.old_end());
+        if more.end - more.start > LOCAL_BYTES_MAX {
+            break;
+        }
+        (range, count) = (more, count + 1);
+    }
+    let around = WINDOW_MAX as u64;
+    (count, range.start.saturating_sub(around)..(range.end + around).min(view.length()))
+}
+
+/// Adds what makes a range of `new` of copies from `old`, which starts at `base`, and literals.
+fn add_refined(
+    copies: &[FarCopy],
+    new: &[u8],
+    range: Range<usize>,
+    old: &[u8],
+    base: u64,
+    piece: &mut Piece,
+) {
+    let near = |copy: &FarCopy| Copy {
+        new: copy.new as u32,
+        old: (copy.old - base) as u32,
+        length: copy.length as u32,
+    };
+    let copies: Vec<Copy> = copies.iter().map(near).collect();
+    let scoring = Scoring { mismatch: 3, drop: 24 };
+    let options = RefineOptions { scoring, score_min: 16, window_bytes: 256 };
+    let mut done = range.start;
+    let literal = |from: usize, to: usize, piece: &mut Piece| {
+        if from < to {
+            piece.add(&[Instruction::Literal { length: (to - from) as u64 }], &new[from..to]);
+        }
+    };
+    for copy in bridge(new, old, &refine(new, range.clone(), old, &copies, &options)) {
+        let (from, to) = (copy.new as usize, copy.new_end() as usize);
+        literal(done, from, piece);
+        let place = copy.old as usize..copy.old_end() as usize;
+        piece.add_copy(base + u64::from(copy.old), &old[place], &new[from..to]);
+        done = to;
+    }
+    literal(done, range.end, piece);
+}
+
+fn is_run(instruction: &Instruction) -> bool {
+    matches!(instruction, Instruction::Run { .. })
+}
