@@ -38,7 +38,8 @@ pub struct Arguments {
 const EXIT_STATUS: &str = "\
 Exit status: 0 done, 1 failed or differs, 2 wrong usage.
 Environment: INFLIGHT_DRIVER=uring|threads forces how I/O is done; by default io_uring where the
-system allows it, else threads.";
+system allows it, else threads. INFLIGHT_INSTRUCTIONS=portable|avx2|avx512 chooses the vector
+instructions; by default the widest that the processor has. Results do not depend on either.";
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]

@@ -129,10 +129,10 @@ pub fn diff(report: &DiffReport, patch: &Path) -> Outcome {
     ));
     if report.better_memory_bytes > 0 {
         lines.push(format!(
-            "memory was short for both trees{}: --memory {}MiB makes a smaller patch",
+            "memory was short for {}: --memory {}MiB makes a smaller patch",
             match report.chunk_bytes {
-                ..=1024 => String::new(),
-                coarser => format!(" and for chunks finer than {}", BinaryBytes(coarser)),
+                ..=1024 => "some executables".into(),
+                coarser => format!("chunks finer than {}", BinaryBytes(coarser)),
             },
             report.better_memory_bytes.div_ceil(1 << 20),
         ));

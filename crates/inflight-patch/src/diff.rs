@@ -19,6 +19,7 @@ mod held;
 mod index;
 mod known;
 mod matching;
+mod near;
 mod old;
 mod output;
 mod pairs;
@@ -70,8 +71,8 @@ pub struct DiffReport {
     pub patch_bytes: u64,
     /// Bytes around which chunks of the old tree were cut: more than 1 KiB when memory was short.
     pub chunk_bytes: u64,
-    /// Memory in bytes with which the patch would be smaller: 0 if there was enough to hold both
-    /// trees, which executables need to be predicted.
+    /// Memory in bytes with which the patch would be smaller: 0 if there was enough for chunks to be
+    /// fine and for every executable together with its old version.
     pub better_memory_bytes: u64,
     /// What was left out, a sentence each.
     pub warnings: Vec<String>,

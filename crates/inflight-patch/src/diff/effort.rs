@@ -12,6 +12,8 @@ pub(super) struct Effort {
     pub(super) code: Sampling,
     pub(super) data: Sampling,
     pub(super) refine: RefineOptions,
+    /// Whether large files that are no executables are compared with their old versions in detail.
+    pub(super) near: bool,
 }
 
 impl Effort {
@@ -26,6 +28,7 @@ impl Effort {
             code: Sampling::of_bytes(code, 32),
             data: Sampling::of_bytes(data, 16),
             refine: RefineOptions { scoring, score_min: 18, window_bytes },
+            near: preset != Preset::Fast,
         }
     }
 

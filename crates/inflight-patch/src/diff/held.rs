@@ -49,7 +49,7 @@ pub(super) async fn run(
         (known, whole, made.groups)
     };
     let (known, whole, made) = job.crew.hand().run(work).await;
-    match_all(job, new, Arc::new(known), Arc::new(whole), made, plan, output, report).await
+    match_all(job, new, Arc::new(known), Arc::new(whole), made, effort, plan, output, report).await
 }
 
 /// Reads the old tree once, all of it into memory.
@@ -167,12 +167,14 @@ async fn match_all(
     known: Arc<Known>,
     whole: Arc<Whole>,
     made: Vec<Vec<Group>>,
+    effort: Effort,
     plan: &Plan,
     mut output: Output,
     report: &mut DiffReport,
 ) -> Result<PatchWriter> {
     job.progress.enter(Phase::Match);
-    let matcher = UnitMatcher::new(image.clone(), known.clone(), executables::ranges(&made));
+    let matcher =
+        UnitMatcher::new(image.clone(), known.clone(), executables::ranges(&made), effort);
     let mut made = made.into_iter();
     let mut digests = super::digests::Gathering::default();
     let finish = async |matched: Matched| {

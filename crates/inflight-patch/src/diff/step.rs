@@ -57,7 +57,7 @@ pub(super) async fn run(
     let pairs = pairs(&old, &new).await?;
     let held = OldImage::in_units(old, job.handle.clone(), plan.old_units);
     let known = Arc::new(Known::new(held, plan));
-    let drafts = first_look(job, &new, &known, &pairs, plan).await?;
+    let drafts = first_look(job, &new, &known, &pairs, effort, plan).await?;
     let step = Step { job, new, known, effort, plan, output, report };
     step.write(drafts, pairs).await
 }
@@ -114,13 +114,14 @@ async fn first_look(
     new: &Image,
     known: &Arc<Known>,
     pairs: &[Pair],
+    effort: Effort,
     plan: &Plan,
 ) -> Result<Vec<Draft>> {
     job.progress.enter(Phase::ReadBoth);
     let old = known.image.image().clone();
     // Their bytes are not matched now: they are predicted.
     let files = pairs.iter().map(|pair| new.layout.files[pair.new as usize].image.clone());
-    let matcher = UnitMatcher::new(new.clone(), known.clone(), files.collect());
+    let matcher = UnitMatcher::new(new.clone(), known.clone(), files.collect(), effort);
     let mut matching: Ordered<Work<Result<Matched>>> = Ordered::new(job.crew.threads() + 1);
     let mut drafts = Drafts { job, plan, used: 0, list: Vec::new() };
     let start = async |item: Item| {
@@ -219,7 +220,8 @@ impl Step<'_> {
         let digests = digests.finish();
         let is_as_it_was = files_as_they_were(&new, &drafts);
         let files = pairs.iter().map(|pair| new.layout.files[pair.new as usize].image.clone());
-        let matcher = UnitMatcher::new(new.clone(), self.known.clone(), files.collect());
+        let matcher =
+            UnitMatcher::new(new.clone(), self.known.clone(), files.collect(), self.effort);
         let start = async |(range, draft): (Range<u64>, Draft)| {
             job.progress.check()?;
             let (matcher, hand) = (matcher.clone(), job.crew.hand());
@@ -325,7 +327,12 @@ impl Step<'_> {
     /// rest as it is matched.
     async fn write_file(&mut self, units: Vec<Range<u64>>, made: Vec<Vec<Group>>) -> Result<()> {
         let (job, new) = (self.job, self.new.clone());
-        let matcher = UnitMatcher::new(new.clone(), self.known.clone(), executables::ranges(&made));
+        let matcher = UnitMatcher::new(
+            new.clone(),
+            self.known.clone(),
+            executables::ranges(&made),
+            self.effort,
+        );
         let mut made = made.into_iter();
         let start = async |range: Range<u64>| {
             job.progress.check()?;

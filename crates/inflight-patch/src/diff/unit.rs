@@ -3,10 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::effort::Effort;
 use super::executables::IMAGE_BYTES_MAX;
 use super::held::part_digest;
 use super::known::{Known, PartDigest};
-use super::matching::{Stretch, is_copy_of, match_stretch};
+use super::matching::{Stretch, append, is_copy_of, match_stretch};
+use super::near::NearIndex;
 use super::old::OldView;
 use super::piece::Piece;
 use crate::align::Copy;
@@ -15,10 +17,15 @@ use crate::align::refine::{RefineOptions, WINDOW_MAX, bridge, refine};
 use crate::error::Result;
 use crate::format::Instruction;
 use crate::image::Image;
-use crate::layout::FilePart;
+use crate::layout::{FilePart, UNIT_BYTES};
 
 /// Old bytes looked at together where the old image is not in memory as a whole.
 const LOCAL_BYTES_MAX: u64 = 4 << 20;
+
+/// A literal so long is looked for near its counterpart.
+const NEAR_BYTES_MIN: u64 = 32;
+/// How far around its counterpart.
+const NEAR_BYTES_AROUND: u64 = 256 << 10;
 
 /// What is made of a unit of the new image.
 #[derive(Debug, Default)]
@@ -45,6 +52,7 @@ pub(super) struct UnitMatcher {
     known: Arc<Known>,
     /// Where in the new image executables are that have groups of their own.
     executables: Arc<[Range<u64>]>,
+    effort: Effort,
 }
 
 /// What is given about a unit besides its bytes.
@@ -61,8 +69,9 @@ impl UnitMatcher {
         image: Image,
         known: Arc<Known>,
         executables: Vec<Range<u64>>,
+        effort: Effort,
     ) -> UnitMatcher {
-        UnitMatcher { image, known, executables: executables.into() }
+        UnitMatcher { image, known, executables: executables.into(), effort }
     }
 
     /// Matches a unit. Work for the crew.
@@ -194,7 +203,36 @@ impl UnitMatcher {
                 match_stretch(&stretch, known.lookup(horizon), &mut view, list)?;
             }
         }
+        // Of large files, this is the greater part of the work.
+        if (self.effort.near || part.length <= UNIT_BYTES)
+            && let Some(range) = self.related(list, part, guess)
+        {
+            *list = view.with_bytes(range.clone(), |old| near(list, bytes, old, range.start))?;
+        }
         refined(list, bytes, &mut view, piece)
+    }
+
+    /// Where in the old image to look for what is left of a stretch: around its counterpart, or
+    /// around the first copy that was found.
+    fn related(
+        &self,
+        list: &[Instruction],
+        part: &FilePart,
+        guess: Option<u64>,
+    ) -> Option<Range<u64>> {
+        let is_left = |instruction: &Instruction| matches!(instruction, Instruction::Literal { length } if *length >= NEAR_BYTES_MIN);
+        if !list.iter().any(is_left) {
+            return None;
+        }
+        let copied = list.iter().find_map(|instruction| match instruction {
+            Instruction::Copy { old, .. } => Some(*old),
+            _ => None,
+        });
+        let place = guess.or(copied)?;
+        let (_, span) = self.known.image.image().layout.files_in(place..place + 1).next()?;
+        let start = place.saturating_sub(NEAR_BYTES_AROUND).max(span.image.start);
+        let end = place + part.inside.len() as u64 + NEAR_BYTES_AROUND;
+        Some(start..end.min(span.image.end))
     }
 
     /// A part that is a copy of the same part of an old file has the digest that was computed there.
@@ -215,6 +253,36 @@ impl UnitMatcher {
         }
         self.known.taken(part, file)
     }
+}
+
+/// The same instructions, with what agrees with `old`, which starts at `base`, in place of literals.
+fn near(list: &[Instruction], new: &[u8], old: &[u8], base: u64) -> Vec<Instruction> {
+    let index = NearIndex::new(old);
+    let mut out = Vec::with_capacity(list.len());
+    let mut position = 0;
+    for instruction in list {
+        let end = position + instruction.length() as usize;
+        match instruction {
+            Instruction::Literal { length } if *length >= NEAR_BYTES_MIN => {
+                let mut done = position;
+                for found in index.agreements(&new[position..end]) {
+                    let from = position + found.new;
+                    if done < from {
+                        append(&mut out, Instruction::Literal { length: (from - done) as u64 });
+                    }
+                    let (old, length) = (base + found.old as u64, found.length as u64);
+                    append(&mut out, Instruction::Copy { old, length });
+                    done = from + found.length;
+                }
+                if done < end {
+                    append(&mut out, Instruction::Literal { length: (end - done) as u64 });
+                }
+            }
+            other => append(&mut out, *other),
+        }
+        position = end;
+    }
+    out
 }
 
 /// A part of a file, by who makes it.
