@@ -41,7 +41,7 @@ fn hash(word: u64) -> u64 {
 
 /// Whether a place of this hash is listed and looked up.
 fn is_sampled(hash: u64) -> bool {
-    hash % SAMPLED == 0
+    hash.is_multiple_of(SAMPLED)
 }
 
 impl<'a> NearIndex<'a> {
