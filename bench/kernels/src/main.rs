@@ -1,6 +1,6 @@
 //! Cycles per byte of the inner loops, beside those of their peers, on one core.
 //!
-//! Usage: kernels [FILE] [ROUNDS]
+//! Usage: `kernels [FILE] [ROUNDS]`
 //!
 //! Works on the first 256 MiB of FILE, or on as many random bytes. Rounds take turns and medians
 //! count, as the clock of a shared machine drifts; a loop of known length tells how long a cycle is.

@@ -24,8 +24,8 @@ const LOCAL_BYTES_MAX: u64 = 4 << 20;
 
 /// A literal so long is looked for near its counterpart.
 const NEAR_BYTES_MIN: u64 = 32;
-/// How far around its counterpart.
-const NEAR_BYTES_AROUND: u64 = 256 << 10;
+/// How far around the neighbours of a literal in a large file.
+const NEAR_BYTES_AROUND: u64 = 4 << 10;
 
 /// What is made of a unit of the new image.
 #[derive(Debug, Default)]
@@ -203,24 +203,26 @@ impl UnitMatcher {
                 match_stretch(&stretch, known.lookup(horizon), &mut view, list)?;
             }
         }
-        // Of large files, this is the greater part of the work.
-        if (self.effort.near || part.length <= UNIT_BYTES)
-            && let Some(range) = self.related(list, part, guess)
-        {
-            *list = view.with_bytes(range.clone(), |old| near(list, bytes, old, range.start))?;
+        if part.length <= UNIT_BYTES {
+            if let Some(range) = self.related(list, guess) {
+                *list = view.with_bytes(range.clone(), |old| {
+                    let index = NearIndex::new(old);
+                    let mut out = Vec::with_capacity(list.len());
+                    each_literal(list, &mut out, |at, length, out| {
+                        add_near(&index, &bytes[at..at + length], range.start, out);
+                    });
+                    out
+                })?;
+            }
+        } else if self.effort.near {
+            *list = near_neighbours(list, bytes, &mut view)?;
         }
         refined(list, bytes, &mut view, piece)
     }
 
-    /// Where in the old image to look for what is left of a stretch: around its counterpart, or
-    /// around the first copy that was found.
-    fn related(
-        &self,
-        list: &[Instruction],
-        part: &FilePart,
-        guess: Option<u64>,
-    ) -> Option<Range<u64>> {
-        let is_left = |instruction: &Instruction| matches!(instruction, Instruction::Literal { length } if *length >= NEAR_BYTES_MIN);
+    /// The old file to look in for what is left of a small file: that of the same path, or the one
+    /// that its first copy comes from.
+    fn related(&self, list: &[Instruction], guess: Option<u64>) -> Option<Range<u64>> {
         if !list.iter().any(is_left) {
             return None;
         }
@@ -230,9 +232,8 @@ impl UnitMatcher {
         });
         let place = guess.or(copied)?;
         let (_, span) = self.known.image.image().layout.files_in(place..place + 1).next()?;
-        let start = place.saturating_sub(NEAR_BYTES_AROUND).max(span.image.start);
-        let end = place + part.inside.len() as u64 + NEAR_BYTES_AROUND;
-        Some(start..end.min(span.image.end))
+        let start = place.saturating_sub(UNIT_BYTES).max(span.image.start);
+        Some(start..span.image.end.min(place + UNIT_BYTES))
     }
 
     /// A part that is a copy of the same part of an old file has the digest that was computed there.
@@ -255,34 +256,82 @@ impl UnitMatcher {
     }
 }
 
-/// The same instructions, with what agrees with `old`, which starts at `base`, in place of literals.
-fn near(list: &[Instruction], new: &[u8], old: &[u8], base: u64) -> Vec<Instruction> {
-    let index = NearIndex::new(old);
-    let mut out = Vec::with_capacity(list.len());
+/// Whether an instruction is a literal that is worth to be looked for in detail.
+fn is_left(instruction: &Instruction) -> bool {
+    matches!(instruction, Instruction::Literal { length } if *length >= NEAR_BYTES_MIN)
+}
+
+/// Appends `list` to `out`, but for long literals, which `each` gets: place, length and `out`.
+fn each_literal(
+    list: &[Instruction],
+    out: &mut Vec<Instruction>,
+    mut each: impl FnMut(usize, usize, &mut Vec<Instruction>),
+) {
     let mut position = 0;
     for instruction in list {
-        let end = position + instruction.length() as usize;
-        match instruction {
-            Instruction::Literal { length } if *length >= NEAR_BYTES_MIN => {
-                let mut done = position;
-                for found in index.agreements(&new[position..end]) {
-                    let from = position + found.new;
-                    if done < from {
-                        append(&mut out, Instruction::Literal { length: (from - done) as u64 });
-                    }
-                    let (old, length) = (base + found.old as u64, found.length as u64);
-                    append(&mut out, Instruction::Copy { old, length });
-                    done = from + found.length;
-                }
-                if done < end {
-                    append(&mut out, Instruction::Literal { length: (end - done) as u64 });
-                }
-            }
-            other => append(&mut out, *other),
+        let length = instruction.length() as usize;
+        match is_left(instruction) {
+            true => each(position, length, out),
+            false => append(out, *instruction),
         }
-        position = end;
+        position += length;
     }
-    out
+}
+
+/// Appends instructions that make `new`: what agrees with old bytes, which start at `base`, and the
+/// rest as literals.
+fn add_near(index: &NearIndex<'_>, new: &[u8], base: u64, out: &mut Vec<Instruction>) {
+    let mut done = 0;
+    let literal = |from: usize, to: usize, out: &mut Vec<Instruction>| {
+        if from < to {
+            append(out, Instruction::Literal { length: (to - from) as u64 });
+        }
+    };
+    for found in index.agreements(new) {
+        literal(done, found.new, out);
+        let (old, length) = (base + found.old as u64, found.length as u64);
+        append(out, Instruction::Copy { old, length });
+        done = found.new + found.length;
+    }
+    literal(done, new.len(), out);
+}
+
+/// The same instructions, with what agrees with old bytes between the neighbouring copies in place
+/// of literals. Takes time in proportion to the literals.
+fn near_neighbours(
+    list: &[Instruction],
+    new: &[u8],
+    view: &mut OldView,
+) -> Result<Vec<Instruction>> {
+    let mut out = Vec::with_capacity(list.len());
+    let mut position = 0;
+    for (number, instruction) in list.iter().enumerate() {
+        let length = instruction.length();
+        let bytes = &new[position..position + length as usize];
+        position += length as usize;
+        let before = match number.checked_sub(1).map(|before| list[before]) {
+            Some(Instruction::Copy { old, length }) if is_left(instruction) => old + length,
+            _ => {
+                append(&mut out, *instruction);
+                continue;
+            }
+        };
+        // Up to the next copy, if it goes on near by.
+        let behind = match list.get(number + 1) {
+            Some(Instruction::Copy { old, .. })
+                if (before..=before + 2 * length + NEAR_BYTES_AROUND).contains(old) =>
+            {
+                *old
+            }
+            _ => before + length,
+        };
+        let end = (behind + NEAR_BYTES_AROUND).min(view.length());
+        let range = before.saturating_sub(NEAR_BYTES_AROUND)..end;
+        view.with_bytes(range.clone(), |old| {
+            add_near(&NearIndex::new(old), bytes, range.start, &mut out);
+        })?;
+    }
+    Ok(out)
 }
 
 /// A part of a file, by who makes it.
