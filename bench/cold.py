@@ -61,7 +61,8 @@ def make_pairs(work, size):
 
 
 def forget(*paths):
-    """Make the page cache give up files."""
+    """Make the page cache give up files, once nothing is being written any more."""
+    os.sync()
     for path in paths:
         handle = os.open(path, os.O_RDONLY)
         os.fsync(handle)
@@ -132,9 +133,10 @@ def main():
     for name, directory in make_pairs(arguments.work, arguments.size):
         _, patch_bytes, _ = diff(arguments.program, directory, [])
         times, runs = [], [[] for _ in settings]
-        for _ in range(arguments.rounds):
+        for number in range(arguments.rounds):
             times.append(min(plain(directory, flags, patch_bytes) for flags in (0, os.O_DIRECT)))
-            for setting, run in zip(settings, runs):
+            turns = list(zip(settings, runs))
+            for setting, run in turns if number % 2 else reversed(turns):
                 run.append(diff(arguments.program, directory, setting))
         alone = statistics.median(times)
         for setting, run in zip(settings, runs):
