@@ -19,7 +19,7 @@ pub(super) struct Effort {
 impl Effort {
     pub(super) fn of(preset: Preset) -> Effort {
         let (code, data, window_bytes) = match preset {
-            Preset::Fast => (5, 4, 64),
+            Preset::Fast => (6, 5, 64),
             Preset::Default => (4, 3, 256),
             Preset::Small => (3, 3, 512),
         };
