@@ -29,9 +29,9 @@ use find::{find_all, find_in};
 
 use super::effort::Effort;
 use super::group::{self, Group};
-use super::held::Whole;
+use super::known::Whole;
 use super::matching::append;
-use super::old::OldImage;
+use super::old::{IMAGE_BYTES_MAX, OldImage};
 use crate::align::anchor::AnchorIndex;
 use crate::align::extend::Scoring;
 use crate::align::find::FindOptions;
@@ -44,8 +44,6 @@ use crate::image::Image;
 use crate::transform::references::space::{OldExecutable, Region, RegionKind, Space, cut_image};
 use crate::transform::references::{Relocator, copy_parts};
 
-/// The longest old image that the fine grain can name places in.
-pub(super) const IMAGE_BYTES_MAX: usize = u32::MAX as usize;
 /// Bytes of new code aligned as one piece of work.
 const ALIGN_BYTES: usize = 1 << 20;
 

@@ -11,7 +11,7 @@ use super::effort::Effort;
 use super::executables;
 use super::group::Group;
 use super::index::Signature;
-use super::known::{Known, PartDigest, Signed};
+use super::known::{Known, PartDigest, Signed, Whole};
 use super::matching::signatures;
 use super::old::OldImage;
 use super::output::Output;
@@ -21,7 +21,6 @@ use crate::error::{Error, Result};
 use crate::format::PatchWriter;
 use crate::image::Image;
 use crate::job::{Job, Phase};
-use crate::layout::FilePart;
 use crate::pump::{pump, pump_image};
 use crate::transform::references::space::{OldExecutable, cut_image};
 
@@ -112,14 +111,6 @@ fn finished(arena: Arena) -> ArenaBytes {
     arena.finish().expect("a pass that has ended holds no buffers")
 }
 
-/// The whole new image in memory.
-#[derive(Debug)]
-pub(super) struct Whole {
-    pub(super) bytes: ArenaBytes,
-    /// For each unit, the digests of its parts.
-    pub(super) digests: Vec<Vec<PartDigest>>,
-}
-
 /// Reads the new tree once, all of it into memory; what is as it was is not hashed again.
 async fn read_new(job: &Job, image: &Image, known: Arc<Known>) -> Result<Whole> {
     job.progress.enter(Phase::ReadNew);
@@ -129,7 +120,7 @@ async fn read_new(job: &Job, image: &Image, known: Arc<Known>) -> Result<Whole> 
     let work = move |range: Range<u64>, buffer: Buffer| {
         let mut digests = Vec::new();
         for part in place.layout.parts(&range) {
-            digests.push(part_digest(&known, &place, &part, &buffer[part.inside.clone()])?);
+            digests.push(known.part_digest(&place, &part, &buffer[part.inside.clone()])?);
         }
         Ok((digests, buffer.len() as u64))
     };
@@ -140,22 +131,6 @@ async fn read_new(job: &Job, image: &Image, known: Arc<Known>) -> Result<Whole> 
     };
     pump_image(job, image, job.depth(), Some(&mut arena), work, finish).await?;
     Ok(Whole { bytes: finished(arena), digests })
-}
-
-/// A part's digest: that of the old file of the same path, if it has not changed.
-pub(super) fn part_digest(
-    known: &Known,
-    image: &Image,
-    part: &FilePart,
-    bytes: &[u8],
-) -> Result<PartDigest> {
-    if let Some((file, place)) = known.guess(image, part)
-        && let Some(taken) = known.taken(part, file)
-        && known.image.view().equal_ahead(bytes, place)? == bytes.len()
-    {
-        return Ok(taken);
-    }
-    Ok(PartDigest::of(part, bytes))
 }
 
 /// Matches the new tree unit by unit and writes the groups that make it, in order: those of

@@ -3,12 +3,15 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
+use inflight::ArenaBytes;
+
 use super::chunk::ChunkSizes;
 use super::index::{Index, Signature};
 use super::matching::{Lookup, signatures};
 use super::old::OldImage;
 use super::plan::Plan;
 use crate::digest::{self, UnitDigest};
+use crate::error::Result;
 use crate::format::FileDigest;
 use crate::image::Image;
 use crate::layout::{FilePart, Layout, UNIT_BYTES};
@@ -106,6 +109,22 @@ impl Known {
         Some(PartDigest { file: part.file, digest, old_file: Some(file) })
     }
 
+    /// A part's digest: that of the old file of the same path, if it has not changed.
+    pub(super) fn part_digest(
+        &self,
+        image: &Image,
+        part: &FilePart,
+        bytes: &[u8],
+    ) -> Result<PartDigest> {
+        if let Some((file, place)) = self.guess(image, part)
+            && let Some(taken) = self.taken(part, file)
+            && self.image.view().equal_ahead(bytes, place)? == bytes.len()
+        {
+            return Ok(taken);
+        }
+        Ok(PartDigest::of(part, bytes))
+    }
+
     /// The digest of a file of `length` bytes from its parts: a reference, where all came from one
     /// old file.
     pub(super) fn file_digest(&self, parts: &[PartDigest], length: u64) -> FileDigest {
@@ -129,6 +148,14 @@ impl PartDigest {
         let digest = digest::unit(bytes, part.offset, part.length);
         PartDigest { file: part.file, digest, old_file: None }
     }
+}
+
+/// The whole new image in memory.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub(super) bytes: ArenaBytes,
+    /// For each unit, the digests of its parts.
+    pub(super) digests: Vec<Vec<PartDigest>>,
 }
 
 /// What the crew makes of a unit of the old image.

@@ -12,6 +12,9 @@ use inflight::{ArenaBytes, Buffer, Handle, block_on};
 use crate::error::Result;
 use crate::image::Image;
 
+/// The longest old image that the fine grain can name places in.
+pub(crate) const IMAGE_BYTES_MAX: usize = u32::MAX as usize;
+
 /// The old image in memory, wholly or in parts. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct OldImage {

@@ -4,12 +4,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::effort::Effort;
-use super::executables::IMAGE_BYTES_MAX;
-use super::held::part_digest;
 use super::known::{Known, PartDigest};
 use super::matching::{Stretch, append, is_copy_of, match_stretch};
 use super::near::NearIndex;
-use super::old::OldView;
+use super::old::{IMAGE_BYTES_MAX, OldView};
 use super::piece::Piece;
 use crate::align::Copy;
 use crate::align::extend::Scoring;
@@ -111,7 +109,7 @@ impl UnitMatcher {
             let digest = match copied.or(known) {
                 Some(digest) => digest,
                 // Executables are not matched here, but may be as they were.
-                None if !is_all_plain => part_digest(&self.known, &self.image, &part, bytes)?,
+                None if !is_all_plain => self.known.part_digest(&self.image, &part, bytes)?,
                 None => PartDigest::of(&part, bytes),
             };
             matched.digests.push(digest);
