@@ -37,16 +37,36 @@ impl Instructions {
     }
 }
 
-/// Chosen once. A wish that the processor cannot fulfil, or that is none, leaves the choice as it is.
 static USED: LazyLock<Instructions> = LazyLock::new(|| {
-    let available = Instructions::available();
     let wish = std::env::var("INFLIGHT_INSTRUCTIONS").ok();
-    let named = |wanted: &Instructions| match wish.as_deref() {
-        Some("portable") => *wanted == Instructions::Portable,
-        Some("avx2") => *wanted == Instructions::Avx2,
-        Some("avx512") => *wanted == Instructions::Avx512,
-        _ => false,
+    choose(Instructions::available(), wish.as_deref())
+});
+
+/// What was wished for, or the best where that is not there or is nothing that is known.
+fn choose(available: &[Instructions], wish: Option<&str>) -> Instructions {
+    let wish = match wish {
+        Some("portable") => Some(Instructions::Portable),
+        Some("avx2") => Some(Instructions::Avx2),
+        Some("avx512") => Some(Instructions::Avx512),
+        _ => None,
     };
     let best = available[available.len() - 1];
-    available.iter().copied().find(named).unwrap_or(best)
-});
+    wish.filter(|wish| available.contains(wish)).unwrap_or(best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Instructions::{Avx2, Avx512, Portable};
+    use super::*;
+
+    #[test]
+    fn what_is_wished_for_is_used_where_it_is_there() {
+        let all = [Portable, Avx2, Avx512];
+        for (wish, chosen) in [("portable", Portable), ("avx2", Avx2), ("avx512", Avx512)] {
+            assert_eq!(choose(&all, Some(wish)), chosen);
+        }
+        assert_eq!(choose(&all, None), Avx512);
+        assert_eq!(choose(&all, Some("mmx")), Avx512);
+        assert_eq!(choose(&[Portable], Some("avx2")), Portable);
+    }
+}

@@ -111,3 +111,25 @@ fn the_memory_that_a_diff_asks_for_is_enough() {
     assert_eq!(enough.better_memory_bytes, 0, "{asked} bytes are enough");
     assert!(enough.patch_bytes * 5 < tight.patch_bytes, "{enough:?} {tight:?}");
 }
+
+/// The same text in two versions: every fifth line was edited.
+fn text(lines: u32, edited: bool) -> Vec<u8> {
+    let line = |number: u32| match edited && number % 5 == 0 {
+        true => format!("{number}: quite another line, of {}\n", number.wrapping_mul(40_503) % 977),
+        false => format!("{number}: what stood there, and {}\n", number.wrapping_mul(7_919) % 983),
+    };
+    (0..lines).flat_map(|number| line(number).into_bytes()).collect()
+}
+
+#[test]
+fn edited_text_is_found_between_the_edits_in_small_files_and_in_large_ones() {
+    for lines in [3_000, 120_000] {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        let (old, new) = (text(lines, false), text(lines, true));
+        std::fs::write(place.path().join("old"), &old).expect("written");
+        std::fs::write(place.path().join("new"), &new).expect("written");
+        let (patch, _) = round_trip(place.path(), 512 * MIB);
+        // No line between two edits is as long as a chunk.
+        assert!(patch.len() * 12 < new.len(), "{} of {} bytes", patch.len(), new.len());
+    }
+}

@@ -7,6 +7,7 @@ use inflight::{Arena, ArenaBytes, Buffer};
 use rayon::prelude::*;
 
 use super::DiffReport;
+use super::digests::Gathering;
 use super::effort::Effort;
 use super::executables;
 use super::group::Group;
@@ -16,7 +17,7 @@ use super::matching::signatures;
 use super::old::OldImage;
 use super::output::Output;
 use super::plan::Plan;
-use super::unit::{Given, Matched, MatchedPiece, UnitMatcher};
+use super::unit::{Given, Matched, UnitMatcher};
 use crate::error::{Error, Result};
 use crate::format::PatchWriter;
 use crate::image::Image;
@@ -151,19 +152,9 @@ async fn match_all(
     let matcher =
         UnitMatcher::new(image.clone(), known.clone(), executables::ranges(&made), effort);
     let mut made = made.into_iter();
-    let mut digests = super::digests::Gathering::default();
+    let mut digests = Gathering::default();
     let finish = async |matched: Matched| {
-        for piece in &matched.pieces {
-            match piece {
-                MatchedPiece::Plain(piece) => output.add(piece, report).await?,
-                MatchedPiece::Executable { starts: true } => {
-                    for group in made.next().expect("groups for each executable") {
-                        output.add_group(group, report).await?;
-                    }
-                }
-                MatchedPiece::Executable { starts: false } => {}
-            }
-        }
+        output.add_unit(&matched.pieces, &mut made, report).await?;
         digests.add(&known, &image, &matched.digests);
         job.progress.advance(matched.bytes);
         Ok(())

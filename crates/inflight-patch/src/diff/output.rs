@@ -6,6 +6,7 @@ use super::DiffReport;
 use super::group::{Group, GroupBuilder};
 use super::piece::Piece;
 use super::plan::Plan;
+use super::unit::MatchedPiece;
 use crate::crew::{Hand, Work};
 use crate::error::Result;
 use crate::format::{
@@ -44,8 +45,29 @@ impl Output {
         }
     }
 
+    /// Adds what makes the next unit, or a part of it; the groups of executables are `made`.
+    pub(super) async fn add_unit(
+        &mut self,
+        pieces: &[MatchedPiece],
+        made: &mut impl Iterator<Item = Vec<Group>>,
+        report: &mut DiffReport,
+    ) -> Result<()> {
+        for piece in pieces {
+            match piece {
+                MatchedPiece::Plain(piece) => self.add(piece, report).await?,
+                MatchedPiece::Executable { starts: true } => {
+                    for group in made.next().expect("groups for each executable") {
+                        self.add_group(group, report).await?;
+                    }
+                }
+                MatchedPiece::Executable { starts: false } => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Adds a group that was made elsewhere.
-    pub(super) async fn add_group(&mut self, group: Group, report: &mut DiffReport) -> Result<()> {
+    async fn add_group(&mut self, group: Group, report: &mut DiffReport) -> Result<()> {
         let before = self.builder.take();
         if !before.is_empty() {
             self.encode(before, report).await?;

@@ -28,12 +28,12 @@ pub(super) async fn pairs(old: &Image, new: &Image) -> Result<Vec<Pair>> {
             continue;
         }
         let number = number as u32;
-        let Some(counterpart) = counterpart(old, new, number) else { continue };
         let place = span.image.start;
         let buffer = new.tree().directory().handle().buffer(HEAD_BYTES as usize).await;
         let head = new.read(place..place + HEAD_BYTES, buffer).await?;
-        if elf::starts_like_one(&head) || head.get(257..262) == Some(b"ustar") {
-            pairs.push(Pair { old: counterpart, new: number });
+        let may_hold_some = elf::starts_like_one(&head) || head.get(257..262) == Some(b"ustar");
+        if may_hold_some && let Some(old) = counterpart(old, new, number) {
+            pairs.push(Pair { old, new: number });
         }
     }
     Ok(pairs)

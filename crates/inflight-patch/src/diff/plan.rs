@@ -28,9 +28,9 @@ const CHUNK_BYTES: usize = 1 << 10;
 const CHUNK_BYTES_MAX: usize = 64 << 10;
 /// Units of the old tree held at least.
 const HELD_UNITS_MIN: usize = 4;
-/// Trees are held in memory as a whole up to this: reading in step is as fast, and takes less.
+/// Trees are held in memory as a whole up to this: reading in step takes less.
 const HELD_BYTES_MAX: u64 = 1 << 30;
-/// Units of the old tree held at most, in bytes: what is farther away is rarely asked for again.
+/// Units of the old tree held at most, in bytes; what was given up is read again when it is asked for.
 const WINDOW_BYTES_MAX: u64 = 256 << 20;
 /// What the allocator, stacks and small things take.
 const OVERHEAD_BYTES: u64 = 8 << 20;

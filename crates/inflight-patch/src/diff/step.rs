@@ -1,4 +1,4 @@
-//! Both trees read in step, for trees that do not fit into memory: each byte once.
+//! Both trees read in step, for trees that are not held in memory.
 //!
 //! ```text
 //! old units ─► chunks, digests ─► index, units held ─┐
@@ -7,10 +7,9 @@
 //!
 //! Most of a new tree stands near where it stood in the old one. So a unit of the new tree is matched
 //! while the old bytes around its counterpart are in memory; what is found nowhere in the old tree
-//! so far is kept, and looked up again once all of the old tree was read. Only drafts that do not
-//! fit into memory are read and matched a second time.
-//!
-//! Executables wait until then: each is predicted with its counterpart, as long as both fit.
+//! so far is kept, and looked up again once all of the old tree was read. So each byte is read once,
+//! but for drafts that do not fit into memory, which are matched a second time from the file, and for
+//! executables: each that changed is loaded together with its counterpart, as long as both fit.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -225,13 +224,16 @@ impl Step<'_> {
         let start = async |(range, draft): (Range<u64>, Draft)| {
             job.progress.check()?;
             let (matcher, hand) = (matcher.clone(), job.crew.hand());
-            let Some((matched, reserved)) = draft.matched else {
+            let Draft { digests, matched } = draft;
+            let Some((matched, reserved)) = matched else {
                 let buffer = job.handle.buffer((range.end - range.start) as usize).await;
                 let new = new.clone();
                 return Ok(job.handle.spawn(async move {
                     let buffer = new.read(range.clone(), buffer).await?;
-                    let given = Given { digests: None, horizon: u64::MAX };
-                    let match_all = move || matcher.unit(range, &buffer, given);
+                    let match_all = move || {
+                        let given = Given { digests: Some(&digests), horizon: u64::MAX };
+                        matcher.unit(range, &buffer, given)
+                    };
                     Ok((hand.run(match_all).await?, None))
                 }));
             };
@@ -313,14 +315,15 @@ impl Step<'_> {
         if budget.used() + needed > budget.limit() {
             self.known.image.forget();
         }
-        if budget.used() + needed > budget.limit() {
-            let better = budget.used() + needed + self.plan.growth_bytes;
-            self.report.better_memory_bytes = self.report.better_memory_bytes.max(better);
-            return Ok(None);
+        let better = budget.used() + needed + self.plan.growth_bytes;
+        if budget.used() + needed <= budget.limit()
+            && let Some(old_file) = load(self.job, old, old_span).await?
+            && let Some(new_file) = load(self.job, &self.new, new_span).await?
+        {
+            return Ok(Some((old_file, new_file)));
         }
-        let Some(old_file) = load(self.job, old, old_span).await? else { return Ok(None) };
-        let Some(new_file) = load(self.job, &self.new, new_span).await? else { return Ok(None) };
-        Ok(Some((old_file, new_file)))
+        self.report.better_memory_bytes = self.report.better_memory_bytes.max(better);
+        Ok(None)
     }
 
     /// Writes a file that is these units: the groups made for what is executable in it, and the
@@ -348,18 +351,7 @@ impl Step<'_> {
             }))
         };
         let finish = async |matched: Matched| {
-            for piece in &matched.pieces {
-                match piece {
-                    MatchedPiece::Plain(piece) => self.output.add(piece, self.report).await?,
-                    MatchedPiece::Executable { starts: true } => {
-                        for group in made.next().expect("groups for each executable") {
-                            self.output.add_group(group, self.report).await?;
-                        }
-                    }
-                    MatchedPiece::Executable { starts: false } => {}
-                }
-            }
-            Ok(())
+            self.output.add_unit(&matched.pieces, &mut made, self.report).await
         };
         pump(units, FILE_DEPTH, start, finish).await
     }

@@ -187,12 +187,14 @@ impl UnitMatcher {
     ) -> Result<()> {
         let known = &self.known;
         let offset = (inside.start - part.inside.start) as u64;
-        let guess = known.guess(&self.image, part).map(|(_, place)| place + offset);
+        let counterpart = known.guess(&self.image, part);
+        let guess = counterpart.map(|(_, place)| place + offset);
         let bytes = &bytes[inside];
         let mut view = known.image.view();
-        match (digest.and_then(|digest| digest.old_file), guess) {
+        let taken_over = digest.and_then(|digest| digest.old_file);
+        match (taken_over, counterpart, guess) {
             // Compared when it was read.
-            (Some(_), Some(old)) => {
+            (Some(file), Some((same, _)), Some(old)) if file == same => {
                 list.push(Instruction::Copy { old, length: bytes.len() as u64 });
             }
             _ => {
@@ -213,7 +215,7 @@ impl UnitMatcher {
                 })?;
             }
         } else if self.effort.near {
-            *list = near_neighbours(list, bytes, &mut view)?;
+            *list = near_neighbours(list, bytes, guess, &mut view)?;
         }
         refined(list, bytes, &mut view, piece)
     }
@@ -295,10 +297,12 @@ fn add_near(index: &NearIndex<'_>, new: &[u8], base: u64, out: &mut Vec<Instruct
 }
 
 /// The same instructions, with what agrees with old bytes between the neighbouring copies in place
-/// of literals. Takes time in proportion to the literals.
+/// of literals; where no copy is before one, with those around its counterpart. Takes time in
+/// proportion to the literals.
 fn near_neighbours(
     list: &[Instruction],
     new: &[u8],
+    guess: Option<u64>,
     view: &mut OldView,
 ) -> Result<Vec<Instruction>> {
     let mut out = Vec::with_capacity(list.len());
@@ -306,13 +310,15 @@ fn near_neighbours(
     for (number, instruction) in list.iter().enumerate() {
         let length = instruction.length();
         let bytes = &new[position..position + length as usize];
+        let counterpart = guess.map(|guess| guess + position as u64);
         position += length as usize;
         let before = match number.checked_sub(1).map(|before| list[before]) {
-            Some(Instruction::Copy { old, length }) if is_left(instruction) => old + length,
-            _ => {
-                append(&mut out, *instruction);
-                continue;
-            }
+            Some(Instruction::Copy { old, length }) => Some(old + length),
+            _ => counterpart.filter(|place| *place < view.length()),
+        };
+        let Some(before) = before.filter(|_| is_left(instruction)) else {
+            append(&mut out, *instruction);
+            continue;
         };
         // Up to the next copy, if it goes on near by.
         let behind = match list.get(number + 1) {
