@@ -114,7 +114,7 @@ fn the_memory_that_a_diff_asks_for_is_enough() {
 
 /// The same text in two versions: every fifth line was edited.
 fn text(lines: u32, edited: bool) -> Vec<u8> {
-    let line = |number: u32| match edited && number % 5 == 0 {
+    let line = |number: u32| match edited && number.is_multiple_of(5) {
         true => format!("{number}: quite another line, of {}\n", number.wrapping_mul(40_503) % 977),
         false => format!("{number}: what stood there, and {}\n", number.wrapping_mul(7_919) % 983),
     };
