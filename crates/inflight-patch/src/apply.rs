@@ -1,7 +1,7 @@
 //! Building the new tree from the old one and a patch.
 //!
 //! ```text
-//! patch ─► groups: instructions, literals ─► units of the new image ─► digests ─► files
+//! patch ─► packs ─► groups: instructions, literals ─► units of the new image ─► digests ─► files
 //! old tree ─► ranges that are copied ────────┘
 //! ```
 //!
@@ -13,6 +13,7 @@ mod build;
 mod finish;
 mod groups;
 mod inputs;
+mod packs;
 mod piece;
 mod staging;
 

@@ -22,6 +22,7 @@ mod matching;
 mod near;
 mod old;
 mod output;
+mod pack;
 mod pairs;
 mod piece;
 mod plan;
@@ -137,9 +138,9 @@ async fn make(
     let file = job.handle.open(path, OpenOptions::creating(0o666)).await?;
     let writer = Writer::new(file, None, WRITE_BYTES, WRITE_DEPTH).await?;
     let mut patch = PatchWriter::start(writer, old.layout.bytes, new.layout.bytes).await?;
-    let level = options.preset.level();
+    let compression = options.preset.compression();
     let (new_listed, old_listed) = (encode_manifest(&new.manifest), encode_manifest(&old.manifest));
-    patch.write_manifests(&new_listed, &old_listed, level).await?;
+    patch.write_manifests(&new_listed, &old_listed, compression).await?;
     drop((new_listed, old_listed));
 
     let output = Output::new(job, patch, &plan, options.preset);

@@ -11,11 +11,13 @@
 //! it allocates, each path against escape, and refuses by name what it does not know.
 
 mod block;
+mod correction;
 mod digests;
 mod executable;
 mod frame;
 mod instruction;
 mod manifest;
+mod pack;
 mod reader;
 mod residue;
 mod stage;
@@ -23,15 +25,19 @@ mod wire;
 mod writer;
 
 pub use block::BlockKind;
+pub(crate) use correction::{Corrections, encode as encode_corrections};
 pub(crate) use digests::{Checked, Digests, FileDigest, RunCheck, encode as encode_digests};
 pub(crate) use executable::{Executable, OLD_EXECUTABLES_MAX, Told};
 pub use frame::VERSION;
 pub(crate) use instruction::{
     GroupInstructions, INSTRUCTIONS_MAX as GROUP_INSTRUCTIONS_MAX, Instruction,
 };
+pub(crate) use pack::{
+    GROUPS_MAX as PACK_GROUPS_MAX, PAYLOAD_KINDS, Payloads, encode_pack, groups_of_pack, packs,
+    split_pack,
+};
 pub use reader::{BlockEntry, PatchFile};
 pub(crate) use residue::{GapList, GapLists, Places};
-pub(crate) use wire::{Cursor, put_signed};
 pub(crate) use writer::{EncodedBlock, PatchWriter, encode_block};
 
 pub(crate) use manifest::{encode as encode_manifest, footprint as entry_footprint};

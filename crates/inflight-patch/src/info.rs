@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::damage::Damage;
 use crate::error::Result;
-use crate::format::{self, BlockKind, GroupInstructions, Instruction, PatchFile};
+use crate::format::{
+    self, BlockKind, GroupInstructions, Instruction, PatchFile, groups_of_pack, packs,
+};
 use crate::job::{Job, Phase};
 use crate::layout::Layout;
 use crate::manifest::{EntryKind, Manifest, Preserve};
@@ -110,29 +113,46 @@ pub async fn info(job: &Job, patch: &Path, largest: usize) -> Result<PatchInfo> 
         sums.0 += 1;
         sums.1 += u64::from(block.stored_bytes);
         sums.2 += u64::from(block.raw_bytes);
-        if !matches!(block.kind, BlockKind::Instructions | BlockKind::MoreInstructions) {
-            continue;
-        }
+    }
+    for pack in packs(patch.blocks().iter().map(|block| block.kind)) {
         job.progress.check()?;
-        let raw = patch.decode(block, &patch.fetch(block).await?)?;
-        let group = GroupInstructions::decode(&raw, old_bytes, new_bytes)
-            .map_err(|damage| patch.damaged(damage.inside(block.offset)))?;
-        info.instructions += group.list.len() as u64;
-        for instruction in &group.list {
-            let length = instruction.length();
-            match instruction {
-                Instruction::Copy { .. } => info.copied_bytes += length,
-                Instruction::Run { .. } => info.run_bytes += length,
-                Instruction::Literal { .. } => {
-                    info.literal_bytes += length;
-                    let range = position..position + length;
-                    for (file, span) in layout.files_in(range.clone()) {
-                        literals[file as usize] +=
-                            span.image.end.min(range.end) - span.image.start.max(range.start);
+        let blocks = &patch.blocks()[pack];
+        let damaged = |damage: Damage| patch.damaged(damage.inside(blocks[0].offset));
+        let (mut table, mut instructions) = (None, Vec::new());
+        for block in blocks {
+            use BlockKind::{Groups, Instructions, MoreInstructions};
+            match block.kind {
+                Groups => table = Some(patch.decode(block, &patch.fetch(block).await?)?),
+                Instructions | MoreInstructions => {
+                    instructions = patch.decode(block, &patch.fetch(block).await?)?;
+                }
+                _ => {}
+            }
+        }
+        let lengths = blocks.iter().map(|block| (block.kind, block.raw_bytes as usize));
+        let groups = groups_of_pack(table.as_deref(), lengths).map_err(damaged)?;
+        let mut rest = &instructions[..];
+        for [_, length, ..] in groups {
+            let (its, behind) = rest.split_at(length);
+            rest = behind;
+            let group = GroupInstructions::decode(its, old_bytes, new_bytes).map_err(damaged)?;
+            info.instructions += group.list.len() as u64;
+            for instruction in &group.list {
+                let length = instruction.length();
+                match instruction {
+                    Instruction::Copy { .. } => info.copied_bytes += length,
+                    Instruction::Run { .. } => info.run_bytes += length,
+                    Instruction::Literal { .. } => {
+                        info.literal_bytes += length;
+                        let range = position..position + length;
+                        for (file, span) in layout.files_in(range.clone()) {
+                            literals[file as usize] +=
+                                span.image.end.min(range.end) - span.image.start.max(range.start);
+                        }
                     }
                 }
+                position += length;
             }
-            position += length;
         }
     }
     let mut order: Vec<usize> = (0..literals.len()).filter(|file| literals[*file] > 0).collect();

@@ -13,12 +13,11 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// zstd's level.
-    pub(crate) const fn level(self) -> i32 {
+    pub(crate) const fn compression(self) -> Compression {
         match self {
-            Preset::Fast => 3,
-            Preset::Default => 9,
-            Preset::Small => 19,
+            Preset::Fast => Compression::Zstd(3),
+            Preset::Default => Compression::Zstd(9),
+            Preset::Small => Compression::Lzma,
         }
     }
 
@@ -26,7 +25,7 @@ impl Preset {
     pub(crate) const fn literal_bytes(self) -> usize {
         match self {
             Preset::Fast | Preset::Default => 4 << 20,
-            Preset::Small => 16 << 20,
+            Preset::Small => 8 << 20,
         }
     }
 
@@ -38,4 +37,13 @@ impl Preset {
             Preset::Small => 112 << 20,
         }
     }
+}
+
+/// How what is written is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compression {
+    /// zstd at a level.
+    Zstd(i32),
+    /// A tenth smaller than the highest of those, and several times as long to decode.
+    Lzma,
 }

@@ -1,76 +1,30 @@
-//! The groups of a patch, fetched and decoded ahead, and cut to the units of the new image.
+//! The groups of a patch, decoded ahead, and cut to the units of the new image.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use inflight::stream::Ordered;
-use inflight::{Buffer, Task};
 
+use super::packs::{Packed, Packs};
 use super::piece::{Group, Piece, Relocation, Source};
+use crate::crew::Work;
 use crate::damage::Damage;
 use crate::error::Result;
-use crate::format::{
-    BlockEntry, BlockKind, Executable, GapLists, GroupInstructions, Instruction, PatchFile,
-};
+use crate::format::{Corrections, Executable, GapLists, GroupInstructions, Instruction, PatchFile};
 use crate::job::Job;
 use crate::transform::references::{Relocator, copy_parts};
 
-/// Groups fetched and decoded ahead.
+/// Groups decoded ahead.
 const GROUPS_AHEAD: usize = 2;
-/// Memory for each byte of instructions of which there is a map, about: each has two or more.
-const MAPPED_FOOTPRINT: u64 = 24;
-
-/// The blocks of a group.
-#[derive(Debug, Default)]
-struct Waiting {
-    blocks: Vec<BlockEntry>,
-    /// The instructions of the groups behind it that go on with its executable.
-    more: Vec<BlockEntry>,
-}
-
-/// All groups of a patch, in order.
-fn waiting(patch: &PatchFile) -> Vec<Waiting> {
-    let mut groups: Vec<Waiting> = Vec::new();
-    let (mut starts, mut executable) = (true, 0);
-    for block in patch.blocks().iter().filter(|block| block.kind.is_of_group()) {
-        match block.kind {
-            BlockKind::Executable => executable = groups.len(),
-            BlockKind::MoreInstructions => groups[executable].more.push(*block),
-            _ => {}
-        }
-        let begins = match block.kind {
-            BlockKind::Executable | BlockKind::MoreInstructions => true,
-            // Behind an executable they are of the same group.
-            BlockKind::Instructions => starts,
-            _ => false,
-        };
-        starts = block.kind != BlockKind::Executable;
-        if begins {
-            groups.push(Waiting::default());
-        }
-        groups.last_mut().into_iter().for_each(|group| group.blocks.push(*block));
-    }
-    groups
-}
-
-/// The most memory that decoded groups take.
-pub(super) fn bytes_at_once(patch: &PatchFile) -> u64 {
-    let raw = |blocks: &[BlockEntry]| blocks.iter().map(|b| u64::from(b.raw_bytes)).sum::<u64>();
-    let groups = waiting(patch);
-    let largest = groups.iter().map(|group| raw(&group.blocks)).max().unwrap_or(0);
-    // The instructions of an executable are all needed at once, and a map of them.
-    let mapped = groups.iter().map(|group| MAPPED_FOOTPRINT * raw(&group.more)).max().unwrap_or(0);
-    // Stored and decoded, and instructions as they are worked with.
-    (GROUPS_AHEAD as u64 + 2) * (2 * largest) + mapped + (24 << 20)
-}
 
 /// Hands out the pieces of the new image front to back.
 pub(super) struct Pieces<'a> {
     job: &'a Job,
     patch: &'a PatchFile,
-    /// Groups not yet fetched.
-    waiting: std::vec::IntoIter<Waiting>,
-    ahead: Ordered<Task<Result<Decoded>>>,
+    packs: Packs<'a>,
+    /// Groups of the pack under way that nobody decodes yet.
+    waiting: std::vec::IntoIter<Packed>,
+    ahead: Ordered<Work<Result<Decoded, Damage>>>,
     current: Current,
 }
 
@@ -90,8 +44,9 @@ struct Current {
     /// What is left of an instruction that a unit cut.
     open: Option<Instruction>,
     literals_used: usize,
-    /// Bytes of `mismatches`, of `differences`, of `misses` and of `corrections` used so far.
-    used: [usize; 4],
+    /// Bytes of `mismatches`, of `differences` and of `misses` used so far.
+    used: [usize; 3],
+    corrections: Corrections,
     /// Where the group goes on, and where it ends, in the new image.
     position: u64,
     end: u64,
@@ -100,52 +55,37 @@ struct Current {
 impl<'a> Pieces<'a> {
     pub(super) fn new(job: &'a Job, patch: &'a PatchFile) -> Pieces<'a> {
         let ahead = Ordered::new(GROUPS_AHEAD);
-        let (waiting, current) = (waiting(patch).into_iter(), Current::default());
-        Pieces { job, patch, waiting, ahead, current }
+        let (packs, waiting) = (Packs::new(job, patch), Vec::new().into_iter());
+        Pieces { job, patch, packs, waiting, ahead, current: Current::default() }
     }
 
-    fn fetch_ahead(&mut self) {
+    /// Lets the crew decode the next groups of the pack under way.
+    fn decode_ahead(&mut self) {
         while self.ahead.has_room()
-            && let Some(Waiting { blocks, more }) = self.waiting.next()
+            && let Some(packed) = self.waiting.next()
         {
-            let (patch, hand) = (self.patch.clone(), self.job.crew.hand());
-            self.ahead.push(self.job.handle.spawn(async move {
-                let mut sealed = Vec::with_capacity(blocks.len());
-                for block in &blocks {
-                    sealed.push(patch.fetch(block).await?);
-                }
-                let mut sealed_more = Vec::with_capacity(more.len());
-                for block in &more {
-                    sealed_more.push(patch.fetch(block).await?);
-                }
-                hand.run(move || {
-                    let decode_all = |entries: &[BlockEntry], sealed: &[Buffer]| {
-                        let pairs = entries.iter().zip(sealed);
-                        let decode = |(block, sealed): (&BlockEntry, &Buffer)| {
-                            Ok((block.kind, patch.decode(block, sealed)?))
-                        };
-                        pairs.map(decode).collect::<Result<Vec<(BlockKind, Vec<u8>)>>>()
-                    };
-                    let at = blocks[0].offset;
-                    let (raw, more) =
-                        (decode_all(&blocks, &sealed)?, decode_all(&more, &sealed_more)?);
-                    decode(at, raw, &more, patch.image_bytes())
-                        .map_err(|damage| patch.damaged(damage.inside(at)))
-                })
-                .await
+            let image_bytes = self.patch.image_bytes();
+            self.ahead.push(self.job.crew.hand().run(move || {
+                let at = packed.at;
+                decode(packed, image_bytes).map_err(|damage| damage.inside(at))
             }));
         }
     }
 
     /// Goes to the next group; says whether there is one.
     async fn next_group(&mut self) -> Result<bool> {
-        self.fetch_ahead();
-        let Some(decoded) = self.ahead.next().await else {
-            return Ok(false);
-        };
-        self.fetch_ahead();
+        if self.ahead.is_empty() {
+            let Some(groups) = self.packs.next().await? else {
+                return Ok(false);
+            };
+            self.waiting = groups.into_iter();
+            self.decode_ahead();
+        }
+        let decoded = self.ahead.next().await.expect("a pack has groups");
+        let decoded = decoded.map_err(|damage| self.patch.damaged(damage))?;
+        self.decode_ahead();
         self.current.finish().map_err(|damage| self.damaged(damage))?;
-        let Decoded { mut group, instructions, goes_on } = decoded?;
+        let Decoded { mut group, instructions, goes_on } = decoded;
         if goes_on {
             group.relocation.clone_from(&self.current.group.relocation);
         }
@@ -154,8 +94,12 @@ impl<'a> Pieces<'a> {
             let what = format!("a group starts at {} in place of {start}", instructions.start);
             return Err(self.patch.damaged(Damage::new(group.at, what)));
         }
+        let corrections = Corrections::of(&group.corrections);
+        let corrections =
+            corrections.map_err(|damage| self.patch.damaged(damage.inside(group.at)))?;
         let (list, group) = (instructions.list.into_iter(), Arc::new(group));
-        self.current = Current { group, list, position: start, end, ..Current::default() };
+        let position = start;
+        self.current = Current { group, list, position, end, corrections, ..Current::default() };
         Ok(true)
     }
 
@@ -193,33 +137,19 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// Puts a group together from its raw blocks. `more` are the instructions of the groups that go on
-/// with its executable. Work for the crew.
-fn decode(
-    at: u64,
-    blocks: Vec<(BlockKind, Vec<u8>)>,
-    more: &[(BlockKind, Vec<u8>)],
-    (old_bytes, new_bytes): (u64, u64),
-) -> Result<Decoded, Damage> {
-    let mut group = Group { at, ..Group::default() };
-    let mut executable = None;
-    let mut instructions = GroupInstructions::default();
-    let mut goes_on = false;
-    for (kind, raw) in blocks {
-        match kind {
-            BlockKind::Executable => executable = Some(Executable::decode(&raw, old_bytes)?),
-            BlockKind::Instructions | BlockKind::MoreInstructions => {
-                goes_on = kind == BlockKind::MoreInstructions;
-                instructions = GroupInstructions::decode(&raw, old_bytes, new_bytes)?;
-            }
-            BlockKind::Literals => group.literals = raw,
-            BlockKind::Mismatches => group.mismatches = raw,
-            BlockKind::Differences => group.differences = raw,
-            BlockKind::Misses => group.misses = raw,
-            BlockKind::Corrections => group.corrections = raw,
-            _ => {}
-        }
-    }
+/// Puts a group together. Work for the crew.
+fn decode(packed: Packed, (old_bytes, new_bytes): (u64, u64)) -> Result<Decoded, Damage> {
+    let Packed { at, goes_on, payloads, more } = packed;
+    let [executable, instructions, literals, mismatches, differences, misses, corrections] =
+        payloads;
+    let instructions = GroupInstructions::decode(&instructions, old_bytes, new_bytes)?;
+    let executable = match executable.is_empty() {
+        true => None,
+        false => Some(Executable::decode(&executable, old_bytes)?),
+    };
+    let relocation = None;
+    let mut group =
+        Group { at, literals, mismatches, differences, misses, corrections, relocation };
     if instructions.literal_bytes() != group.literals.len() as u64 {
         return Err(Damage::new(0, "a group's instructions do not use up its literals"));
     }
@@ -227,7 +157,7 @@ fn decode(
         return Err(Damage::new(0, "misses in a group that is no executable"));
     }
     if let Some(executable) = executable {
-        let more = more.iter().map(|(_, raw)| GroupInstructions::decode(raw, old_bytes, new_bytes));
+        let more = more.iter().map(|raw| GroupInstructions::decode(raw, old_bytes, new_bytes));
         let more = more.collect::<Result<Vec<GroupInstructions>, Damage>>()?;
         let all = || std::iter::once(&instructions).chain(&more);
         let length = all().map(GroupInstructions::length).fold(0, u64::saturating_add);
@@ -269,8 +199,6 @@ impl Current {
         let mut misses = GapLists::behind(&group.misses, self.used[2]);
         let (missed, miss_gaps) = misses.next()?;
         let miss_gaps = place_in(&group.misses, miss_gaps);
-        let corrections = GapLists::skip(&group.corrections[self.used[3]..], missed as u64)?;
-        let corrections = self.used[3]..self.used[3] + corrections;
         let copied = sources.iter().map(Source::copied_bytes).sum::<u64>();
         if differing as u64 > copied || missed as u64 > copied {
             return Err(Damage::new(0, "a piece has more mismatches than copied bytes"));
@@ -282,8 +210,8 @@ impl Current {
             group.mismatches.len() - mismatches.left(),
             differences.end,
             group.misses.len() - misses.left(),
-            corrections.end,
         ];
+        let corrections = self.corrections.take(&group.corrections, missed)?;
         let group = group.clone();
         Ok(Piece { group, start, sources, gaps, differences, miss_gaps, corrections })
     }
@@ -312,13 +240,8 @@ impl Current {
     /// Whether everything of the group was used.
     fn finish(&self) -> Result<(), Damage> {
         let group = &self.group;
-        let all = [
-            group.mismatches.len(),
-            group.differences.len(),
-            group.misses.len(),
-            group.corrections.len(),
-        ];
-        match self.used == all {
+        let all = [group.mismatches.len(), group.differences.len(), group.misses.len()];
+        match self.used == all && self.corrections.is_done(&group.corrections) {
             true => Ok(()),
             false => Err(Damage::new(0, "a group's residue is not used up")),
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use inflight::FileKind;
 use inflight::stream::walk;
 
-use super::groups;
+use super::packs;
 use crate::damage::Damage;
 use crate::error::{Error, Result};
 use crate::format::{BlockKind, Digests, PatchFile, entry_footprint};
@@ -102,7 +102,7 @@ impl Inputs {
         let limit = job.handle.pool().budget().limit();
         // Two buffers for a unit that mixes copies with literals.
         let units = job.depth() as u64 * 2 * UNIT_BYTES;
-        let groups = groups::bytes_at_once(&self.patch);
+        let groups = packs::bytes_at_once(&self.patch);
         let manifest =
             |manifest: &Manifest| -> u64 { manifest.entries.iter().map(entry_footprint).sum() };
         let manifests = manifest(&self.old.manifest) + manifest(&self.new);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use inflight::Buffer;
 
 use crate::damage::Damage;
-use crate::format::{Cursor, Places};
+use crate::format::Places;
 use crate::transform::references::{CopyPart, Relocator};
 
 /// What the pieces of a group share.
@@ -70,7 +70,7 @@ pub(super) struct Piece {
     pub(super) gaps: Range<usize>,
     pub(super) differences: Range<usize>,
     pub(super) miss_gaps: Range<usize>,
-    pub(super) corrections: Range<usize>,
+    pub(super) corrections: Vec<i64>,
 }
 
 impl Piece {
@@ -92,7 +92,7 @@ impl Piece {
         let mut differences = group.differences[self.differences.clone()].iter();
         let mut misses = Misses {
             places: Places::new(&group.misses[self.miss_gaps.clone()]),
-            corrections: Cursor::new(&group.corrections[self.corrections.clone()]),
+            corrections: self.corrections.iter(),
             seen: 0,
         };
         let mut scratch = Vec::new();
@@ -150,7 +150,7 @@ impl Piece {
 /// Hands out how far references are from what was predicted.
 struct Misses<'a> {
     places: Places<'a>,
-    corrections: Cursor<'a>,
+    corrections: std::slice::Iter<'a, i64>,
     /// References seen so far.
     seen: u64,
 }
@@ -161,7 +161,7 @@ impl Misses<'_> {
         self.seen += 1;
         match missed {
             // One correction for each place: that was counted before.
-            true => self.corrections.signed("a correction").unwrap_or(0),
+            true => self.corrections.next().copied().unwrap_or(0),
             false => 0,
         }
     }

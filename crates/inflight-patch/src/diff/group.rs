@@ -1,28 +1,25 @@
 //! Gathering instructions, literals and residue into groups: stretches of the new image that are
-//! compressed, checked and made by themselves.
+//! made by themselves.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::piece::{Part, Piece, append_all};
-use crate::format::{
-    BlockKind, EncodedBlock, GapList, GroupInstructions, Instruction, encode_block,
-};
+use crate::format::{GapList, GroupInstructions, Instruction, encode_corrections};
 
 /// A group with so many instructions ends.
 const INSTRUCTIONS_MAX: usize = 1 << 16;
 
-/// Where copies differ from what they make, and what has to be added there, as blocks have it.
+/// Where copies differ from what they make, and what has to be added there; mostly as blocks have it.
 #[derive(Debug, Default)]
 pub(super) struct Residue {
     pub(super) mismatches: Vec<u8>,
     pub(super) differences: Vec<u8>,
     pub(super) misses: Vec<u8>,
-    pub(super) corrections: Vec<u8>,
+    pub(super) corrections: Vec<i64>,
 }
 
-/// A group under way, or ready to be encoded.
+/// A group under way, or ready to be packed.
 #[derive(Debug, Default)]
 pub(super) struct Group {
     /// Whether it makes an executable.
@@ -144,27 +141,37 @@ impl Group {
         self.literals.len() as u64
     }
 
-    /// The group's blocks. Work for the crew.
-    pub(super) fn encode(&self, level: i32) -> Vec<EncodedBlock> {
-        let instructions = self.instructions.encode();
-        let (executable, kind) = match &self.executable {
-            Executable::No => (&[][..], BlockKind::Instructions),
-            Executable::Starts(payload) => (&payload[..], BlockKind::Instructions),
-            Executable::GoesOn => (&[][..], BlockKind::MoreInstructions),
+    /// Whether it goes on with the executable of the group before.
+    pub(super) fn goes_on(&self) -> bool {
+        matches!(self.executable, Executable::GoesOn)
+    }
+
+    /// Bytes of its payloads, about.
+    pub(super) fn bytes(&self) -> usize {
+        let residue = &self.residue;
+        let instructions = 4 * self.instructions.list.len();
+        instructions
+            + self.literals.len()
+            + residue.mismatches.len()
+            + residue.differences.len()
+            + residue.misses.len()
+            + 4 * residue.corrections.len()
+    }
+
+    /// What its blocks hold, of each kind of payload.
+    pub(super) fn payloads(&self) -> [Cow<'_, [u8]>; 7] {
+        let executable = match &self.executable {
+            Executable::Starts(payload) => &payload[..],
+            Executable::No | Executable::GoesOn => &[],
         };
-        let blocks: [(BlockKind, &[u8]); 7] = [
-            (BlockKind::Executable, executable),
-            (kind, &instructions),
-            (BlockKind::Literals, &self.literals),
-            (BlockKind::Mismatches, &self.residue.mismatches),
-            (BlockKind::Differences, &self.residue.differences),
-            (BlockKind::Misses, &self.residue.misses),
-            (BlockKind::Corrections, &self.residue.corrections),
-        ];
-        blocks
-            .into_par_iter()
-            .filter(|(_, raw)| !raw.is_empty())
-            .map(|(kind, raw)| encode_block(kind, raw, level))
-            .collect()
+        [
+            executable.into(),
+            self.instructions.encode().into(),
+            (&self.literals[..]).into(),
+            (&self.residue.mismatches[..]).into(),
+            (&self.residue.differences[..]).into(),
+            (&self.residue.misses[..]).into(),
+            encode_corrections(&self.residue.corrections).into(),
+        ]
     }
 }

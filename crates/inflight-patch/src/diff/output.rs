@@ -1,9 +1,11 @@
-//! Where matched pieces go: into groups, which are compressed by the crew and written in order.
+//! Where matched pieces go: into groups, and packs of them, which the crew compresses and which are
+//! written in order.
 
 use inflight::stream::Ordered;
 
 use super::DiffReport;
 use super::group::{Group, GroupBuilder};
+use super::pack::{Pack, PackBuilder};
 use super::piece::Piece;
 use super::plan::Plan;
 use super::unit::MatchedPiece;
@@ -13,7 +15,7 @@ use crate::format::{
     BlockKind, EncodedBlock, FileDigest, PatchWriter, encode_block, encode_digests,
 };
 use crate::job::Job;
-use crate::preset::Preset;
+use crate::preset::{Compression, Preset};
 
 /// Digests of files in one block.
 const DIGESTS_PER_BLOCK: usize = 1 << 16;
@@ -21,8 +23,9 @@ const DIGESTS_PER_BLOCK: usize = 1 << 16;
 pub(super) struct Output {
     patch: PatchWriter,
     encoding: Ordered<Work<Vec<EncodedBlock>>>,
-    builder: GroupBuilder,
-    level: i32,
+    groups: GroupBuilder,
+    packs: PackBuilder,
+    compression: Compression,
     hand: Hand,
 }
 
@@ -31,16 +34,17 @@ impl Output {
         Output {
             patch,
             encoding: Ordered::new(plan.groups),
-            builder: GroupBuilder::new(preset.literal_bytes()),
-            level: preset.level(),
+            groups: GroupBuilder::new(preset.literal_bytes()),
+            packs: PackBuilder::new(preset.literal_bytes()),
+            compression: preset.compression(),
             hand: job.crew.hand(),
         }
     }
 
     /// Adds what makes the next piece of the new image.
     pub(super) async fn add(&mut self, piece: &Piece, report: &mut DiffReport) -> Result<()> {
-        match self.builder.add(piece) {
-            Some(full) => self.encode(full, report).await,
+        match self.groups.add(piece) {
+            Some(full) => self.pack(full, report).await,
             None => Ok(()),
         }
     }
@@ -56,9 +60,8 @@ impl Output {
             match piece {
                 MatchedPiece::Plain(piece) => self.add(piece, report).await?,
                 MatchedPiece::Executable { starts: true } => {
-                    for group in made.next().expect("groups for each executable") {
-                        self.add_group(group, report).await?;
-                    }
+                    let groups = made.next().expect("groups for each executable");
+                    self.add_executable(groups, report).await?;
                 }
                 MatchedPiece::Executable { starts: false } => {}
             }
@@ -66,31 +69,56 @@ impl Output {
         Ok(())
     }
 
-    /// Adds a group that was made elsewhere.
-    async fn add_group(&mut self, group: Group, report: &mut DiffReport) -> Result<()> {
-        let before = self.builder.take();
+    /// Adds the groups of an executable, which were made elsewhere.
+    async fn add_executable(&mut self, groups: Vec<Group>, report: &mut DiffReport) -> Result<()> {
+        let before = self.groups.take();
         if !before.is_empty() {
-            self.encode(before, report).await?;
+            self.pack(before, report).await?;
         }
-        let range = group.range();
-        self.builder.skip(range.end - range.start);
-        self.encode(group, report).await
+        let is_one_of_several = groups.len() > 1;
+        for group in groups {
+            let range = group.range();
+            self.groups.skip(range.end - range.start);
+            if is_one_of_several {
+                self.encode_packed().await?;
+            }
+            self.pack(group, report).await?;
+        }
+        if is_one_of_several {
+            self.encode_packed().await?;
+        }
+        Ok(())
     }
 
     /// Adds digests behind all groups.
     async fn add_digests(&mut self, kind: BlockKind, digests: &[FileDigest]) -> Result<()> {
         for digests in digests.chunks(DIGESTS_PER_BLOCK) {
-            let (raw, level) = (encode_digests(digests), self.level);
-            self.push(move || vec![encode_block(kind, &raw, level)]).await?;
+            let (raw, compression) = (encode_digests(digests), self.compression);
+            self.push(move || vec![encode_block(kind, &raw, compression)]).await?;
         }
         Ok(())
     }
 
-    async fn encode(&mut self, group: Group, report: &mut DiffReport) -> Result<()> {
+    async fn pack(&mut self, group: Group, report: &mut DiffReport) -> Result<()> {
         report.literal_bytes += group.literal_bytes();
         report.copied_bytes += group.copied_bytes();
-        let level = self.level;
-        self.push(move || group.encode(level)).await
+        match self.packs.add(group) {
+            Some(full) => self.encode(full).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Begins a new pack.
+    async fn encode_packed(&mut self) -> Result<()> {
+        match self.packs.take() {
+            Some(pack) => self.encode(pack).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn encode(&mut self, pack: Pack) -> Result<()> {
+        let compression = self.compression;
+        self.push(move || pack.encode(compression)).await
     }
 
     /// Lets the crew make the next blocks.
@@ -121,10 +149,11 @@ impl Output {
         (old, new): (&[FileDigest], &[FileDigest]),
         report: &mut DiffReport,
     ) -> Result<PatchWriter> {
-        let last = self.builder.take();
+        let last = self.groups.take();
         if !last.is_empty() {
-            self.encode(last, report).await?;
+            self.pack(last, report).await?;
         }
+        self.encode_packed().await?;
         self.add_digests(BlockKind::OldDigests, old).await?;
         self.add_digests(BlockKind::NewDigests, new).await?;
         while self.write_oldest().await? {}

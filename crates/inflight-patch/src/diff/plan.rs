@@ -121,8 +121,8 @@ impl Sketch {
         let limit = job.handle.pool().budget().limit();
         let threads = job.crew.threads();
         let manifests = footprint(&old.manifest) + footprint(&new.manifest);
-        // One group more is being gathered.
-        let encoding = groups * group_bytes(preset) + 2 * preset.literal_bytes() as u64;
+        // One group more is being gathered, and packed ones wait for more.
+        let encoding = groups * group_bytes(preset) + 3 * preset.literal_bytes() as u64;
         let reserved = manifests + encoding + OVERHEAD_BYTES;
         let writer = ((WRITE_DEPTH + 1) * WRITE_BYTES) as u64;
         // Where the trees do not fit: each thread may hold two units that were given up meanwhile

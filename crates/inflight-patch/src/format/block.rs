@@ -40,10 +40,12 @@ pub enum BlockKind {
     Misses = 13,
     /// What has to be added to those.
     Corrections = 14,
+    /// That the blocks behind it are those of several groups.
+    Groups = 15,
 }
 
 impl BlockKind {
-    const ALL: [BlockKind; 14] = [
+    const ALL: [BlockKind; 15] = [
         BlockKind::Stages,
         BlockKind::NewManifest,
         BlockKind::OldManifest,
@@ -58,6 +60,7 @@ impl BlockKind {
         BlockKind::Differences,
         BlockKind::Misses,
         BlockKind::Corrections,
+        BlockKind::Groups,
     ];
 
     pub(crate) fn from_number(number: u8) -> Result<BlockKind, Damage> {
@@ -65,11 +68,12 @@ impl BlockKind {
         known.ok_or_else(|| Damage::unknown(0, format!("blocks of kind {number}")))
     }
 
-    /// Whether blocks of this kind are part of a group.
-    pub(crate) const fn is_of_group(self) -> bool {
+    /// Whether blocks of this kind are part of a pack of groups.
+    pub(crate) const fn is_of_pack(self) -> bool {
         matches!(
             self,
-            BlockKind::Executable
+            BlockKind::Groups
+                | BlockKind::Executable
                 | BlockKind::Instructions
                 | BlockKind::MoreInstructions
                 | BlockKind::Literals
@@ -98,6 +102,7 @@ impl BlockKind {
             BlockKind::Differences => "differences",
             BlockKind::Misses => "misses",
             BlockKind::Corrections => "corrections",
+            BlockKind::Groups => "groups",
         }
     }
 }

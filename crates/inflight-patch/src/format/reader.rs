@@ -7,6 +7,7 @@ use inflight::{Buffer, File, Handle, OpenOptions};
 use super::block::{self, BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES, Block, BlockKind};
 use super::frame::{HEADER_BYTES, MAGIC, MAGIC_END, TRAILER_BYTES, VERSION};
 use super::instruction::GroupInstructions;
+use super::pack::{packs, split_pack};
 use super::stage::{self, StageTable};
 use super::wire::Cursor;
 use super::{Digests, Executable, manifest};
@@ -298,7 +299,8 @@ fn parse_index(sealed: &[u8], index_at: u64) -> Result<Vec<BlockEntry>, Damage> 
         }
         let last = blocks.last().map(|last| last.kind);
         match entry.kind {
-            BlockKind::Executable => is_executable = true,
+            BlockKind::Groups => is_executable = false,
+            BlockKind::Executable => is_executable = last != Some(BlockKind::Groups),
             BlockKind::Instructions => is_executable &= last == Some(BlockKind::Executable),
             _ => {}
         }
@@ -329,29 +331,32 @@ fn parse_index_entry(cursor: &mut Cursor<'_>) -> Result<BlockEntry, Damage> {
     Ok(BlockEntry { kind, offset, stored_bytes, raw_bytes, checksum })
 }
 
-/// The order of blocks: what stands before the groups, then groups (an executable if it is one,
-/// instructions, and what they need, if they do), then digests.
+/// The order of blocks: what stands before the groups, then packs of groups (that there are several,
+/// if there are; an executable, if one is; instructions, and what they need, if they do), then
+/// digests.
 fn may_follow(before: BlockKind, after: BlockKind) -> bool {
     use BlockKind::{
-        Corrections, Differences, Executable, Index, Instructions, Literals, Mismatches, Misses,
-        MoreInstructions, NewDigests, NewManifest, OldDigests, OldManifest, Stages,
+        Corrections, Differences, Executable, Groups, Index, Instructions, Literals, Mismatches,
+        Misses, MoreInstructions, NewDigests, NewManifest, OldDigests, OldManifest, Stages,
     };
-    let ends_group = |before: BlockKind| before.is_of_group() && before != Executable;
+    let begins = |before: BlockKind| matches!(before, Groups | Executable);
+    let ends_pack = |before: BlockKind| before.is_of_pack() && !begins(before);
     let instructions = |before| matches!(before, Instructions | MoreInstructions);
     match after {
         Stages | Index => false,
         NewManifest => matches!(before, Stages | NewManifest),
         OldManifest => matches!(before, NewManifest | OldManifest),
-        Executable => before == OldManifest || ends_group(before),
-        Instructions => matches!(before, OldManifest | Executable) || ends_group(before),
-        MoreInstructions => ends_group(before),
+        Groups => before == OldManifest || ends_pack(before),
+        Executable => matches!(before, OldManifest | Groups) || ends_pack(before),
+        Instructions => before == OldManifest || begins(before) || ends_pack(before),
+        MoreInstructions => ends_pack(before),
         Literals => instructions(before),
         Mismatches => instructions(before) || before == Literals,
         Differences => before == Mismatches,
         Misses => instructions(before) || matches!(before, Literals | Differences),
         Corrections => before == Misses,
-        OldDigests => matches!(before, OldManifest | OldDigests) || ends_group(before),
-        NewDigests => matches!(before, OldManifest | OldDigests | NewDigests) || ends_group(before),
+        OldDigests => matches!(before, OldManifest | OldDigests) || ends_pack(before),
+        NewDigests => matches!(before, OldManifest | OldDigests | NewDigests) || ends_pack(before),
     }
 }
 
@@ -427,26 +432,32 @@ pub(super) fn raw_blocks(bytes: &[u8]) -> Result<(u64, u64, Vec<(u8, Vec<u8>)>),
 /// Decodes everything a patch in memory holds, as applying it would.
 pub(super) fn read_all(bytes: &[u8]) -> Result<(), Damage> {
     let (old_bytes, new_bytes, blocks) = raw_blocks(bytes)?;
-    let mut position = 0;
     let mut manifests = [Vec::new(), Vec::new()];
     let mut sums = (Digests::default(), Digests::default());
+    let mut kinds = Vec::with_capacity(blocks.len());
     for (kind, raw) in &blocks {
-        match BlockKind::from_number(*kind)? {
+        kinds.push(BlockKind::from_number(*kind)?);
+        match kinds[kinds.len() - 1] {
             BlockKind::NewManifest => manifests[0].extend_from_slice(raw),
             BlockKind::OldManifest => manifests[1].extend_from_slice(raw),
             BlockKind::OldDigests => sums.0.add(raw, &Digests::default())?,
             BlockKind::NewDigests => sums.1.add(raw, &sums.0)?,
-            BlockKind::Instructions | BlockKind::MoreInstructions => {
-                let group = GroupInstructions::decode(raw, old_bytes, new_bytes)?;
-                if group.start != position {
-                    return Err(Damage::new(0, "groups leave a gap"));
-                }
-                position += group.length();
-            }
-            BlockKind::Executable => {
-                Executable::decode(raw, old_bytes)?;
-            }
             _ => {}
+        }
+    }
+    let mut position = 0;
+    for pack in packs(kinds.iter().copied()) {
+        let raw = blocks[pack.clone()].iter().map(|(_, raw)| raw.clone());
+        for payloads in split_pack(kinds[pack].iter().copied().zip(raw).collect())? {
+            let [executable, instructions, ..] = payloads;
+            if !executable.is_empty() {
+                Executable::decode(&executable, old_bytes)?;
+            }
+            let group = GroupInstructions::decode(&instructions, old_bytes, new_bytes)?;
+            if group.start != position {
+                return Err(Damage::new(0, "groups leave a gap"));
+            }
+            position += group.length();
         }
     }
     for manifest in &manifests {

@@ -4,8 +4,14 @@
 //! reader that does not know one says its name and goes no further. New stages come as new names:
 //! nothing else in the format changes for them.
 
+use std::io::{Read, Write};
+
+use lzma_rust2::{LzmaOptions, LzmaReader, LzmaWriter};
+
+use super::block::BlockKind;
 use super::wire::{Cursor, put_bytes, put_varint};
 use crate::damage::Damage;
+use crate::preset::Compression;
 
 /// The payload is the raw bytes.
 pub(crate) const STORED: u8 = 0;
@@ -13,9 +19,14 @@ pub(crate) const STORED: u8 = 0;
 pub(crate) const ZSTD: u8 = 1;
 /// The payload is one zstd frame that goes on behind the new manifest. For the old manifest only.
 pub(crate) const ZSTD_BESIDE: u8 = 2;
+/// The payload is one byte of properties and an LZMA stream without an end mark.
+pub(crate) const LZMA: u8 = 3;
 
 /// What this version writes and reads; a stage's number is its place.
-const KNOWN: [(&str, u64); 3] = [("stored", 1), ("zstd", 1), ("zstd-beside", 1)];
+const KNOWN: [(&str, u64); 4] = [("stored", 1), ("zstd", 1), ("zstd-beside", 1), ("lzma", 1)];
+
+/// How far back an LZMA stream may refer.
+const LZMA_WINDOW_BYTES: usize = 8 << 20;
 
 /// The payload of the block that lists the stages.
 pub(super) fn encode_table() -> Vec<u8> {
@@ -66,6 +77,63 @@ impl StageTable {
     }
 }
 
+/// Compresses the raw bytes of a block; gives its stage and payload. `beside` is the new manifest,
+/// for what may be compressed beside it. The payload may be longer than the raw bytes. Out of
+/// memory, the only thing that can fail here, means to store what could not be compressed.
+pub(super) fn encode(
+    kind: BlockKind,
+    raw: &[u8],
+    compression: Compression,
+    beside: Option<&[u8]>,
+) -> Option<(u8, Vec<u8>)> {
+    let alone = match (compression, kind) {
+        // Whoever opens a patch needs it before the table of stages.
+        (Compression::Lzma, BlockKind::Index) => (ZSTD, zstd(raw, 19, None)),
+        (Compression::Lzma, _) => (LZMA, lzma(kind, raw)),
+        (Compression::Zstd(level), _) => (ZSTD, zstd(raw, level, None)),
+    };
+    let level = match compression {
+        Compression::Lzma => 19,
+        Compression::Zstd(level) => level,
+    };
+    let beside = (ZSTD_BESIDE, beside.and_then(|beside| zstd(raw, level, Some(beside))));
+    let ways = [alone, beside].into_iter().filter_map(|(stage, payload)| Some((stage, payload?)));
+    ways.min_by_key(|(_, payload)| payload.len())
+}
+
+fn zstd(raw: &[u8], level: i32, beside: Option<&[u8]>) -> Option<Vec<u8>> {
+    let mut compressor = match beside {
+        Some(beside) => zstd::bulk::Compressor::with_dictionary(level, beside),
+        None => zstd::bulk::Compressor::new(level),
+    }
+    .ok()?;
+    // Our own checksum is behind every block already.
+    compressor.include_checksum(false).ok()?;
+    compressor.include_contentsize(false).ok()?;
+    compressor.include_dictid(false).ok()?;
+    compressor.compress(raw).ok()
+}
+
+fn lzma(kind: BlockKind, raw: &[u8]) -> Option<Vec<u8>> {
+    let mut options = LzmaOptions::with_preset(6);
+    // How many bits of the byte before tell what a byte may be (for numbers fewer than for bytes of
+    // files), and how many of its place: nothing but where numbers have a fixed width.
+    (options.lc, options.lp, options.pb) = match kind {
+        BlockKind::Literals => (4, 0, 0),
+        BlockKind::Corrections => (1, 2, 2),
+        _ => (2, 0, 0),
+    };
+    options.dict_size = window(raw.len());
+    let out = vec![options.get_props()];
+    let mut writer = LzmaWriter::new_no_header(out, &options, false).ok()?;
+    writer.write_all(raw).ok()?;
+    writer.finish().ok()
+}
+
+fn window(raw_length: usize) -> u32 {
+    raw_length.clamp(4096, LZMA_WINDOW_BYTES) as u32
+}
+
 /// Turns a payload into exactly `raw_length` bytes. The caller has bounded that length. `beside` is
 /// the new manifest, for what is compressed beside it.
 pub(super) fn decode(
@@ -83,6 +151,7 @@ pub(super) fn decode(
     let wrong =
         |what: String| Damage::new(0, format!("a compressed block does not decode: {what}"));
     let raw = match (stage, beside) {
+        (LZMA, _) => unlzma(payload, raw_length),
         (ZSTD_BESIDE, Some(beside)) => zstd::bulk::Decompressor::with_dictionary(beside)
             .and_then(|mut decompressor| decompressor.decompress(payload, raw_length)),
         (ZSTD_BESIDE, None) => {
@@ -100,9 +169,78 @@ pub(super) fn decode(
     }
 }
 
+fn unlzma(payload: &[u8], raw_length: usize) -> std::io::Result<Vec<u8>> {
+    let Some((&properties, mut stream)) = payload.split_first() else {
+        return Err(std::io::Error::other("it is empty"));
+    };
+    let (length, window) = (raw_length as u64, window(raw_length));
+    let mut reader = LzmaReader::new_with_props(&mut stream, length, properties, window, None)?;
+    let mut raw = vec![0; raw_length];
+    reader.read_exact(&mut raw)?;
+    drop(reader);
+    match stream.is_empty() {
+        true => Ok(raw),
+        false => Err(std::io::Error::other("it goes on behind its end")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Bytes that repeat themselves.
+    fn raw() -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec((any::<u8>(), 1usize..2000, any::<bool>()), 0..40).prop_map(|parts| {
+            let mut raw = Vec::new();
+            for (byte, length, again) in parts {
+                let from = raw.len().saturating_sub(length * 3);
+                match again {
+                    true => raw.extend_from_within(from..raw.len().min(from + length)),
+                    false => raw.extend((0..length % 50).map(|n| byte.wrapping_mul(n as u8))),
+                }
+            }
+            raw
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn every_compression_round_trips(raw in raw(), beside in raw()) {
+            for compression in [Compression::Zstd(3), Compression::Zstd(19), Compression::Lzma] {
+                for kind in [BlockKind::Literals, BlockKind::Instructions, BlockKind::Index] {
+                    let (stage, payload) = encode(kind, &raw, compression, None).unwrap();
+                    prop_assert_eq!(&decode(stage, &payload, raw.len(), None).unwrap(), &raw);
+                    prop_assert!(decode(stage, &payload, raw.len() + 1, None).is_err());
+                    prop_assert!(kind != BlockKind::Index || stage <= ZSTD);
+                }
+                let kind = BlockKind::OldManifest;
+                let (stage, payload) = encode(kind, &raw, compression, Some(&beside)).unwrap();
+                prop_assert_eq!(&decode(stage, &payload, raw.len(), Some(&beside)).unwrap(), &raw);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_lzma_or_refused(payload: Vec<u8>, length in 0usize..5000) {
+            if let Ok(raw) = decode(LZMA, &payload, length, None) {
+                prop_assert_eq!(raw.len(), length);
+            }
+        }
+    }
+
+    #[test]
+    fn lzma_that_is_cut_off_or_too_long_is_refused() {
+        let raw: Vec<u8> = (0..5000u32).flat_map(|n| (n / 3).to_le_bytes()).collect();
+        let (stage, payload) = encode(BlockKind::Literals, &raw, Compression::Lzma, None).unwrap();
+        assert!(payload.len() < raw.len() / 2 && stage == LZMA);
+        let decode = |payload: &[u8]| decode(LZMA, payload, raw.len(), None);
+        assert_eq!(decode(&payload).unwrap(), raw);
+        assert!(decode(&payload[..payload.len() - 6]).is_err());
+        assert!(decode(&[&payload[..], b"x"].concat()).unwrap_err().what.contains("behind"));
+        assert!(decode(&[&[225], &payload[1..]].concat()).is_err(), "no such properties");
+        assert!(decode(&[]).is_err());
+    }
 
     #[test]
     fn what_is_compressed_beside_needs_what_it_was_beside() {

@@ -5,9 +5,10 @@ use inflight::stream::Writer;
 
 use super::block::{self, BLOCK_HEADER_BYTES, BlockKind};
 use super::frame::{HEADER_BYTES, MAGIC, MAGIC_END, TRAILER_BYTES, VERSION, checksum};
-use super::stage::{self, STORED, ZSTD, ZSTD_BESIDE};
+use super::stage::{self, STORED};
 use super::wire::put_varint;
 use crate::error::Result;
+use crate::preset::Compression;
 
 /// Blocks that nobody splits by meaning are split at this size.
 const SPLIT_BYTES: usize = 8 << 20;
@@ -23,49 +24,29 @@ pub(crate) struct EncodedBlock {
 }
 
 /// Makes a block, compressed where that makes it smaller. Work for the crew.
-pub(crate) fn encode_block(kind: BlockKind, raw: &[u8], level: i32) -> EncodedBlock {
-    let compressed = match kind {
-        // The table of stages is needed to decode anything.
-        BlockKind::Stages => None,
-        _ => compress(zstd::bulk::Compressor::new(level), raw),
-    };
-    sealed_smallest(kind, raw, [(ZSTD, compressed)])
+pub(crate) fn encode_block(kind: BlockKind, raw: &[u8], compression: Compression) -> EncodedBlock {
+    encode_block_beside(kind, raw, compression, None)
 }
 
-/// Makes a block of the old manifest, given the new one.
-fn encode_block_beside(raw: &[u8], level: i32, beside: &[u8]) -> EncodedBlock {
-    let alone = compress(zstd::bulk::Compressor::new(level), raw);
-    let with = compress(zstd::bulk::Compressor::with_dictionary(level, beside), raw);
-    sealed_smallest(BlockKind::OldManifest, raw, [(ZSTD, alone), (ZSTD_BESIDE, with)])
-}
-
-fn sealed_smallest<const N: usize>(
+/// The same for a block that may refer to the new manifest.
+fn encode_block_beside(
     kind: BlockKind,
     raw: &[u8],
-    ways: [(u8, Option<Vec<u8>>); N],
+    compression: Compression,
+    beside: Option<&[u8]>,
 ) -> EncodedBlock {
     assert!(raw.len() <= block::BLOCK_BYTES_MAX, "a block of {} bytes", raw.len());
     let raw_length = raw.len() as u32;
-    let ways = ways.into_iter().filter_map(|(stage, payload)| Some((stage, payload?)));
-    let best = ways.min_by_key(|(_, payload)| payload.len());
-    let sealed = match best.filter(|(_, payload)| payload.len() < raw.len()) {
+    let compressed = match kind {
+        // The table of stages is needed to decode anything.
+        BlockKind::Stages => None,
+        _ => stage::encode(kind, raw, compression, beside),
+    };
+    let sealed = match compressed.filter(|(_, payload)| payload.len() < raw.len()) {
         Some((stage, payload)) => block::seal(kind as u8, stage, raw_length, &payload),
         None => block::seal(kind as u8, STORED, raw_length, raw),
     };
     EncodedBlock { kind, raw_length, sealed }
-}
-
-/// Out of memory, the only thing that can fail here, means to store what could not be compressed.
-fn compress(
-    compressor: std::io::Result<zstd::bulk::Compressor<'_>>,
-    raw: &[u8],
-) -> Option<Vec<u8>> {
-    let mut compressor = compressor.ok()?;
-    // Our own checksum is behind every block already.
-    compressor.include_checksum(false).ok()?;
-    compressor.include_contentsize(false).ok()?;
-    compressor.include_dictid(false).ok()?;
-    compressor.compress(raw).ok()
 }
 
 /// Writes header, blocks, index and trailer.
@@ -83,7 +64,9 @@ impl PatchWriter {
     ) -> Result<PatchWriter> {
         let mut patch = PatchWriter { writer, index: IndexBuilder::default() };
         patch.writer.write(&header(old_bytes, new_bytes)).await?;
-        patch.write(encode_block(BlockKind::Stages, &stage::encode_table(), 0)).await?;
+        patch
+            .write(encode_block(BlockKind::Stages, &stage::encode_table(), Compression::Zstd(0)))
+            .await?;
         Ok(patch)
     }
 
@@ -99,17 +82,15 @@ impl PatchWriter {
         &mut self,
         new: &[u8],
         old: &[u8],
-        level: i32,
+        compression: Compression,
     ) -> Result<()> {
         for part in new.chunks(SPLIT_BYTES) {
-            self.write(encode_block(BlockKind::NewManifest, part, level)).await?;
+            self.write(encode_block(BlockKind::NewManifest, part, compression)).await?;
         }
+        let beside = (new.len() <= BESIDE_BYTES_MAX).then_some(new);
         for part in old.chunks(SPLIT_BYTES) {
-            let block = match new.len() <= BESIDE_BYTES_MAX {
-                true => encode_block_beside(part, level, new),
-                false => encode_block(BlockKind::OldManifest, part, level),
-            };
-            self.write(block).await?;
+            let kind = BlockKind::OldManifest;
+            self.write(encode_block_beside(kind, part, compression, beside)).await?;
         }
         Ok(())
     }
@@ -162,7 +143,7 @@ impl IndexBuilder {
         let mut payload = Vec::with_capacity(self.entries.len() + 10);
         put_varint(&mut payload, self.blocks);
         payload.extend_from_slice(&self.entries);
-        let mut tail = encode_block(BlockKind::Index, &payload, 3).sealed;
+        let mut tail = encode_block(BlockKind::Index, &payload, Compression::Zstd(3)).sealed;
         let length = offset + (tail.len() + TRAILER_BYTES) as u64;
         let mut trailer = [0; TRAILER_BYTES];
         trailer[..8].copy_from_slice(&offset.to_le_bytes());

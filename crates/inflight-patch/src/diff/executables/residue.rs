@@ -8,7 +8,7 @@ use super::seen::{Missed, Seen};
 use super::tell;
 use crate::diff::group::Residue;
 use crate::diff::piece::for_each_difference;
-use crate::format::{GapList, GroupInstructions, Told, put_signed};
+use crate::format::{GapList, GroupInstructions, Told};
 use crate::transform::references::{CopyPart, Relocator, copy_parts};
 
 /// What a group of an executable has besides its instructions.
@@ -78,7 +78,7 @@ fn gather<'a>(pieces: impl Iterator<Item = (&'a Seen, &'a [Missed])> + Clone) ->
             let mut misses = GapList::default();
             for missed in missed {
                 misses.push(missed.open.ordinal.into());
-                put_signed(&mut rest.residue.corrections, missed.miss);
+                rest.residue.corrections.push(missed.miss);
             }
             misses.put(&mut rest.residue.misses);
         }

@@ -1,0 +1,82 @@
+//! Packing groups: small ones next to each other are compressed together, as what repeats in one
+//! often repeats in the next, and blocks cost something.
+
+use std::borrow::Cow;
+
+use rayon::prelude::*;
+
+use super::group::Group;
+use crate::format::{
+    BlockKind, EncodedBlock, PACK_GROUPS_MAX, PAYLOAD_KINDS, encode_block, encode_pack,
+};
+use crate::preset::Compression;
+
+/// Gathers groups until they fill a pack.
+#[derive(Debug)]
+pub(super) struct PackBuilder {
+    bytes_max: usize,
+    bytes: usize,
+    groups: Vec<Group>,
+}
+
+/// Groups whose payloads are stored together.
+#[derive(Debug)]
+pub(super) struct Pack {
+    groups: Vec<Group>,
+}
+
+impl PackBuilder {
+    /// Packs hold about `bytes_max` bytes, or one group.
+    pub(super) fn new(bytes_max: usize) -> PackBuilder {
+        PackBuilder { bytes_max, bytes: 0, groups: Vec::new() }
+    }
+
+    /// Adds a group; hands out a pack if it found no room there. A part of an executable has a pack
+    /// for itself: take what was gathered before and behind it.
+    pub(super) fn add(&mut self, group: Group) -> Option<Pack> {
+        let bytes = group.bytes();
+        let is_full = self.bytes + bytes > self.bytes_max || self.groups.len() == PACK_GROUPS_MAX;
+        let full = match is_full {
+            true => self.take(),
+            false => None,
+        };
+        self.bytes += bytes;
+        self.groups.push(group);
+        full
+    }
+
+    /// What was gathered, if there is something.
+    pub(super) fn take(&mut self) -> Option<Pack> {
+        self.bytes = 0;
+        let groups = std::mem::take(&mut self.groups);
+        (!groups.is_empty()).then_some(Pack { groups })
+    }
+}
+
+impl Pack {
+    /// The pack's blocks. Work for the crew.
+    pub(super) fn encode(&self, compression: Compression) -> Vec<EncodedBlock> {
+        let payloads: Vec<[Cow<'_, [u8]>; 7]> = self.groups.iter().map(Group::payloads).collect();
+        let table = match &payloads[..] {
+            [_] => Vec::new(),
+            several => {
+                let lengths: Vec<_> =
+                    several.iter().map(|group| group.each_ref().map(|kind| kind.len())).collect();
+                encode_pack(&lengths)
+            }
+        };
+        let mut kinds = PAYLOAD_KINDS;
+        if self.groups[0].goes_on() {
+            kinds[1] = BlockKind::MoreInstructions;
+        }
+        let payload = |number: usize| match &payloads[..] {
+            [only] => Cow::Borrowed(&only[number][..]),
+            several => several.iter().flat_map(|group| &group[number][..]).copied().collect(),
+        };
+        let groups = std::iter::once((BlockKind::Groups, Cow::Borrowed(&table[..])));
+        let kinds = kinds.into_iter().enumerate().map(|(number, kind)| (kind, payload(number)));
+        let blocks: Vec<(BlockKind, Cow<'_, [u8]>)> =
+            groups.chain(kinds).filter(|(_, raw)| !raw.is_empty()).collect();
+        blocks.into_par_iter().map(|(kind, raw)| encode_block(kind, &raw, compression)).collect()
+    }
+}
