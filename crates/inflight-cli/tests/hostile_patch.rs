@@ -422,12 +422,12 @@ fn blocks_that_cannot_be_are_refused() {
 fn what_this_version_does_not_know_is_named() {
     let (place, forgery) = place_with_patch();
     let unknown_entry = rooted(&[file_entry(b"a", 8), vec![9, 0, 1, b'b']]);
-    let unknown_stage = [number(1), text(b"lzma"), number(1)].concat();
+    let unknown_stage = [number(1), text(b"brotli"), number(1)].concat();
     let newer_stage = [number(1), text(b"zstd"), number(9)].concat();
     for (kind, payload, what) in [
         (NEW_MANIFEST, unknown_entry, "entries of kind 9"),
         (NEW_MANIFEST, vec![0x80, 1, 0, 0, 0, 0], "preserved properties 0x80"),
-        (STAGES, unknown_stage, "the stage \"lzma\" version 1"),
+        (STAGES, unknown_stage, "the stage \"brotli\" version 1"),
         (STAGES, newer_stage, "the stage \"zstd\" version 9"),
         (INSTRUCTIONS, instructions(&[(8, 3)], b""), "instructions of kind 3"),
     ] {
