@@ -213,7 +213,7 @@ pub(crate) struct AnchorIndex {
 const EMPTY: u64 = 0;
 
 /// Old bytes whose anchors are listed as one piece of work.
-const LIST_BYTES: usize = 1 << 20;
+const LIST_BYTES: usize = 1 << 18;
 /// Pieces listed before what was found is inserted.
 const LISTS: usize = 16;
 /// Parts of the table that are filled at the same time.

@@ -32,7 +32,7 @@ use super::group::{self, Group};
 use super::known::Whole;
 use super::matching::append;
 use super::old::{IMAGE_BYTES_MAX, OldImage};
-use crate::align::anchor::AnchorIndex;
+use crate::align::anchor::{AnchorIndex, Sampling};
 use crate::align::extend::Scoring;
 use crate::align::find::FindOptions;
 use crate::align::refine::join;
@@ -179,17 +179,33 @@ impl Maker<'_> {
         let new_ranges = self.found.iter().map(|executable| (executable.start, &executable.space));
         let old_saved = normal::zero(old, old_ranges);
         let new_saved = normal::zero(new, new_ranges);
-        let indexes = Indexes::of(self.pool, old, old_executables, self.effort);
-        let aligned = indexes.map(|indexes| -> Vec<Vec<Copy>> {
-            let found = self.found.par_iter();
-            found.map(|found| align_executable(old, new, found, &indexes, self.effort)).collect()
-        });
+        let aligned = self.align(old, new);
         normal::restore(old, old_saved);
         normal::restore(new, new_saved);
         // Without memory for an index, there are no groups for executables.
         let Some(aligned) = aligned else { return Vec::new() };
         let pairs = self.found.par_iter().zip(aligned);
         pairs.map(|(found, copies)| self.groups(found, copies, old, new)).collect()
+    }
+
+    /// Aligns all of the executables but their tables, code and data each with an index of its own, so
+    /// that one of the two takes memory at a time. Copies count from an executable's start in new.
+    fn align(&self, old: &[u8], new: &[u8]) -> Option<Vec<Vec<Copy>>> {
+        let mut aligned: Vec<Vec<Copy>> = vec![Vec::new(); self.found.len()];
+        for grain in [Grain::code(self.effort), Grain::data(self.effort)] {
+            let ranges = grain.ranges(&self.old_executables);
+            let index = AnchorIndex::of(self.pool, old, &ranges, grain.sampling)?;
+            self.found.par_iter().zip(&mut aligned).for_each(|(found, aligned)| {
+                let bytes = &new[found.start as usize..found.range().end as usize];
+                aligned.extend(grain.align(old, bytes, &found.space, &index, self.effort));
+            });
+        }
+        aligned.par_iter_mut().for_each(|aligned| {
+            aligned.sort_by_key(|copy| copy.new);
+            let apart = std::mem::take(aligned);
+            apart.into_iter().for_each(|copy| join(aligned, copy));
+        });
+        Some(aligned)
     }
 
     /// The groups of one executable.
@@ -234,73 +250,57 @@ fn used(old: &[OldExecutable], copies: &[Copy]) -> Vec<OldExecutable> {
     listed.map(|(old, _)| old.clone()).collect()
 }
 
-/// Anchors of what is not a table: apart for code, where agreements are long and places many, and
-/// for data, where they are short.
-struct Indexes {
-    code: AnchorIndex,
-    data: AnchorIndex,
+/// How regions of one sort are aligned: code, where agreements are long and places many, or data that
+/// is not a table, where they are short.
+struct Grain {
+    is_wanted: fn(RegionKind) -> bool,
+    sampling: Sampling,
+    score_min: i32,
 }
 
-impl Indexes {
-    fn of(
-        pool: &Pool,
-        old: &[u8],
-        executables: &[OldExecutable],
-        effort: Effort,
-    ) -> Option<Indexes> {
-        let ranges = |wanted: fn(RegionKind) -> bool| {
-            let mut ranges = Vec::new();
-            for executable in executables {
-                for region in executable.space.regions.iter().filter(|r| wanted(r.kind)) {
-                    let start = executable.start as usize + region.start as usize;
-                    ranges.push(start..start + region.length as usize);
-                }
-            }
-            ranges
-        };
-        Some(Indexes {
-            code: AnchorIndex::of(pool, old, &ranges(is_code), effort.code)?,
-            data: AnchorIndex::of(pool, old, &ranges(is_data), effort.data)?,
-        })
+impl Grain {
+    fn code(effort: Effort) -> Grain {
+        let is_wanted = |kind| kind == RegionKind::CodeX86;
+        Grain { is_wanted, sampling: effort.code, score_min: 32 }
     }
-}
 
-fn is_code(kind: RegionKind) -> bool {
-    kind == RegionKind::CodeX86
-}
+    fn data(effort: Effort) -> Grain {
+        let is_wanted = |kind: RegionKind| kind != RegionKind::CodeX86 && !kind.is_table();
+        Grain { is_wanted, sampling: effort.data, score_min: 24 }
+    }
 
-fn is_data(kind: RegionKind) -> bool {
-    !is_code(kind) && !kind.is_table()
-}
+    /// Where such regions of old executables are.
+    fn ranges(&self, executables: &[OldExecutable]) -> Vec<Range<usize>> {
+        let mut ranges = Vec::new();
+        for executable in executables {
+            for region in executable.space.regions.iter().filter(|r| (self.is_wanted)(r.kind)) {
+                let start = executable.start as usize + region.start as usize;
+                ranges.push(start..start + region.length as usize);
+            }
+        }
+        ranges
+    }
 
-/// Aligns all of an executable but its tables. Copies count from its start in new.
-fn align_executable(
-    old: &[u8],
-    new: &[u8],
-    executable: &Found,
-    indexes: &Indexes,
-    effort: Effort,
-) -> Vec<Copy> {
-    let bytes = &new[executable.start as usize..executable.range().end as usize];
-    let refine = effort.refine;
-    let scoring = Scoring { mismatch: 2, drop: 32 };
-    let regions: Vec<&Region> =
-        executable.space.regions.iter().filter(|region| !region.kind.is_table()).collect();
-    let aligned: Vec<Vec<Copy>> = regions
-        .into_par_iter()
-        .map(|region| {
-            let (index, score_min) = match is_code(region.kind) {
-                true => (&indexes.code, 32),
-                false => (&indexes.data, 24),
-            };
-            let options = Options { find: FindOptions { scoring, score_min }, refine };
+    /// Aligns such regions of an executable that consists of these bytes.
+    fn align(
+        &self,
+        old: &[u8],
+        bytes: &[u8],
+        space: &Space,
+        index: &AnchorIndex,
+        effort: Effort,
+    ) -> Vec<Copy> {
+        let scoring = Scoring { mismatch: 2, drop: 32 };
+        let find = FindOptions { scoring, score_min: self.score_min };
+        let options = Options { find, refine: effort.refine };
+        let regions: Vec<&Region> =
+            space.regions.iter().filter(|region| (self.is_wanted)(region.kind)).collect();
+        let aligned = regions.into_par_iter().flat_map_iter(|region| {
             let range = region.start as usize..region.end() as usize;
             align(bytes, range, ALIGN_BYTES, old, index, &options)
-        })
-        .collect();
-    let mut copies = Vec::new();
-    aligned.into_iter().flatten().for_each(|copy| join(&mut copies, copy));
-    copies
+        });
+        aligned.collect()
+    }
 }
 
 /// Copies, and literals between them, in groups that end where units do.
