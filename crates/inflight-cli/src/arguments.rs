@@ -6,7 +6,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use inflight_patch::{Preserve, Preset};
 
-use crate::size::parse_size;
+use crate::size::{parse_request, parse_size};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -56,6 +56,10 @@ pub struct Common {
     /// Threads for processor work [default: one for each core]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
+
+    /// The longest read or write, 4KiB to 1GiB [default: 2MiB]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = parse_request)]
+    pub request: Option<usize>,
 
     /// Show what an error was caused by
     #[arg(short, long, global = true)]

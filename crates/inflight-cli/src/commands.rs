@@ -29,7 +29,11 @@ pub fn run(command: &Command, common: &Common) -> Result<bool> {
     let memory = common.memory.unwrap_or_else(default_memory_bytes);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = common.threads.map_or(cores, usize::from);
-    let engine = Engine::builder().memory_bytes_max(memory).build()?;
+    let mut builder = Engine::builder().memory_bytes_max(memory);
+    if let Some(bytes) = common.request {
+        builder = builder.request_bytes_max(bytes);
+    }
+    let engine = builder.build()?;
     let job = Job::new(engine.handle(), threads)?;
     stop_on_signal(job.progress())?;
     let bar = Bar::start(job.progress(), !common.json);

@@ -28,6 +28,14 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     if bytes == 0 { Err(wrong()) } else { Ok(bytes) }
 }
 
+/// Reads the size of a request.
+pub fn parse_request(text: &str) -> Result<usize, String> {
+    match parse_size(text)? {
+        bytes @ 0x1000..=0x4000_0000 => Ok(bytes as usize),
+        _ => Err(format!("a request of {text} is not between 4KiB and 1GiB")),
+    }
+}
+
 /// The smaller of 4 GiB and half of what is free.
 pub fn default_memory_bytes() -> u64 {
     const MOST: u64 = 4 << 30;
@@ -50,6 +58,14 @@ fn free_bytes() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn requests_have_bounds() {
+        assert_eq!(parse_request("64KiB"), Ok(65_536));
+        assert_eq!((parse_request("4096"), parse_request("1GiB")), (Ok(4096), Ok(1 << 30)));
+        assert!(parse_request("4095").unwrap_err().contains("between"));
+        assert!(parse_request("2GiB").is_err() && parse_request("much").is_err());
+    }
 
     #[test]
     fn sizes_are_read_as_people_write_them() {

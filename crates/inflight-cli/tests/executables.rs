@@ -42,7 +42,9 @@ fn the_same_patch_on_every_machine() {
     for memory in ["2GiB", "140MiB"] {
         let mut expected: Option<Vec<u8>> = None;
         for instructions in ["portable", "avx2", "avx512"] {
-            for (driver, threads) in [("uring", "1"), ("threads", "2"), ("uring", "8")] {
+            for (driver, threads, request) in
+                [("uring", "1", "64KiB"), ("threads", "2", "16MiB"), ("uring", "8", "1MiB")]
+            {
                 let _ = fs::remove_file(&place.patch);
                 let mut command = inflight();
                 command.env("INFLIGHT_INSTRUCTIONS", instructions);
@@ -52,11 +54,12 @@ fn the_same_patch_on_every_machine() {
                     driver => command.env("INFLIGHT_DRIVER", driver),
                 };
                 command.arg("diff").args([&place.old, &place.new]).arg("-o").arg(&place.patch);
-                command.args(["--memory", memory, "--threads", threads]);
+                command.args(["--memory", memory, "--threads", threads, "--request", request]);
                 finish(&mut command).succeeded();
                 let patch = fs::read(&place.patch).expect("there is a patch");
                 let same = expected.as_ref().is_none_or(|expected| *expected == patch);
-                assert!(same, "{memory}, {instructions}, {driver}, {threads} threads");
+                let case = format!("{memory}, {instructions}, {driver}, {threads} threads");
+                assert!(same, "{case}, requests of {request}");
                 expected = Some(patch);
             }
         }

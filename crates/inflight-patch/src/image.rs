@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use inflight::{Buffer, FilePiece, OpenOptions};
+use inflight::{Buffer, BufferList, File, FilePiece, OpenOptions};
 
 use crate::error::{Error, Result};
 use crate::layout::{Layout, Piece};
@@ -76,29 +76,92 @@ impl Image {
         match &pieces[..] {
             [] => Ok(buffer),
             [piece] if piece.image.end - piece.image.start >= ALONE_BYTES => {
-                self.read_alone(piece, buffer).await
+                let file = self.open(piece.file).await?;
+                let length = (piece.image.end - piece.image.start) as usize;
+                let buffer = self.fill(&file, piece, buffer, length, piece.offset).await?;
+                self.close(file, piece).await?;
+                Ok(buffer)
             }
             _ => self.read_batch(pieces, buffer).await,
         }
     }
 
-    async fn read_alone(&self, piece: &Piece, mut buffer: Buffer) -> Result<Buffer> {
-        let path = self.tree.locate(&self.entry(piece.file).path);
-        let file = self.tree.directory().open(path, self.options()).await;
-        let file = file.map_err(|error| self.explain(piece.file, error))?;
-        let length = (piece.image.end - piece.image.start) as usize;
-        let start = buffer.len();
-        buffer = file.read_full(buffer, length, piece.offset).await?;
-        if buffer.len() - start < length {
-            return Err(self.mismatched(piece.file, "it is shorter than it was"));
+    /// Reads units that follow each other into a buffer each: with one request where they lie in
+    /// one file.
+    pub(crate) async fn read_units(
+        &self,
+        units: &[Range<u64>],
+        buffers: Vec<Buffer>,
+    ) -> Result<Vec<Buffer>> {
+        let all = units[0].start..units[units.len() - 1].end;
+        let pieces: Vec<Piece> = self.layout.pieces(all).take(2).collect();
+        if let [piece] = &pieces[..]
+            && units.len() > 1
+        {
+            return self.read_together(piece, units, buffers).await;
         }
-        let end = piece.offset + length as u64;
+        let mut read = Vec::with_capacity(units.len());
+        for (unit, buffer) in units.iter().zip(buffers) {
+            read.push(self.read(unit.clone(), buffer).await?);
+        }
+        Ok(read)
+    }
+
+    async fn read_together(
+        &self,
+        piece: &Piece,
+        units: &[Range<u64>],
+        buffers: Vec<Buffer>,
+    ) -> Result<Vec<Buffer>> {
+        let file = self.open(piece.file).await?;
+        let mut list = BufferList::new();
+        buffers.into_iter().for_each(|buffer| list.push(buffer));
+        let (mut list, _) = file.read_vectored(list, piece.offset).await?;
+        let mut buffers: Vec<Buffer> = std::iter::from_fn(|| list.pop()).collect();
+        buffers.reverse();
+        let mut read = Vec::with_capacity(units.len());
+        for (unit, mut buffer) in units.iter().zip(buffers) {
+            // The last one may have room for more than its unit. Of each, some may be missing.
+            buffer.truncate((unit.end - unit.start) as usize);
+            let (done, length) = (buffer.len(), (unit.end - unit.start) as usize);
+            let offset = piece.offset + (unit.start - piece.image.start) + done as u64;
+            read.push(self.fill(&file, piece, buffer, length - done, offset).await?);
+        }
+        self.close(file, piece).await?;
+        Ok(read)
+    }
+
+    async fn open(&self, file: u32) -> Result<File> {
+        let path = self.tree.locate(&self.entry(file).path);
+        let opened = self.tree.directory().open(path, self.options()).await;
+        opened.map_err(|error| self.explain(file, error))
+    }
+
+    /// Appends `length` bytes of a piece's file, which must have them.
+    async fn fill(
+        &self,
+        file: &File,
+        piece: &Piece,
+        buffer: Buffer,
+        length: usize,
+        offset: u64,
+    ) -> Result<Buffer> {
+        let start = buffer.len();
+        let buffer = file.read_full(buffer, length, offset).await?;
+        match buffer.len() - start < length {
+            true => Err(self.mismatched(piece.file, "it is shorter than it was")),
+            false => Ok(buffer),
+        }
+    }
+
+    /// Closes a file of which a piece was read, which must end where it should if the piece does.
+    async fn close(&self, file: File, piece: &Piece) -> Result<()> {
+        let end = piece.offset + (piece.image.end - piece.image.start);
         let size = self.layout.files[piece.file as usize].size;
         if end == size && file.metadata().await?.size > size {
             return Err(self.mismatched(piece.file, "it is longer than it was"));
         }
-        file.close().await?;
-        Ok(buffer)
+        Ok(file.close().await?)
     }
 
     async fn read_batch(&self, pieces: Vec<Piece>, buffer: Buffer) -> Result<Buffer> {
@@ -177,6 +240,17 @@ mod tests {
 
     /// Lists a tree of a small and a large file, lets `change` change it, and reads its image.
     fn read_after(change: impl Fn(&Path), mismatch: Mismatch) -> Result<Vec<u8>> {
+        let one = read_by(1, &change, mismatch);
+        let several = read_by(5, &change, mismatch);
+        // Each was in a place of its own.
+        let kind =
+            |result: &Result<Vec<u8>>| result.as_ref().map_err(std::mem::discriminant).cloned();
+        assert_eq!(kind(&one), kind(&several), "unit by unit, or several with one request");
+        one
+    }
+
+    /// The same, with at most so many units read by one request.
+    fn read_by(units: usize, change: impl Fn(&Path), mismatch: Mismatch) -> Result<Vec<u8>> {
         let place = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(place.path().join("large"), vec![1; 3 << 20]).expect("written");
         std::fs::write(place.path().join("small"), vec![2; 1000]).expect("written");
@@ -187,9 +261,14 @@ mod tests {
             change(place.path());
             let image = Image::new(scanned.tree, Arc::new(scanned.manifest), mismatch);
             let mut bytes = Vec::new();
-            for unit in image.layout.units().collect::<Vec<_>>() {
-                let buffer = engine.buffer((unit.end - unit.start) as usize).await;
-                bytes.extend_from_slice(&image.read(unit, buffer).await?);
+            for units in image.layout.requests(units) {
+                let mut buffers = Vec::new();
+                for unit in &units {
+                    buffers.push(engine.buffer((unit.end - unit.start) as usize).await);
+                }
+                for buffer in image.read_units(&units, buffers).await? {
+                    bytes.extend_from_slice(&buffer);
+                }
             }
             Ok(bytes)
         })

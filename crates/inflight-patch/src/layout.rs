@@ -160,6 +160,24 @@ impl Layout {
         })
     }
 
+    /// The same units, with up to `most` that follow each other in one file together: what one
+    /// request reads.
+    pub(crate) fn requests(&self, most: usize) -> impl Iterator<Item = Vec<Range<u64>>> + '_ {
+        let mut units = self.units().peekable();
+        std::iter::from_fn(move || {
+            let mut request = vec![units.next()?];
+            while request.len() < most
+                && let Some(next) = units.next_if(|next| {
+                    let start = request[0].start;
+                    self.files_in(start..next.end).take(2).count() == 1
+                })
+            {
+                request.push(next);
+            }
+            Some(request)
+        })
+    }
+
     /// The ranges to work through, in order: small files together, large ones alone and in pieces.
     /// Made one by one, as a manifest may promise more of them than memory holds.
     pub(crate) fn units(&self) -> impl Iterator<Item = Range<u64>> + '_ {

@@ -13,6 +13,7 @@ use inflight::{Arena, Buffer};
 use crate::error::Result;
 use crate::image::Image;
 use crate::job::Job;
+use crate::layout::UNIT_BYTES;
 
 /// Runs `start` for each item, at most `depth` of the futures it makes at once, and
 /// `finish` on their results in order. After an error nothing more is started, and everything that
@@ -52,28 +53,54 @@ where
     }
 }
 
-/// Reads an image once, unit by unit: `work` gets each unit's place and bytes on a thread of the
-/// crew, `finish` its results in order. Buffers are parts of `arena` if there is one.
+/// How many units one request may read, if so many are under way.
+pub(crate) fn units_of_request(job: &Job, depth: usize) -> usize {
+    (job.handle.request_bytes_max() / UNIT_BYTES as usize).clamp(1, depth.div_ceil(2))
+}
+
+/// Reads an image once: `work` gets each unit's place and bytes on a thread of the crew, `finish`
+/// its results in order. At most `depth` units are under way; as many of one file as that and the
+/// engine's bound on requests allow are read by one. Buffers are parts of `arena` if there is one.
 pub(crate) async fn pump_image<T: Send + 'static>(
     job: &Job,
     image: &Image,
     depth: usize,
     mut arena: Option<&mut Arena>,
     work: impl FnOnce(Range<u64>, Buffer) -> Result<T> + Clone + Send + 'static,
-    finish: impl AsyncFnMut(T) -> Result<()>,
+    mut finish: impl AsyncFnMut(T) -> Result<()>,
 ) -> Result<()> {
-    let start = async |range: Range<u64>| {
+    let most = units_of_request(job, depth);
+    let start = async |units: Vec<Range<u64>>| {
         job.progress.check()?;
-        let length = (range.end - range.start) as usize;
-        let buffer = match &mut arena {
-            Some(arena) => arena.buffer(length),
-            None => job.handle.buffer(length).await,
-        };
+        let mut buffers = Vec::with_capacity(units.len());
+        for unit in &units {
+            let length = (unit.end - unit.start) as usize;
+            buffers.push(match &mut arena {
+                Some(arena) => arena.buffer(length),
+                None => job.handle.buffer(length).await,
+            });
+        }
         let (image, hand, work) = (image.clone(), job.crew.hand(), work.clone());
         Ok(job.handle.spawn(async move {
-            let buffer = image.read(range.clone(), buffer).await?;
-            hand.run(move || work(range, buffer)).await
+            let buffers = image.read_units(&units, buffers).await?;
+            let on_hand = |(unit, buffer)| {
+                let work = work.clone();
+                hand.run(move || work(unit, buffer))
+            };
+            let at_work: Vec<_> = units.into_iter().zip(buffers).map(on_hand).collect();
+            // All of them end before an error is told.
+            let mut done = Vec::with_capacity(at_work.len());
+            for work in at_work {
+                done.push(work.await);
+            }
+            done.into_iter().collect::<Result<Vec<T>>>()
         }))
     };
-    pump(image.layout.units(), depth, start, finish).await
+    let finish = async |done: Vec<T>| {
+        for result in done {
+            finish(result).await?;
+        }
+        Ok(())
+    };
+    pump(image.layout.requests(most), depth / most, start, finish).await
 }

@@ -33,6 +33,7 @@ pub struct Builder {
     queue_depth: usize,
     threads_max: Option<usize>,
     memory_bytes_max: u64,
+    request_bytes_max: usize,
 }
 
 impl Default for Builder {
@@ -44,6 +45,7 @@ impl Default for Builder {
             queue_depth: 1024,
             threads_max: None,
             memory_bytes_max: 256 << 20,
+            request_bytes_max: 2 << 20,
         }
     }
 }
@@ -86,6 +88,15 @@ impl Builder {
         self
     }
 
+    /// Bytes of one request at most, where the engine itself cuts what it is asked for: in
+    /// [`File::read_full`](crate::File::read_full) and
+    /// [`File::write_full`](crate::File::write_full). 4 KiB to 1 GiB; 2 MiB if not set.
+    #[must_use]
+    pub fn request_bytes_max(mut self, bytes: usize) -> Builder {
+        self.request_bytes_max = bytes.clamp(4 << 10, 1 << 30);
+        self
+    }
+
     /// Starts the engine.
     ///
     /// # Errors
@@ -105,7 +116,9 @@ impl Builder {
         let inboxes =
             (0..self.workers).map(|_| Inbox::open(self.queue_depth, counters.clone())).collect();
         let buffers = Pool::new(Budget::new(self.memory_bytes_max));
-        let shared = Arc::new(Shared { inboxes, pool: buffers, counters, driver, reason });
+        let request_bytes_max = self.request_bytes_max;
+        let shared = Shared { inboxes, pool: buffers, counters, driver, reason, request_bytes_max };
+        let shared = Arc::new(shared);
         let handle = Handle { shared: shared.clone() };
         let mut engine = Engine { handle, pool: pool.clone(), workers: Vec::new() };
         let (opened, results) = channel();

@@ -59,8 +59,8 @@ impl File {
         })
     }
 
-    /// Appends `length` bytes from `offset`, in as many reads as it takes; fewer only where the
-    /// file ends before.
+    /// Appends `length` bytes from `offset`, in as many reads as it takes, none longer than the
+    /// engine's `request_bytes_max`; fewer only where the file ends before.
     ///
     /// # Errors
     /// The system's.
@@ -73,7 +73,8 @@ impl File {
             if done == length {
                 return Ok(buffer);
             }
-            buffer = self.read(buffer, length - done, offset + done as u64).await?;
+            let request = (length - done).min(self.handle.request_bytes_max());
+            buffer = self.read(buffer, request, offset + done as u64).await?;
             if buffer.len() - start == done {
                 return Ok(buffer);
             }
@@ -101,7 +102,8 @@ impl File {
         })
     }
 
-    /// Writes `buffer[start..start + length]` at `offset`, in as many writes as it takes.
+    /// Writes `buffer[start..start + length]` at `offset`, in as many writes as it takes, none
+    /// longer than the engine's `request_bytes_max`.
     ///
     /// # Errors
     /// The system's.
@@ -117,8 +119,9 @@ impl File {
     ) -> Result<Buffer> {
         let (mut buffer, mut done) = (buffer, 0);
         while done < length {
+            let request = (length - done).min(self.handle.request_bytes_max());
             let (back, written) =
-                self.write(buffer, start + done, length - done, offset + done as u64).await?;
+                self.write(buffer, start + done, request, offset + done as u64).await?;
             if written == 0 {
                 let error = std::io::ErrorKind::WriteZero.into();
                 return Err(Error::new("write", Some(self.path().into()), error));

@@ -82,6 +82,12 @@ impl Handle {
         self.shared.pool.get(capacity).await
     }
 
+    /// Bytes of one request at most, where the engine cuts what it is asked for.
+    #[must_use]
+    pub fn request_bytes_max(&self) -> usize {
+        self.shared.request_bytes_max
+    }
+
     /// A reading of the engine's counters.
     #[must_use]
     pub fn metrics(&self) -> Metrics {

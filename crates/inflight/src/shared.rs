@@ -18,6 +18,8 @@ pub(crate) struct Shared {
     pub(crate) driver: DriverChoice,
     /// Why this driver.
     pub(crate) reason: String,
+    /// Bytes of one request at most, where requests are cut.
+    pub(crate) request_bytes_max: usize,
 }
 
 impl Shared {

@@ -34,7 +34,7 @@ use crate::error::Result;
 use crate::format::PatchWriter;
 use crate::image::Image;
 use crate::job::{Job, Phase};
-use crate::pump::pump;
+use crate::pump::{pump, units_of_request};
 
 /// How many units of the old image are known, at least, behind the counterpart of a new unit that is
 /// matched.
@@ -362,12 +362,17 @@ async fn load(job: &Job, image: &Image, span: &Range<u64>) -> Result<Option<Aren
     let Some(mut arena) = job.handle.pool().try_arena((span.end - span.start) as usize) else {
         return Ok(None);
     };
-    let start = async |range: Range<u64>| {
-        let (image, buffer) = (image.clone(), arena.buffer((range.end - range.start) as usize));
-        Ok(job.handle.spawn(async move { image.read(range, buffer).await }))
+    let start = async |units: Vec<Range<u64>>| {
+        let buffer = |unit: &Range<u64>| arena.buffer((unit.end - unit.start) as usize);
+        let (image, buffers) = (image.clone(), units.iter().map(buffer).collect());
+        Ok(job.handle.spawn(async move { image.read_units(&units, buffers).await }))
     };
-    let finish = async |_read: Buffer| Ok(());
-    pump(cut(image.layout.units(), span), job.depth(), start, finish).await?;
+    let finish = async |_read: Vec<Buffer>| Ok(());
+    let most = units_of_request(job, job.depth());
+    let requests = image.layout.requests(most);
+    let requests = requests.skip_while(|request| request[0].start < span.start);
+    let requests = requests.take_while(|request| request[0].start < span.end);
+    pump(requests, job.depth() / most, start, finish).await?;
     Ok(Some(arena.finish().expect("a pass that has ended holds no buffers")))
 }
 
