@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fetch the pairs of directory trees that compare.py measures on.
+"""Fetch or make the pairs of directory trees that compare.py measures on.
 
     bench/corpora.py PAIR [--corpora DIR]
 
@@ -16,6 +16,8 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+
+import made
 
 
 class CorpusError(Exception):
@@ -102,6 +104,7 @@ PAIRS = {
     "polars": Wheels("polars", "1.20.0", "1.21.0", ("manylinux2014_x86_64",)),
     "pyarrow": Wheels("pyarrow", "18.0.0", "18.1.0", ("manylinux_2_28_x86_64",)),
     "linux": DebianSource("linux-source-6.1"),
+    **made.PAIRS,
 }
 
 

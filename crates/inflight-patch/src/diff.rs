@@ -14,6 +14,7 @@ pub(crate) mod chunk;
 mod digests;
 mod effort;
 mod executables;
+mod far;
 mod group;
 mod held;
 mod index;

@@ -12,21 +12,24 @@ pub(super) struct Effort {
     pub(super) code: Sampling,
     pub(super) data: Sampling,
     pub(super) refine: RefineOptions,
+    /// Which places of all old bytes are looked up for what is left, where both trees are held.
+    pub(super) far: Option<Sampling>,
     /// Whether large files that are no executables are compared with their old versions in detail.
     pub(super) near: bool,
 }
 
 impl Effort {
     pub(super) fn of(preset: Preset) -> Effort {
-        let (code, data, window_bytes) = match preset {
-            Preset::Fast => (6, 5, 64),
-            Preset::Default => (4, 3, 256),
-            Preset::Small => (3, 3, 512),
+        let (code, data, far, window_bytes) = match preset {
+            Preset::Fast => (6, 5, None, 64),
+            Preset::Default => (4, 3, Some(4), 256),
+            Preset::Small => (3, 3, Some(3), 512),
         };
         let scoring = Scoring { mismatch: 2, drop: 32 };
         Effort {
             code: Sampling::of_bytes(code, 32),
             data: Sampling::of_bytes(data, 16),
+            far: far.map(|bits| Sampling::of_bytes(bits, 16)),
             refine: RefineOptions { scoring, score_min: 18, window_bytes },
             near: preset != Preset::Fast,
         }
@@ -35,6 +38,7 @@ impl Effort {
     /// Bytes that work on images of these lengths takes besides them, at most.
     pub(super) fn bytes(self, old: u64, new: u64) -> u64 {
         // References that were zeroed, and then copies, residue and tables, are less than a quarter.
+        // The far index comes later, and is no larger than that of data.
         AnchorIndex::bytes(old, self.data) + (old + new) / 4
     }
 }

@@ -10,6 +10,7 @@ use super::DiffReport;
 use super::digests::Gathering;
 use super::effort::Effort;
 use super::executables;
+use super::far::{self, FarIndex};
 use super::group::Group;
 use super::index::Signature;
 use super::known::{Known, PartDigest, Signed, Whole};
@@ -42,14 +43,30 @@ pub(super) async fn run(
     let mut whole = read_new(job, &new, known.clone()).await?;
     let mut known = Arc::into_inner(known).expect("the pass that shared it has ended");
     let (image, pool) = (new.clone(), job.handle.pool().clone());
-    let work = move || {
+    let work = move || -> Result<(Work, Vec<Vec<Group>>)> {
         let made = executables::run(&pool, &mut known.image, &image, &mut whole, effort);
         // What is not made from old executables is looked for in their chunks.
-        index(&known, if made.groups.is_empty() { &[] } else { &made.old });
-        (known, whole, made.groups)
+        let old_executables = if made.groups.is_empty() { &[] } else { &made.old[..] };
+        index(&known, old_executables);
+        let (known, ranges) = (Arc::new(known), executables::ranges(&made.groups));
+        let mut matcher = UnitMatcher::new(image.clone(), known.clone(), ranges, effort);
+        if let (Some(sampling), Some(old)) = (effort.far, known.image.whole_bytes())
+            && far::is_worth_it(&matcher, &image, &whole)?
+            && let Some(far) = FarIndex::of(&pool, old, old_executables, sampling)
+        {
+            matcher = matcher.with_far(far);
+        }
+        Ok((Work { known, whole: Arc::new(whole), matcher }, made.groups))
     };
-    let (known, whole, made) = job.crew.hand().run(work).await;
-    match_all(job, new, Arc::new(known), Arc::new(whole), made, effort, plan, output, report).await
+    let (work, made) = job.crew.hand().run(work).await?;
+    match_all(job, new, work, made, plan, output, report).await
+}
+
+/// Both trees as they were read, and what matches them.
+struct Work {
+    known: Arc<Known>,
+    whole: Arc<Whole>,
+    matcher: UnitMatcher,
 }
 
 /// Reads the old tree once, all of it into memory.
@@ -136,21 +153,17 @@ async fn read_new(job: &Job, image: &Image, known: Arc<Known>) -> Result<Whole> 
 
 /// Matches the new tree unit by unit and writes the groups that make it, in order: those of
 /// executables are `made` already.
-#[allow(clippy::too_many_arguments, reason = "the whole state of a diff comes together here")]
 async fn match_all(
     job: &Job,
     image: Image,
-    known: Arc<Known>,
-    whole: Arc<Whole>,
+    work: Work,
     made: Vec<Vec<Group>>,
-    effort: Effort,
     plan: &Plan,
     mut output: Output,
     report: &mut DiffReport,
 ) -> Result<PatchWriter> {
     job.progress.enter(Phase::Match);
-    let matcher =
-        UnitMatcher::new(image.clone(), known.clone(), executables::ranges(&made), effort);
+    let Work { known, whole, matcher } = work;
     let mut made = made.into_iter();
     let mut digests = Gathering::default();
     let finish = async |matched: Matched| {

@@ -15,7 +15,7 @@ use crate::format::{
     BlockKind, EncodedBlock, FileDigest, PatchWriter, encode_block, encode_digests,
 };
 use crate::job::Job;
-use crate::preset::{Compression, Preset};
+use crate::preset::Preset;
 
 /// Digests of files in one block.
 const DIGESTS_PER_BLOCK: usize = 1 << 16;
@@ -25,7 +25,10 @@ pub(super) struct Output {
     encoding: Ordered<Work<Vec<EncodedBlock>>>,
     groups: GroupBuilder,
     packs: PackBuilder,
-    compression: Compression,
+    preset: Preset,
+    /// Bytes of the new image that were made, and bytes that make them.
+    new_bytes: u64,
+    packed_bytes: u64,
     hand: Hand,
 }
 
@@ -36,7 +39,9 @@ impl Output {
             encoding: Ordered::new(plan.groups),
             groups: GroupBuilder::new(preset.literal_bytes()),
             packs: PackBuilder::new(preset.literal_bytes()),
-            compression: preset.compression(),
+            preset,
+            new_bytes: 0,
+            packed_bytes: 0,
             hand: job.crew.hand(),
         }
     }
@@ -93,7 +98,7 @@ impl Output {
     /// Adds digests behind all groups.
     async fn add_digests(&mut self, kind: BlockKind, digests: &[FileDigest]) -> Result<()> {
         for digests in digests.chunks(DIGESTS_PER_BLOCK) {
-            let (raw, compression) = (encode_digests(digests), self.compression);
+            let (raw, compression) = (encode_digests(digests), self.preset.compression());
             self.push(move || vec![encode_block(kind, &raw, compression)]).await?;
         }
         Ok(())
@@ -117,7 +122,9 @@ impl Output {
     }
 
     async fn encode(&mut self, pack: Pack) -> Result<()> {
-        let compression = self.compression;
+        self.new_bytes += pack.new_bytes();
+        self.packed_bytes += pack.bytes();
+        let compression = self.preset.compression_of(self.packed_bytes, self.new_bytes);
         self.push(move || pack.encode(compression)).await
     }
 

@@ -54,6 +54,16 @@ impl PackBuilder {
 }
 
 impl Pack {
+    /// Bytes of the new image that it makes.
+    pub(super) fn new_bytes(&self) -> u64 {
+        self.groups.iter().map(|group| group.range().end - group.range().start).sum()
+    }
+
+    /// Bytes of its payloads.
+    pub(super) fn bytes(&self) -> u64 {
+        self.groups.iter().map(|group| group.bytes() as u64).sum()
+    }
+
     /// The pack's blocks. Work for the crew.
     pub(super) fn encode(&self, compression: Compression) -> Vec<EncodedBlock> {
         let payloads: Vec<[Cow<'_, [u8]>; 7]> = self.groups.iter().map(Group::payloads).collect();

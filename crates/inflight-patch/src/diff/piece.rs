@@ -77,6 +77,15 @@ impl Piece {
         self.parts.push(Part::Copy { old: place, length: new.len() as u64, differences });
     }
 
+    /// Bytes of literals.
+    pub(super) fn literal_bytes(&self) -> u64 {
+        let literal_bytes = |part: &Part| match part {
+            Part::Literal(bytes) => bytes.len() as u64,
+            _ => 0,
+        };
+        self.parts.iter().map(literal_bytes).sum()
+    }
+
     /// Memory that it takes, about.
     pub(super) fn footprint(&self) -> u64 {
         let own = |part: &Part| match part {

@@ -4,9 +4,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::effort::Effort;
+use super::far::FarIndex;
 use super::known::{Known, PartDigest};
 use super::matching::{Stretch, append, is_copy_of, match_stretch};
-use super::near::NearIndex;
+use super::near::{Agreement, NearIndex};
 use super::old::{IMAGE_BYTES_MAX, OldView};
 use super::piece::Piece;
 use crate::align::Copy;
@@ -50,7 +51,19 @@ pub(super) struct UnitMatcher {
     known: Arc<Known>,
     /// Where in the new image executables are that have groups of their own.
     executables: Arc<[Range<u64>]>,
+    far: Option<Arc<FarIndex>>,
     effort: Effort,
+}
+
+impl Matched {
+    /// Bytes of literals.
+    pub(super) fn literal_bytes(&self) -> u64 {
+        let literal_bytes = |piece: &MatchedPiece| match piece {
+            MatchedPiece::Plain(piece) => piece.literal_bytes(),
+            MatchedPiece::Executable { .. } => 0,
+        };
+        self.pieces.iter().map(literal_bytes).sum()
+    }
 }
 
 /// What is given about a unit besides its bytes.
@@ -69,7 +82,12 @@ impl UnitMatcher {
         executables: Vec<Range<u64>>,
         effort: Effort,
     ) -> UnitMatcher {
-        UnitMatcher { image, known, executables: executables.into(), effort }
+        UnitMatcher { image, known, executables: executables.into(), far: None, effort }
+    }
+
+    /// The same, which looks through all of the old image for what is left.
+    pub(super) fn with_far(self, far: FarIndex) -> UnitMatcher {
+        UnitMatcher { far: Some(Arc::new(far)), ..self }
     }
 
     /// Matches a unit. Work for the crew.
@@ -209,13 +227,23 @@ impl UnitMatcher {
                     let index = NearIndex::new(old);
                     let mut out = Vec::with_capacity(list.len());
                     each_literal(list, &mut out, |at, length, out| {
-                        add_near(&index, &bytes[at..at + length], range.start, out);
+                        let new = &bytes[at..at + length];
+                        add_agreements(&index.agreements(new), length, range.start, out);
                     });
                     out
                 })?;
             }
         } else if self.effort.near {
             *list = near_neighbours(list, bytes, guess, &mut view)?;
+        }
+        if let Some(far) = &self.far
+            && let Some(old) = known.image.whole_bytes()
+        {
+            let mut out = Vec::with_capacity(list.len());
+            each_literal(list, &mut out, |at, length, out| {
+                add_agreements(&far.agreements(&bytes[at..at + length], old), length, 0, out);
+            });
+            *list = out;
         }
         refined(list, bytes, &mut view, piece)
     }
@@ -278,22 +306,22 @@ fn each_literal(
     }
 }
 
-/// Appends instructions that make `new`: what agrees with old bytes, which start at `base`, and the
-/// rest as literals.
-fn add_near(index: &NearIndex<'_>, new: &[u8], base: u64, out: &mut Vec<Instruction>) {
+/// Appends instructions that make `length` bytes: what agrees with old bytes, which start at `base`,
+/// and the rest as literals.
+fn add_agreements(found: &[Agreement], length: usize, base: u64, out: &mut Vec<Instruction>) {
     let mut done = 0;
     let literal = |from: usize, to: usize, out: &mut Vec<Instruction>| {
         if from < to {
             append(out, Instruction::Literal { length: (to - from) as u64 });
         }
     };
-    for found in index.agreements(new) {
+    for found in found {
         literal(done, found.new, out);
         let (old, length) = (base + found.old as u64, found.length as u64);
         append(out, Instruction::Copy { old, length });
         done = found.new + found.length;
     }
-    literal(done, new.len(), out);
+    literal(done, length, out);
 }
 
 /// The same instructions, with what agrees with old bytes between the neighbouring copies in place
@@ -332,7 +360,8 @@ fn near_neighbours(
         let end = (behind + NEAR_BYTES_AROUND).min(view.length());
         let range = before.saturating_sub(NEAR_BYTES_AROUND)..end;
         view.with_bytes(range.clone(), |old| {
-            add_near(&NearIndex::new(old), bytes, range.start, &mut out);
+            let found = NearIndex::new(old).agreements(bytes);
+            add_agreements(&found, bytes.len(), range.start, &mut out);
         })?;
     }
     Ok(out)

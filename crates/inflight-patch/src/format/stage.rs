@@ -7,6 +7,7 @@
 use std::io::{Read, Write};
 
 use lzma_rust2::{LzmaOptions, LzmaReader, LzmaWriter};
+use zstd::zstd_safe::CParameter;
 
 use super::block::BlockKind;
 use super::wire::{Cursor, put_bytes, put_varint};
@@ -88,25 +89,39 @@ pub(super) fn encode(
 ) -> Option<(u8, Vec<u8>)> {
     let alone = match (compression, kind) {
         // Whoever opens a patch needs it before the table of stages.
-        (Compression::Lzma, BlockKind::Index) => (ZSTD, zstd(raw, 19, None)),
+        (Compression::Lzma, BlockKind::Index) => (ZSTD, zstd(raw, compression, None)),
         (Compression::Lzma, _) => (LZMA, lzma(kind, raw)),
-        (Compression::Zstd(level), _) => (ZSTD, zstd(raw, level, None)),
+        _ => (ZSTD, zstd(raw, compression, None)),
     };
-    let level = match compression {
-        Compression::Lzma => 19,
-        Compression::Zstd(level) => level,
-    };
-    let beside = (ZSTD_BESIDE, beside.and_then(|beside| zstd(raw, level, Some(beside))));
+    let beside = (ZSTD_BESIDE, beside.and_then(|beside| zstd(raw, compression, Some(beside))));
     let ways = [alone, beside].into_iter().filter_map(|(stage, payload)| Some((stage, payload?)));
     ways.min_by_key(|(_, payload)| payload.len())
 }
 
-fn zstd(raw: &[u8], level: i32, beside: Option<&[u8]>) -> Option<Vec<u8>> {
+fn zstd(raw: &[u8], compression: Compression, beside: Option<&[u8]>) -> Option<Vec<u8>> {
+    let level = match compression {
+        Compression::Zstd(level) => level,
+        Compression::ZstdOptimal => 16,
+        Compression::Lzma => 19,
+    };
     let mut compressor = match beside {
         Some(beside) => zstd::bulk::Compressor::with_dictionary(level, beside),
         None => zstd::bulk::Compressor::new(level),
     }
     .ok()?;
+    if compression == Compression::ZstdOptimal && beside.is_none() {
+        // Level 16 with matches of three bytes and the tables of level 14: what changes in files is
+        // made of short ones.
+        let settings = [
+            CParameter::WindowLog(22),
+            CParameter::HashLog(20),
+            CParameter::ChainLog(21),
+            CParameter::SearchLog(3),
+            CParameter::MinMatch(3),
+            CParameter::TargetLength(24),
+        ];
+        settings.into_iter().try_for_each(|setting| compressor.set_parameter(setting)).ok()?;
+    }
     // Our own checksum is behind every block already.
     compressor.include_checksum(false).ok()?;
     compressor.include_contentsize(false).ok()?;
@@ -210,7 +225,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_compression_round_trips(raw in raw(), beside in raw()) {
-            for compression in [Compression::Zstd(3), Compression::Zstd(19), Compression::Lzma] {
+            for compression in [Compression::Zstd(3), Compression::ZstdOptimal, Compression::Lzma] {
                 for kind in [BlockKind::Literals, BlockKind::Instructions, BlockKind::Index] {
                     let (stage, payload) = encode(kind, &raw, compression, None).unwrap();
                     prop_assert_eq!(&decode(stage, &payload, raw.len(), None).unwrap(), &raw);
