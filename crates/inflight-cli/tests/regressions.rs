@@ -52,9 +52,18 @@ fn number(mut value: u64) -> Vec<u8> {
 /// empty.
 fn patch_that_claims(bytes: u64) -> Vec<u8> {
     let stored = |kind: u8, payload: &[u8]| seal_block(kind, 0, payload.len() as u32, payload);
+    // A directory and, in the new tree, a file in it: eight columns with something, six without.
     let mode = number(0o755);
-    let root = [vec![0, 0, 0], mode.clone()].concat();
-    let zeros = [vec![1, 0, 1, b'z'], mode, number(bytes), vec![0]].concat();
+    let column = |bytes: Vec<u8>| [number(bytes.len() as u64), bytes].concat();
+    let manifest = |count: u8, columns: [Vec<u8>; 8]| {
+        [vec![0, count], columns.map(column).concat(), vec![0; 6]].concat()
+    };
+    let empty = Vec::new;
+    let root = [vec![0], vec![0], vec![0], mode.clone(), empty(), empty(), empty(), empty()];
+    let old = manifest(1, root);
+    let (names, sizes) = (b"\0z\0".to_vec(), number(bytes >> 16));
+    let both = [vec![0, 1], vec![0, 0], names, mode.repeat(2), vec![0], vec![0], sizes, vec![0]];
+    let new = manifest(2, both);
     let place = Place::with_trees();
     file(&place.new, "a", "a");
     place.diff(&[]).succeeded();
@@ -67,8 +76,8 @@ fn patch_that_claims(bytes: u64) -> Vec<u8> {
         let stored_bytes: [u8; 4] = real[start + 8..start + 12].try_into().expect("4 bytes");
         let end = start + 24 + u32::from_le_bytes(stored_bytes) as usize;
         let block = match real[start] {
-            2 => stored(2, &[vec![0, 2], root.clone(), zeros.clone()].concat()),
-            3 => stored(3, &[vec![0, 1], root.clone()].concat()),
+            2 => stored(2, &new),
+            3 => stored(3, &old),
             5 => stored(5, &[vec![0, 1], number(bytes << 2 | 2), vec![0]].concat()),
             // The literals, which are not used any more.
             6 => Vec::new(),

@@ -37,7 +37,7 @@ use inflight::stream::Writer;
 use inflight::{OpenOptions, RemoveKind};
 
 use crate::error::Result;
-use crate::format::{PatchWriter, encode_manifest};
+use crate::format::PatchWriter;
 use crate::image::{Image, Mismatch};
 use crate::job::{Job, Phase};
 use crate::manifest::Preserve;
@@ -138,13 +138,9 @@ async fn make(
     report.better_memory_bytes = plan.better_bytes;
     let file = job.handle.open(path, OpenOptions::creating(0o666)).await?;
     let writer = Writer::new(file, None, WRITE_BYTES, WRITE_DEPTH).await?;
-    let mut patch = PatchWriter::start(writer, old.layout.bytes, new.layout.bytes).await?;
-    let compression = options.preset.compression();
-    let (new_listed, old_listed) = (encode_manifest(&new.manifest), encode_manifest(&old.manifest));
-    patch.write_manifests(&new_listed, &old_listed, compression).await?;
-    drop((new_listed, old_listed));
-
-    let output = Output::new(job, patch, &plan, options.preset);
+    let patch = PatchWriter::start(writer, old.layout.bytes, new.layout.bytes).await?;
+    let mut output = Output::new(job, patch, &plan, options.preset);
+    output.add_manifests(&old, &new).await?;
     let effort = Effort::of(options.preset);
     let patch = match plan.is_held {
         true => held::run(job, old, new, effort, &plan, output, report).await?,

@@ -38,7 +38,7 @@ pub(crate) use pack::{
 };
 pub use reader::{BlockEntry, PatchFile};
 pub(crate) use residue::{GapList, GapLists, Places};
-pub(crate) use writer::{EncodedBlock, PatchWriter, encode_block};
+pub(crate) use writer::{EncodedBlock, PatchWriter, encode_block, encode_manifests};
 
 pub(crate) use manifest::{encode as encode_manifest, footprint as entry_footprint};
 

@@ -13,7 +13,9 @@ use crate::crew::{Hand, Work};
 use crate::error::Result;
 use crate::format::{
     BlockKind, EncodedBlock, FileDigest, PatchWriter, encode_block, encode_digests,
+    encode_manifest, encode_manifests,
 };
+use crate::image::Image;
 use crate::job::Job;
 use crate::preset::Preset;
 
@@ -44,6 +46,18 @@ impl Output {
             packed_bytes: 0,
             hand: job.crew.hand(),
         }
+    }
+
+    /// Adds the listings of both trees, in front of everything else.
+    pub(super) async fn add_manifests(&mut self, old: &Image, new: &Image) -> Result<()> {
+        let (old_manifest, new_manifest) = (old.manifest.clone(), new.manifest.clone());
+        let (preset, new_bytes) = (self.preset, new.layout.bytes);
+        self.push(move || {
+            let (old, new) = (encode_manifest(&old_manifest), encode_manifest(&new_manifest));
+            let compression = preset.compression_of(new.len() as u64, new_bytes);
+            encode_manifests(&new, &old, compression)
+        })
+        .await
     }
 
     /// Adds what makes the next piece of the new image.

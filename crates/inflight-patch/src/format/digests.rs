@@ -12,10 +12,10 @@ use crate::damage::Damage;
 use crate::manifest::Digest;
 
 /// Files of a run.
-pub(crate) const RUN_FILES: usize = 64;
+pub(crate) const RUN_FILES: usize = 256;
 
-/// The first bytes of a file's digest.
-type Hint = [u8; 2];
+/// The first byte of a file's digest.
+type Hint = u8;
 
 /// One file's digest, to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(crate) struct FileDigest {
 const HERE: u64 = 0;
 
 fn hint(digest: &Digest) -> Hint {
-    [digest[0], digest[1]]
+    digest[0]
 }
 
 fn run_digest(digests: impl Iterator<Item = Digest>) -> Digest {
@@ -56,7 +56,7 @@ pub(crate) fn encode(entries: &[FileDigest]) -> Vec<u8> {
         expected = i64::from(number) + 1;
     }
     for entry in entries.iter().filter(|entry| entry.old.is_none()) {
-        out.extend_from_slice(&hint(&entry.digest));
+        out.push(hint(&entry.digest));
     }
     for run in entries.chunks(RUN_FILES) {
         out.extend_from_slice(&run_digest(run.iter().map(|entry| entry.digest)));
@@ -108,7 +108,7 @@ impl Digests {
             expected = number.wrapping_add(1);
         }
         for place in here {
-            self.hints[place] = cursor.take(2, "a hint")?.try_into().expect("2 bytes");
+            self.hints[place] = cursor.byte("a hint")?;
         }
         let mut end = start;
         while end < self.hints.len() {
@@ -208,24 +208,25 @@ mod tests {
 
     #[test]
     fn runs_are_right_only_with_every_digest() {
-        let old: Vec<FileDigest> = (0..100).map(here).collect();
+        let old: Vec<FileDigest> = (0..300).map(here).collect();
         let old = digests(&[&old], &Digests::default());
         let taken = |number: u32| FileDigest { digest: digest(number), old: Some(number) };
         let (first, second): (Vec<FileDigest>, Vec<FileDigest>) =
-            ((0..70).map(taken).collect(), (200..203).map(here).collect());
+            ((0..260).map(taken).collect(), (500..503).map(here).collect());
         let new = Arc::new(digests(&[&first, &second], &old));
-        assert_eq!(new.files(), 73);
-        let all: Vec<u32> = (0..70).chain(200..203).collect();
+        assert_eq!(new.files(), 263);
+        let all: Vec<u32> = (0..260).chain(500..503).collect();
         let right = check(&new, all.iter().map(|number| Some(digest(*number))));
         assert_eq!(right, [Checked::Right, Checked::Right, Checked::Right]);
-        for wrong in 0..73 {
+        for wrong in 0..263 {
             let other = all.iter().enumerate().map(|(at, number)| {
-                let number = if at == wrong { number + 1000 } else { *number };
-                Some(digest(number))
+                let mut digest = digest(*number);
+                digest[0] ^= u8::from(at == wrong);
+                Some(digest)
             });
             let run = match wrong {
-                0..64 => 0,
-                64..70 => 1,
+                0..256 => 0,
+                256..260 => 1,
                 _ => 2,
             };
             let found = check(&new, other);

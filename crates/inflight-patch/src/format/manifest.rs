@@ -24,64 +24,137 @@ const FILE: u8 = 1;
 const SYMLINK: u8 = 2;
 const HARD_LINK: u8 = 3;
 
+/// What entries have, each in a column of its own: what is alike stands together, so compression
+/// finds a quarter more in it than in entry after entry.
+#[derive(Debug, Clone, Default)]
+struct Columns<T> {
+    kinds: T,
+    /// Bytes that a path shares with the one before, and what it has behind them, ended by a zero.
+    shared: T,
+    suffixes: T,
+    modes: T,
+    /// The lowest byte of sizes, the next one, and what is above: the first has nothing in common
+    /// with anything.
+    sizes: [T; 3],
+    holes: T,
+    links: T,
+    seconds: T,
+    nanoseconds: T,
+    users: T,
+    groups: T,
+    attributes: T,
+}
+
+/// How many columns there are.
+const COLUMNS: usize = 14;
+
+impl<T> Columns<T> {
+    /// The columns in the order in which they are stored.
+    fn new(columns: [T; COLUMNS]) -> Columns<T> {
+        let [kinds, shared, suffixes, modes, low, middle, high, holes, links, rest @ ..] = columns;
+        let [seconds, nanoseconds, users, groups, attributes] = rest;
+        let sizes = [low, middle, high];
+        Columns {
+            kinds,
+            shared,
+            suffixes,
+            modes,
+            sizes,
+            holes,
+            links,
+            seconds,
+            nanoseconds,
+            users,
+            groups,
+            attributes,
+        }
+    }
+
+    fn into_array(self) -> [T; COLUMNS] {
+        let [low, middle, high] = self.sizes;
+        [
+            self.kinds,
+            self.shared,
+            self.suffixes,
+            self.modes,
+            low,
+            middle,
+            high,
+            self.holes,
+            self.links,
+            self.seconds,
+            self.nanoseconds,
+            self.users,
+            self.groups,
+            self.attributes,
+        ]
+    }
+}
+
 /// The payload of a manifest's blocks, joined.
 pub(crate) fn encode(manifest: &Manifest) -> Vec<u8> {
-    let mut out = vec![manifest.preserve.bits()];
-    put_varint(&mut out, manifest.entries.len() as u64);
+    let mut columns: Columns<Vec<u8>> = Columns::default();
     let mut previous: &[u8] = &[];
     for entry in &manifest.entries {
         let path = entry.path.as_os_str().as_bytes();
         let shared = path.iter().zip(previous).take_while(|(a, b)| a == b).count();
-        out.push(match entry.kind {
+        columns.kinds.push(match entry.kind {
             EntryKind::Directory => DIRECTORY,
             EntryKind::File { .. } => FILE,
             EntryKind::Symlink { .. } => SYMLINK,
             EntryKind::HardLink { .. } => HARD_LINK,
         });
-        put_varint(&mut out, shared as u64);
-        put_bytes(&mut out, &path[shared..]);
-        encode_kind(&mut out, entry);
+        put_varint(&mut columns.shared, shared as u64);
+        columns.suffixes.extend_from_slice(&path[shared..]);
+        columns.suffixes.push(0);
+        encode_kind(&mut columns, entry);
         if let Some(preserved) = &entry.preserved {
-            encode_preserved(&mut out, manifest.preserve, preserved);
+            encode_preserved(&mut columns, manifest.preserve, preserved);
         }
         previous = path;
     }
+    let mut out = vec![manifest.preserve.bits()];
+    put_varint(&mut out, manifest.entries.len() as u64);
+    columns.into_array().iter().for_each(|column| put_bytes(&mut out, column));
     out
 }
 
-fn encode_kind(out: &mut Vec<u8>, entry: &Entry) {
+fn encode_kind(columns: &mut Columns<Vec<u8>>, entry: &Entry) {
     match &entry.kind {
-        EntryKind::Directory => put_varint(out, entry.mode.into()),
+        EntryKind::Directory => put_varint(&mut columns.modes, entry.mode.into()),
         EntryKind::File { size, holes } => {
-            put_varint(out, entry.mode.into());
-            put_varint(out, *size);
-            put_varint(out, holes.len() as u64);
+            put_varint(&mut columns.modes, entry.mode.into());
+            let [low, middle, high] = &mut columns.sizes;
+            low.push(*size as u8);
+            middle.push((size >> 8) as u8);
+            put_varint(high, size >> 16);
+            put_varint(&mut columns.holes, holes.len() as u64);
             let mut end = 0;
             for (hole, length) in holes {
-                put_varint(out, hole - end);
-                put_varint(out, *length);
+                put_varint(&mut columns.holes, hole - end);
+                put_varint(&mut columns.holes, *length);
                 end = hole + length;
             }
         }
-        EntryKind::Symlink { target } => put_bytes(out, target),
-        EntryKind::HardLink { original } => put_varint(out, (*original).into()),
+        EntryKind::Symlink { target } => put_bytes(&mut columns.links, target),
+        EntryKind::HardLink { original } => put_varint(&mut columns.links, (*original).into()),
     }
 }
 
-fn encode_preserved(out: &mut Vec<u8>, preserve: Preserve, preserved: &Preserved) {
+fn encode_preserved(columns: &mut Columns<Vec<u8>>, preserve: Preserve, preserved: &Preserved) {
     if preserve.has(Preserve::TIMES) {
-        put_signed(out, preserved.modified.seconds);
-        put_varint(out, preserved.modified.nanoseconds.into());
+        put_signed(&mut columns.seconds, preserved.modified.seconds);
+        put_varint(&mut columns.nanoseconds, preserved.modified.nanoseconds.into());
     }
     if preserve.has(Preserve::OWNER) {
-        put_varint(out, preserved.owner.user.into());
-        put_varint(out, preserved.owner.group.into());
+        put_varint(&mut columns.users, preserved.owner.user.into());
+        put_varint(&mut columns.groups, preserved.owner.group.into());
     }
     if preserve.has(Preserve::XATTRS) {
-        put_varint(out, preserved.attributes.len() as u64);
+        put_varint(&mut columns.attributes, preserved.attributes.len() as u64);
         for (name, value) in &preserved.attributes {
-            put_bytes(out, name.as_bytes());
-            put_bytes(out, value);
+            put_bytes(&mut columns.attributes, name.as_bytes());
+            put_bytes(&mut columns.attributes, value);
         }
     }
 }
@@ -99,10 +172,16 @@ pub(crate) fn decode(payload: &[u8], memory_bytes_max: u64) -> Result<Manifest, 
     if u32::try_from(count).is_err() {
         return Err(Damage::new(0, "a manifest has more entries than can be numbered"));
     }
+    let mut columns: [Cursor<'_>; COLUMNS] = std::array::from_fn(|_| Cursor::new(&[]));
+    for column in &mut columns {
+        *column = Cursor::new(cursor.bytes("a column of a manifest")?);
+    }
+    cursor.finish("a manifest")?;
+    let mut columns = Columns::new(columns);
     let mut manifest = Manifest { preserve, entries: Vec::new() };
     let (mut image_bytes, mut memory_bytes) = (0u64, payload.len() as u64);
     for _ in 0..count {
-        let entry = decode_entry(&mut cursor, &manifest)?;
+        let entry = decode_entry(&mut columns, &manifest)?;
         check_place(&entry, &manifest.entries)?;
         if let EntryKind::File { size, .. } = entry.kind {
             image_bytes = image_bytes
@@ -118,7 +197,7 @@ pub(crate) fn decode(payload: &[u8], memory_bytes_max: u64) -> Result<Manifest, 
         }
         manifest.entries.push(entry);
     }
-    cursor.finish("a manifest")?;
+    columns.into_array().iter().try_for_each(|column| column.finish("a column of a manifest"))?;
     match manifest.entries.first() {
         Some(Entry { path, kind: EntryKind::Directory | EntryKind::File { .. }, .. })
             if path.as_os_str().is_empty() =>
@@ -143,25 +222,25 @@ pub(crate) fn footprint(entry: &Entry) -> u64 {
     (size_of::<Entry>() + 160 + entry.path.as_os_str().len() + own + preserved) as u64
 }
 
-fn decode_entry(cursor: &mut Cursor<'_>, manifest: &Manifest) -> Result<Entry, Damage> {
-    let kind = cursor.byte("an entry's kind")?;
-    let path = decode_path(cursor, manifest.entries.last())?;
+fn decode_entry(columns: &mut Columns<Cursor<'_>>, manifest: &Manifest) -> Result<Entry, Damage> {
+    let kind = columns.kinds.byte("an entry's kind")?;
+    let path = decode_path(columns, manifest.entries.last())?;
     let (kind, mode) = match kind {
-        DIRECTORY => (EntryKind::Directory, decode_mode(cursor)?),
+        DIRECTORY => (EntryKind::Directory, decode_mode(&mut columns.modes)?),
         FILE => {
-            let mode = decode_mode(cursor)?;
-            let size = cursor.varint("a file's size")?;
-            (EntryKind::File { size, holes: decode_holes(cursor, size)? }, mode)
+            let mode = decode_mode(&mut columns.modes)?;
+            let size = decode_size(&mut columns.sizes)?;
+            (EntryKind::File { size, holes: decode_holes(&mut columns.holes, size)? }, mode)
         }
         SYMLINK => {
-            let target = cursor.bytes("a symbolic link")?.to_vec();
+            let target = columns.links.bytes("a symbolic link")?.to_vec();
             if target.is_empty() || target.contains(&0) || target.len() > PATH_BYTES_MAX {
                 return Err(Damage::new(0, format!("{} is no valid link", path.display())));
             }
             (EntryKind::Symlink { target }, 0)
         }
         HARD_LINK => {
-            let original = cursor.varint("a hard link's original")?;
+            let original = columns.links.varint("a hard link's original")?;
             let entries = &manifest.entries;
             let file = usize::try_from(original).ok().and_then(|index| entries.get(index));
             if !file.is_some_and(|file| matches!(file.kind, EntryKind::File { .. })) {
@@ -175,17 +254,20 @@ fn decode_entry(cursor: &mut Cursor<'_>, manifest: &Manifest) -> Result<Entry, D
     let preserved = match (&kind, manifest.preserve) {
         // What is preserved belongs to the file, of which this is only a name.
         (EntryKind::HardLink { .. }, _) | (_, Preserve::NONE) => None,
-        (_, preserve) => Some(Box::new(decode_preserved(cursor, preserve)?)),
+        (_, preserve) => Some(Box::new(decode_preserved(columns, preserve)?)),
     };
     Ok(Entry { path, kind, mode, preserved })
 }
 
-fn decode_path(cursor: &mut Cursor<'_>, previous: Option<&Entry>) -> Result<PathBuf, Damage> {
+fn decode_path(
+    columns: &mut Columns<Cursor<'_>>,
+    previous: Option<&Entry>,
+) -> Result<PathBuf, Damage> {
     let previous = previous.map_or(&[][..], |entry| entry.path.as_os_str().as_bytes());
-    let shared = cursor.varint("a shared prefix")?;
+    let shared = columns.shared.varint("a shared prefix")?;
     let shared = usize::try_from(shared).ok().and_then(|shared| previous.get(..shared));
     let shared = shared.ok_or_else(|| Damage::new(0, "a path shares more than there is"))?;
-    let suffix = cursor.bytes("a path")?;
+    let suffix = columns.suffixes.until_zero("a path")?;
     if shared.len() + suffix.len() > PATH_BYTES_MAX {
         return Err(Damage::new(0, "a path is longer than any system takes"));
     }
@@ -204,7 +286,6 @@ fn check_path(path: &[u8]) -> Result<(), Damage> {
         let bad = match name {
             b"" => Some("an empty name or a leading or trailing slash"),
             b"." | b".." => Some("a name that means another directory"),
-            _ if name.contains(&0) => Some("a NUL byte"),
             _ if name.len() > NAME_BYTES_MAX => Some("a name longer than any file system takes"),
             _ => None,
         };
@@ -242,6 +323,15 @@ fn decode_mode(cursor: &mut Cursor<'_>) -> Result<u32, Damage> {
     }
 }
 
+fn decode_size([low, middle, high]: &mut [Cursor<'_>; 3]) -> Result<u64, Damage> {
+    let what = "a file's size";
+    let (low, middle, high) = (low.byte(what)?, middle.byte(what)?, high.varint(what)?);
+    match high >> 48 {
+        0 => Ok(high << 16 | u64::from(middle) << 8 | u64::from(low)),
+        _ => Err(Damage::new(0, "a file has more bytes than can be counted")),
+    }
+}
+
 fn decode_holes(cursor: &mut Cursor<'_>, size: u64) -> Result<Vec<(u64, u64)>, Damage> {
     let count = cursor.count("the number of holes")?;
     let mut holes = Vec::new();
@@ -262,28 +352,33 @@ fn decode_holes(cursor: &mut Cursor<'_>, size: u64) -> Result<Vec<(u64, u64)>, D
     Ok(holes)
 }
 
-fn decode_preserved(cursor: &mut Cursor<'_>, preserve: Preserve) -> Result<Preserved, Damage> {
+fn decode_preserved(
+    columns: &mut Columns<Cursor<'_>>,
+    preserve: Preserve,
+) -> Result<Preserved, Damage> {
     let mut preserved = Preserved::default();
     if preserve.has(Preserve::TIMES) {
-        let seconds = cursor.signed("a time")?;
-        let nanoseconds = cursor.varint("a time")?;
+        let seconds = columns.seconds.signed("a time")?;
+        let nanoseconds = columns.nanoseconds.varint("a time")?;
         if nanoseconds >= 1_000_000_000 {
             return Err(Damage::new(0, "a time has too many nanoseconds"));
         }
         preserved.modified = Timestamp { seconds, nanoseconds: nanoseconds as u32 };
     }
     if preserve.has(Preserve::OWNER) {
-        let mut number = || {
-            let number = cursor.varint("an owner")?;
+        let number = |column: &mut Cursor<'_>| {
+            let number = column.varint("an owner")?;
             u32::try_from(number).map_err(|_| Damage::new(0, "an owner's number is too large"))
         };
-        preserved.owner = Owner { user: number()?, group: number()? };
+        let (user, group) = (number(&mut columns.users)?, number(&mut columns.groups)?);
+        preserved.owner = Owner { user, group };
     }
     if preserve.has(Preserve::XATTRS) {
-        for _ in 0..cursor.count("the number of attributes")? {
-            let name = CString::new(cursor.bytes("an attribute's name")?)
+        let attributes = &mut columns.attributes;
+        for _ in 0..attributes.count("the number of attributes")? {
+            let name = CString::new(attributes.bytes("an attribute's name")?)
                 .map_err(|_| Damage::new(0, "an attribute's name has a NUL byte"))?;
-            let value = cursor.bytes("an attribute's value")?.to_vec();
+            let value = attributes.bytes("an attribute's value")?.to_vec();
             if preserved.attributes.last().is_some_and(|(last, _)| *last >= name) {
                 return Err(Damage::new(0, "attributes are listed twice or out of order"));
             }

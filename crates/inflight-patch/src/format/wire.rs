@@ -66,6 +66,14 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// The bytes up to the next zero, which is taken as well.
+    pub(crate) fn until_zero(&mut self, what: &str) -> Result<&'a [u8], Damage> {
+        let length = self.rest.iter().position(|byte| *byte == 0).unwrap_or(self.rest.len());
+        let bytes = self.take(length, what)?;
+        self.take(1, what)?;
+        Ok(bytes)
+    }
+
     pub(crate) fn varint(&mut self, what: &str) -> Result<u64, Damage> {
         let mut value = 0u64;
         for shift in (0..70).step_by(7) {

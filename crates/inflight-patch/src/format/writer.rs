@@ -49,6 +49,21 @@ fn encode_block_beside(
     EncodedBlock { kind, raw_length, sealed }
 }
 
+/// The blocks of both manifests, each several if it is long. Work for the crew.
+pub(crate) fn encode_manifests(
+    new: &[u8],
+    old: &[u8],
+    compression: Compression,
+) -> Vec<EncodedBlock> {
+    let new_blocks =
+        new.chunks(SPLIT_BYTES).map(|part| encode_block(BlockKind::NewManifest, part, compression));
+    let beside = (new.len() <= BESIDE_BYTES_MAX).then_some(new);
+    let old_blocks = old
+        .chunks(SPLIT_BYTES)
+        .map(|part| encode_block_beside(BlockKind::OldManifest, part, compression, beside));
+    new_blocks.chain(old_blocks).collect()
+}
+
 /// Writes header, blocks, index and trailer.
 #[derive(Debug)]
 pub(crate) struct PatchWriter {
@@ -74,24 +89,6 @@ impl PatchWriter {
         let offset = self.writer.position();
         self.index.add(block.kind, block.raw_length, offset, &block.sealed);
         self.writer.write(&block.sealed).await?;
-        Ok(())
-    }
-
-    /// Writes both manifests, each as several blocks if it is long.
-    pub(crate) async fn write_manifests(
-        &mut self,
-        new: &[u8],
-        old: &[u8],
-        compression: Compression,
-    ) -> Result<()> {
-        for part in new.chunks(SPLIT_BYTES) {
-            self.write(encode_block(BlockKind::NewManifest, part, compression)).await?;
-        }
-        let beside = (new.len() <= BESIDE_BYTES_MAX).then_some(new);
-        for part in old.chunks(SPLIT_BYTES) {
-            let kind = BlockKind::OldManifest;
-            self.write(encode_block_beside(kind, part, compression, beside)).await?;
-        }
         Ok(())
     }
 
