@@ -83,8 +83,6 @@ def reason_to_skip(tool, inputs, values, slow):
     for program in sorted(template.format(**values) for template in tool.programs()):
         if not shutil.which(program):
             return f"{program} is not installed"
-    if tool.module and query([values["python"], "-c", f"import {tool.module}"]) is None:
-        return f"{values['python']} has no module {tool.module}"
     if tool.limit and inputs.tar_bytes > tool.limit and not slow:
         return f"a tar has more than {tool.limit // MIB} MiB (--slow runs it all the same)"
     return None
@@ -386,12 +384,6 @@ def parse_arguments():
     add("--timeout", metavar="SECONDS", type=float, default=900, help="for each diff and apply")
     add("--slow", action="store_true", help="also run slow tools on large inputs")
     add("--inflight", metavar="PATH", default=HERE.parent / "target" / "release" / "inflight")
-    add(
-        "--hdiffpatch-python",
-        metavar="PYTHON",
-        default=sys.executable,
-        help="the Python that has the package hdiffpatch (default: this one)",
-    )
     args = parser.parse_args()
     if args.rounds < 1:
         parser.error("--rounds takes 1 or more")
@@ -445,7 +437,7 @@ def main():
         if any(tool.takes == "tar" for tool in chosen):
             inputs = make_tars(trees, work)
             read_once(*inputs.tars)
-        values = peers.constants(args.inflight, args.hdiffpatch_python, inputs.tar_bytes)
+        values = peers.constants(args.inflight, inputs.tar_bytes)
         tools = installed_tools(chosen, inputs, values, args.slow)
         if not tools:
             sys.exit("compare.py: none of these tools can run")

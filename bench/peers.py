@@ -27,7 +27,6 @@ class Tool:
 
     `takes` is what it works on, "tree" or "tar". `between` is untimed work after the diff, given
     the old tree and the scratch folder. Tars of more than `limit` bytes are too slow for it.
-    `module` is the Python module it needs in {python}.
     """
 
     name: str
@@ -39,7 +38,6 @@ class Tool:
     version: str
     between: Callable[[Path, Path], None] | None = None
     limit: int | None = None
-    module: str | None = None
 
     def programs(self):
         """The programs to be started, as templates."""
@@ -132,34 +130,15 @@ CASYNC = Tool(
 )
 
 
-HDIFFPATCH_DIFF = """
-import sys, hdiffpatch
-old, new = (open(path, "rb").read() for path in sys.argv[1:3])
-config = hdiffpatch.ZStdConfig(level=int(sys.argv[4]))
-patch = hdiffpatch.diff(old, new, config, validate=False)
-open(sys.argv[3], "wb").write(patch)
-"""
-
-HDIFFPATCH_APPLY = """
-import sys, hdiffpatch
-old, patch = (open(path, "rb").read() for path in sys.argv[1:3])
-open(sys.argv[3], "wb").write(hdiffpatch.apply(old, patch))
-"""
-
-
-def hdiffpatch(level, limit=None):
-    return Tool(
-        name=f"hdiffpatch-{level}",
-        program="hdiffpatch",
-        settings=f"Python bytes API, zstd level {level}",
-        takes="tar",
-        diff=(f"{{python}} -c {{hdiffpatch_diff}} {{old}} {{new}} {{patch}} {level}",),
-        apply=("{python} -c {hdiffpatch_apply} {old} {patch} {out}",),
-        version="{python} -c 'import importlib.metadata as m; print(m.version(\"hdiffpatch\"))'",
-        limit=limit,
-        module="hdiffpatch",
-    )
-
+HDIFFZ = Tool(
+    name="hdiffz",
+    program="hdiffz",
+    settings="-m -c-zstd",
+    takes="tree",
+    diff=("hdiffz -m -c-zstd -d -f {old} {new} {patch}",),
+    apply=("hpatchz -f {old} {patch} {out}",),
+    version="hdiffz -v",
+)
 
 XDELTA3 = Tool(
     name="xdelta3",
@@ -210,12 +189,11 @@ TOOLS = (
     # Batch files know no newer compression than zlib.
     rsync("rsync-zlib", "-aH --checksum --compress --compress-choice=zlib"),
     CASYNC,
-    hdiffpatch(3),
-    hdiffpatch(19, limit=256 * MIB),
+    HDIFFZ,
 )
 
 
-def constants(inflight_path, python, tar_bytes):
+def constants(inflight_path, tar_bytes):
     """What templates may name that is the same for all measurements.
 
     {window} (bytes) and {window_log} let xdelta3 and zstd see the whole old tar; `tar_bytes` is
@@ -224,9 +202,6 @@ def constants(inflight_path, python, tar_bytes):
     power_of_two = 1 << max(tar_bytes - 1, 0).bit_length()
     return {
         "inflight": inflight_path,
-        "python": python,
-        "hdiffpatch_diff": HDIFFPATCH_DIFF,
-        "hdiffpatch_apply": HDIFFPATCH_APPLY,
         "window": min(max(power_of_two, MIB), 2 * GIB),
         "window_log": 30 if tar_bytes <= GIB else 31,
     }

@@ -145,7 +145,9 @@ fn gap(
     out: &mut Vec<Copy>,
 ) {
     let length = range.len();
-    if !(WORD..=GAP_MAX).contains(&length) {
+    // An agreement scores no more than its length.
+    let least = WORD.max(options.score_min as usize);
+    if !(least..=GAP_MAX).contains(&length) {
         return;
     }
     // Old bytes behind the copy before, and ahead of the one after.

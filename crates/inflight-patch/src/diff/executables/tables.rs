@@ -26,6 +26,10 @@ const ORDER: [&[RegionKind]; 3] = [
 /// Bytes of a new table aligned as one piece of work.
 const ALIGN_BYTES: usize = 256 << 10;
 
+/// Bytes of a table whose targets are followed as one piece of work: whole entries, but for those of
+/// unwinding, of which one is lost where it is cut.
+const SCAN_BYTES: usize = 24 << 12;
+
 /// Old bytes looked at on either side of a gap.
 const WINDOW_BYTES: usize = 256;
 
@@ -70,8 +74,10 @@ pub(super) fn align(
             .into_par_iter()
             .map(|(old_region, new_region)| {
                 let follow = |target| relocator.predict(main as u32, target);
-                let predicted = rewritten(&from.space, old_region, from_bytes, follow);
-                let real = rewritten(&executable.space, new_region, new, |target| target);
+                let (predicted, real) = rayon::join(
+                    || rewritten(&from.space, old_region, from_bytes, follow),
+                    || rewritten(&executable.space, new_region, new, |target| target),
+                );
                 let place = from.start as u32 + old_region.start;
                 let add = |copy: &Copy| Copy {
                     new: copy.new + new_region.start,
@@ -119,47 +125,57 @@ fn pairs<'a>(
 }
 
 /// A table with all targets, as `follow` gives them, in the place of its values.
-fn rewritten(space: &Space, region: &Region, file: &[u8], follow: impl Fn(u32) -> u32) -> Vec<u8> {
+fn rewritten(
+    space: &Space,
+    region: &Region,
+    file: &[u8],
+    follow: impl Fn(u32) -> u32 + Sync,
+) -> Vec<u8> {
     let bytes = &file[region.start as usize..region.end() as usize];
     let mut out = bytes.to_vec();
     let target_bytes = comparing(region.kind).target_bytes;
-    let mut put = |at: usize, width: usize, target: u32| {
+    let put = |out: &mut [u8], target: u32| {
         let mixed = u64::from(target).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
         let mut value = [0x55; 8];
         value[..target_bytes].copy_from_slice(&mixed[..target_bytes]);
-        out[at..at + width].copy_from_slice(&value[..width]);
+        out.copy_from_slice(&value[..out.len()]);
     };
-    scan(space, region, 0, bytes, |reference| {
-        put(reference.at, reference.width, follow(reference.target));
+    let pieces = out.par_chunks_mut(SCAN_BYTES).zip(bytes.par_chunks(SCAN_BYTES)).enumerate();
+    pieces.for_each(|(number, (out, bytes))| {
+        scan(space, region, (number * SCAN_BYTES) as u32, bytes, |reference| {
+            let end = reference.at + reference.width;
+            put(&mut out[reference.at..end], follow(reference.target));
+        });
     });
     if region.kind == RegionKind::Pointers {
         // Linkers often leave the slots that a relocation fills empty.
-        each_relocation(space, file, |slot, target| {
+        for (slot, target) in relocations(space, file, follow) {
             let at = slot.wrapping_sub(region.spot);
             if at <= region.length.saturating_sub(8) && region.length >= 8 {
-                put(at as usize, 8, follow(target));
+                put(&mut out[at as usize..at as usize + 8], target);
             }
-        });
+        }
     }
     out
 }
 
-/// Calls `each` with slot and target of every relocation that only adds where the image is loaded.
-fn each_relocation(space: &Space, file: &[u8], mut each: impl FnMut(u32, u32)) {
+/// Slot and followed target of every relocation that only adds where the image is loaded.
+fn relocations(space: &Space, file: &[u8], follow: impl Fn(u32) -> u32 + Sync) -> Vec<(u32, u32)> {
     const RELATIVE: u64 = 8;
     let tables = space.regions.iter().filter(|region| region.kind == RegionKind::Relocations);
+    let followed = |record: &[u8]| {
+        let word = |at: usize| u64::from_le_bytes(record[at..at + 8].try_into().expect("8 bytes"));
+        let (slot, target) = (word(0).wrapping_sub(space.base), word(16).wrapping_sub(space.base));
+        let loaded = u64::from(space.loaded);
+        let counts = word(8) == RELATIVE && slot < loaded && target < loaded;
+        counts.then(|| (slot as u32, follow(target as u32)))
+    };
+    let mut all = Vec::new();
     for region in tables {
-        for record in file[region.start as usize..region.end() as usize].chunks_exact(24) {
-            let word =
-                |at: usize| u64::from_le_bytes(record[at..at + 8].try_into().expect("8 bytes"));
-            let (slot, target) =
-                (word(0).wrapping_sub(space.base), word(16).wrapping_sub(space.base));
-            let loaded = u64::from(space.loaded);
-            if word(8) == RELATIVE && slot < loaded && target < loaded {
-                each(slot as u32, target as u32);
-            }
-        }
+        let records = file[region.start as usize..region.end() as usize].par_chunks_exact(24);
+        all.par_extend(records.filter_map(followed));
     }
+    all
 }
 
 /// Where entries start, as far as that can be told, and how much of them is looked up.

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use rayon::prelude::*;
+
 use super::space::{OldExecutable, Space};
 
 /// Spots in one bucket of the map.
@@ -152,7 +154,7 @@ impl SpotMap {
 
 impl SpaceMap {
     fn arrange(&mut self) {
-        self.pieces.sort_unstable_by_key(|piece| (piece.old, piece.new, piece.length));
+        self.pieces.par_sort_unstable_by_key(|piece| (piece.old, piece.new, piece.length));
         let Some(end) = self.pieces.iter().map(|piece| piece.old + piece.length).max() else {
             return;
         };
@@ -185,6 +187,11 @@ impl SpaceMap {
         self.heads = vec![0; buckets + 1];
         for bucket in 0..buckets {
             let list = &mut lists[counts[bucket] as usize..counts[bucket + 1] as usize];
+            if let [only] = list {
+                self.lists.push(*only);
+                self.heads[bucket + 1] = self.lists.len() as u32;
+                continue;
+            }
             list.sort_unstable_by_key(|number| {
                 (std::cmp::Reverse(self.pieces[*number as usize].length), *number)
             });
