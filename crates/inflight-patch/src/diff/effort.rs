@@ -21,7 +21,7 @@ pub(super) struct Effort {
 impl Effort {
     pub(super) fn of(preset: Preset) -> Effort {
         let (code, data, far, window_bytes) = match preset {
-            Preset::Fast => (6, 5, None, 64),
+            Preset::Fast => (6, 5, None, 32),
             Preset::Default => (4, 3, Some(4), 256),
             Preset::Small => (3, 3, Some(3), 512),
         };
