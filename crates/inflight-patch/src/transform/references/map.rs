@@ -57,13 +57,22 @@ impl Piece {
 struct SpaceMap {
     /// Sorted by old spot.
     pieces: Vec<Piece>,
-    /// For each bucket, where in `lists` the pieces are that reach into it; one more at the end.
+    /// For each bucket, the longest piece that reaches into it, which is the one that is asked for
+    /// nearly always; of no length where there is none.
+    longest: Vec<Piece>,
+    /// For each bucket, where in `lists` the others are that do; one more at the end.
     heads: Vec<u32>,
     lists: Vec<u32>,
     /// For each bucket, the first piece that starts in it or behind.
     firsts: Vec<u32>,
-    /// Targets whose place was told.
+    /// Targets whose place was told, and a bit for each 16 spots in which there are any.
     told: HashMap<u32, u32, SpotHash>,
+    told_near: Vec<u64>,
+}
+
+/// The word of [`SpaceMap::told_near`] that a target is told in, and its bit there.
+fn near(target: u32) -> (usize, u64) {
+    ((target >> BUCKET_BITS) as usize, 1 << (target >> (BUCKET_BITS - 6) & 63))
 }
 
 /// Hashes spots: they are no secret, and there are millions of look-ups.
@@ -131,7 +140,13 @@ impl SpotMap {
 
     /// Tells where a target is, in place of what the copies say.
     pub(crate) fn tell(&mut self, space: u32, target: u32, place: u32) {
-        self.space(space).told.insert(target, place);
+        let space = self.space(space);
+        space.told.insert(target, place);
+        let (word, bit) = near(target);
+        if word >= space.told_near.len() {
+            space.told_near.resize(word + 1, 0);
+        }
+        space.told_near[word] |= bit;
     }
 
     /// The new spot of an old target: where it was told to be, else where the longest copy has it,
@@ -185,31 +200,36 @@ impl SpaceMap {
         }
         // However many copies somebody makes of the same bytes, a look-up takes a bounded time.
         self.heads = vec![0; buckets + 1];
+        self.longest = vec![Piece { old: 0, new: 0, length: 0 }; buckets];
         for bucket in 0..buckets {
             let list = &mut lists[counts[bucket] as usize..counts[bucket + 1] as usize];
-            if let [only] = list {
-                self.lists.push(*only);
-                self.heads[bucket + 1] = self.lists.len() as u32;
-                continue;
-            }
             list.sort_unstable_by_key(|number| {
                 (std::cmp::Reverse(self.pieces[*number as usize].length), *number)
             });
-            self.lists.extend_from_slice(&list[..list.len().min(BUCKET_PIECES_MAX)]);
+            let mut list = list.iter().take(BUCKET_PIECES_MAX);
+            if let Some(longest) = list.next() {
+                self.longest[bucket] = self.pieces[*longest as usize];
+            }
+            self.lists.extend(list);
             self.heads[bucket + 1] = self.lists.len() as u32;
         }
     }
 
     #[inline]
     fn follow(&self, target: u32) -> Option<u32> {
-        if let Some(place) = self.told.get(&target) {
+        let (bucket, bit) = near(target);
+        if self.told_near.get(bucket).is_some_and(|near| near & bit != 0)
+            && let Some(place) = self.told.get(&target)
+        {
             return Some(*place);
         }
-        let bucket = (target >> BUCKET_BITS) as usize;
-        if bucket + 1 < self.heads.len() {
+        if let Some(longest) = self.longest.get(bucket) {
+            if longest.covers(target) {
+                return Some(longest.follow(target));
+            }
             let list = &self.lists[self.heads[bucket] as usize..self.heads[bucket + 1] as usize];
             let mut pieces = list.iter().map(|number| &self.pieces[*number as usize]);
-            // The longest comes first.
+            // Longer ones come first.
             if let Some(piece) = pieces.find(|piece| piece.covers(target)) {
                 return Some(piece.follow(target));
             }
