@@ -160,7 +160,7 @@ const MULTIPLIER: u64 = {
 
 /// What identifies a chunk's contents.
 pub(crate) fn hash(chunk: &[u8]) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(chunk)
+    twox_hash::XxHash3_64::oneshot(chunk)
 }
 
 /// How often the byte at the start is repeated.

@@ -1,5 +1,9 @@
 //! Blocks: what a patch is made of between header and trailer.
 
+use std::hash::Hasher;
+
+use twox_hash::XxHash3_64;
+
 use super::frame::checksum;
 use crate::damage::Damage;
 
@@ -148,10 +152,10 @@ impl Block {
 }
 
 fn header_checksum(header: &[u8], payload: &[u8]) -> u64 {
-    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-    hasher.update(header);
-    hasher.update(payload);
-    hasher.digest()
+    let mut hasher = XxHash3_64::new();
+    hasher.write(header);
+    hasher.write(payload);
+    hasher.finish()
 }
 
 /// Puts a payload behind its header.

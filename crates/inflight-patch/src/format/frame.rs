@@ -13,5 +13,5 @@ pub(crate) const TRAILER_BYTES: usize = 40;
 
 /// The checksum of blocks, header and trailer: XXH3, 64 bits.
 pub(crate) fn checksum(bytes: &[u8]) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(bytes)
+    twox_hash::XxHash3_64::oneshot(bytes)
 }
