@@ -1,15 +1,18 @@
-//! Cycles per byte of the inner loops, beside those of their peers, on one core.
+//! Cycles per byte of the inner loops, beside those of their peers, on one core; and of the stages
+//! of a diff, each by itself.
 //!
-//! Usage: `kernels [FILE] [ROUNDS]`
+//! Usage: `kernels [FILE] [ROUNDS]`, `kernels --stages OLD NEW [ROUNDS]` or `kernels --once NAME OLD NEW`
 //!
-//! Works on the first 256 MiB of FILE, or on as many random bytes. Rounds take turns and medians
-//! count, as the clock of a shared machine drifts; a loop of known length tells how long a cycle is.
+//! The first works on the first 256 MiB of FILE, or on as many random bytes; the second on two
+//! versions of an executable. Rounds take turns and medians count, as the clock of a shared machine
+//! drifts; a loop of known length tells how long a cycle is. The third runs one stage once, in a
+//! function named `measured`, for tools that count instructions: `bench/callgrind.py`.
 
 use std::hint::black_box;
 use std::io::Read;
 use std::time::Instant;
 
-use inflight_patch::kernels;
+use inflight_patch::kernels::{self, Versions};
 
 const BYTES: usize = 256 << 20;
 /// Additions in the loop that measures the clock, each of which waits for the one before.
@@ -18,8 +21,47 @@ const ADDITIONS: u64 = 200_000_000;
 type Run<'a> = Box<dyn Fn(&[u8]) -> u64 + 'a>;
 
 fn main() {
-    let mut arguments = std::env::args().skip(1);
-    let bytes = arguments.next().map_or_else(noise, |path| read(&path));
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let versions = |old: &str, new: &str| {
+        let versions = Versions::new(read(old), read(new));
+        versions.unwrap_or_else(|| panic!("{old} and {new} are to be ELF executables for x86-64"))
+    };
+    match &words[..] {
+        ["--stages", old, new, rest @ ..] => {
+            let rounds = rest.first().and_then(|rounds| rounds.parse().ok()).unwrap_or(7);
+            let versions = versions(old, new);
+            let stages = versions.stages();
+            let row = |stage: &'_ kernels::Stage<'_>| (stage.name.to_owned(), stage.bytes);
+            let rows: Vec<(String, u64)> = stages.iter().map(row).collect();
+            let runs: Vec<&dyn Fn() -> u64> = stages.iter().map(|stage| &*stage.run as _).collect();
+            print(&rows, &measure(&rows, &runs, rounds));
+        }
+        ["--once", name, old, new] => {
+            let versions = versions(old, new);
+            let stages = versions.stages();
+            let stage = stages.iter().find(|stage| stage.name == *name);
+            let stage = stage.unwrap_or_else(|| panic!("there is no stage {name:?}"));
+            black_box(measured(&*stage.run));
+            println!("{}", stage.bytes);
+        }
+        ["--names", old, new] => {
+            versions(old, new).stages().iter().for_each(|stage| println!("{}", stage.name));
+        }
+        _ => loops(&arguments),
+    }
+}
+
+/// What tools that count instructions look at.
+#[inline(never)]
+fn measured(run: &dyn Fn() -> u64) -> u64 {
+    black_box(run())
+}
+
+/// The inner loops beside their peers.
+fn loops(arguments: &[String]) {
+    let mut arguments = arguments.iter();
+    let bytes = arguments.next().map_or_else(noise, |path| read(path));
     let rounds = arguments.next().and_then(|rounds| rounds.parse().ok()).unwrap_or(7);
     let mut rows: Vec<(String, Run<'_>)> = vec![
         ("a plain read of memory".into(), Box::new(sum)),
@@ -36,23 +78,39 @@ fn main() {
         let run = move |bytes: &[u8]| cut(set, bytes, true);
         rows.push((format!("Inflight, cut and hash, {set}"), Box::new(run)));
     }
+    let bytes = &bytes[..];
+    let calls: Vec<Box<dyn Fn() -> u64 + '_>> = rows
+        .iter()
+        .map(|(_, run)| Box::new(move || run(black_box(bytes))) as Box<dyn Fn() -> u64 + '_>)
+        .collect();
+    let named: Vec<(String, u64)> =
+        rows.iter().map(|(name, _)| (name.clone(), bytes.len() as u64)).collect();
+    let runs: Vec<&dyn Fn() -> u64> = calls.iter().map(|call| &**call as _).collect();
+    print(&named, &measure(&named, &runs, rounds));
+}
+
+/// Cycles a byte of each run in each round, sorted. Rounds take turns.
+fn measure(rows: &[(String, u64)], runs: &[&dyn Fn() -> u64], rounds: usize) -> Vec<Vec<f64>> {
     let mut samples = vec![Vec::new(); rows.len()];
     for _ in 0..rounds {
-        for ((_, run), samples) in rows.iter().zip(&mut samples) {
+        for (((_, bytes), run), samples) in rows.iter().zip(runs).zip(&mut samples) {
             let cycle = cycle_seconds();
             let start = Instant::now();
-            black_box(run(black_box(&bytes)));
-            samples.push(start.elapsed().as_secs_f64() / cycle / bytes.len() as f64);
+            black_box(run());
+            samples.push(start.elapsed().as_secs_f64() / cycle / *bytes as f64);
         }
     }
-    println!(
-        "| {} MiB, {rounds} rounds | cycles/byte | spread |\n| --- | --- | --- |",
-        bytes.len() >> 20
-    );
-    for ((name, _), samples) in rows.iter().zip(&mut samples) {
-        samples.sort_by(f64::total_cmp);
+    samples.iter_mut().for_each(|samples| samples.sort_by(f64::total_cmp));
+    samples
+}
+
+fn print(rows: &[(String, u64)], samples: &[Vec<f64>]) {
+    println!("| {} rounds | bytes | cycles/byte | spread |", samples[0].len());
+    println!("| --- | ---: | ---: | --- |");
+    for ((name, bytes), samples) in rows.iter().zip(samples) {
         let (least, most) = (samples[0], samples[samples.len() - 1]);
-        println!("| {name} | {:.3} | {least:.3} to {most:.3} |", samples[samples.len() / 2]);
+        let median = samples[samples.len() / 2];
+        println!("| {name} | {bytes} | {median:.3} | {least:.3} to {most:.3} |");
     }
 }
 

@@ -27,6 +27,8 @@ mod pack;
 mod pairs;
 mod piece;
 mod plan;
+#[cfg(feature = "kernels")]
+pub(crate) mod stages;
 mod step;
 mod unit;
 
@@ -144,7 +146,10 @@ async fn make(
     let effort = Effort::of(options.preset);
     let patch = match plan.is_held {
         true => held::run(job, old, new, effort, &plan, output, report).await?,
-        false => step::run(job, old, new, effort, &plan, output, report).await?,
+        false => {
+            let (old, new) = (old.for_one_pass(), new.for_one_pass());
+            step::run(job, old, new, effort, &plan, output, report).await?
+        }
     };
     job.progress.enter(Phase::Finish);
     // What it replaces must not be lost to a power failure.

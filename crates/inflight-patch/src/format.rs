@@ -38,6 +38,8 @@ pub(crate) use pack::{
 };
 pub use reader::{BlockEntry, PatchFile};
 pub(crate) use residue::{GapList, GapLists, Places};
+#[cfg(feature = "kernels")]
+pub(crate) use stage::{decode as decode_stage, encode as encode_stage};
 pub(crate) use writer::{EncodedBlock, PatchWriter, encode_block, encode_manifests};
 
 pub(crate) use manifest::{encode as encode_manifest, footprint as entry_footprint};

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use inflight::{Buffer, BufferList, File, FilePiece, OpenOptions};
+use inflight::{AlignedOffset, BLOCK_BYTES, Buffer, BufferList, File, FilePiece, OpenOptions};
 
 use crate::error::{Error, Result};
 use crate::layout::{Layout, Piece};
@@ -14,6 +14,18 @@ use crate::tree::Tree;
 /// From here on a range of a single file is read by itself, not in a batch.
 const ALONE_BYTES: u64 = 256 << 10;
 
+/// From this size on a file may be read around the page cache.
+const DIRECT_BYTES: u64 = 64 << 20;
+/// Places at which the page cache is asked about a file.
+const CACHE_PLACES: u32 = 32;
+
+/// What came of reading around the page cache.
+enum Direct {
+    Read(Buffer),
+    /// It is to be read as usual.
+    Not(Buffer),
+}
+
 /// A tree whose contents can be read. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Image {
@@ -22,6 +34,9 @@ pub(crate) struct Image {
     tree: Tree,
     /// What a file that is not as its manifest says means.
     mismatch: Mismatch,
+    /// For each file, whether it is read around the page cache, once that is known; empty where
+    /// none is.
+    direct: Arc<[OnceLock<bool>]>,
 }
 
 /// What it means when a file is not as long as its manifest says.
@@ -36,7 +51,15 @@ pub(crate) enum Mismatch {
 impl Image {
     pub(crate) fn new(tree: Tree, manifest: Arc<Manifest>, mismatch: Mismatch) -> Image {
         let layout = Arc::new(Layout::new(&manifest));
-        Image { manifest, layout, tree, mismatch }
+        Image { manifest, layout, tree, mismatch, direct: Arc::default() }
+    }
+
+    /// The same, for reading it once and not all into memory: large files that the page cache does
+    /// not have are read around it. That takes half of the processor time, and the cache keeps what
+    /// others need.
+    pub(crate) fn for_one_pass(self) -> Image {
+        let direct = self.layout.files.iter().map(|_| OnceLock::new()).collect();
+        Image { direct, ..self }
     }
 
     pub(crate) fn tree(&self) -> &Tree {
@@ -76,6 +99,10 @@ impl Image {
         match &pieces[..] {
             [] => Ok(buffer),
             [piece] if piece.image.end - piece.image.start >= ALONE_BYTES => {
+                let buffer = match self.read_direct(piece, buffer).await? {
+                    Direct::Read(buffer) => return Ok(buffer),
+                    Direct::Not(buffer) => buffer,
+                };
                 let file = self.open(piece.file).await?;
                 let length = (piece.image.end - piece.image.start) as usize;
                 let buffer = self.fill(&file, piece, buffer, length, piece.offset).await?;
@@ -129,6 +156,61 @@ impl Image {
         }
         self.close(file, piece).await?;
         Ok(read)
+    }
+
+    /// Reads a piece of a file around the page cache, if that is what is done with it and can be.
+    async fn read_direct(&self, piece: &Piece, buffer: Buffer) -> Result<Direct> {
+        let length = (piece.image.end - piece.image.start) as usize;
+        let fits = buffer.is_empty() && length.next_multiple_of(BLOCK_BYTES) == buffer.capacity();
+        let (Some(offset), true, true) =
+            (AlignedOffset::new(piece.offset), fits, buffer.is_pooled())
+        else {
+            return Ok(Direct::Not(buffer));
+        };
+        if !self.is_direct(piece.file).await? {
+            return Ok(Direct::Not(buffer));
+        }
+        let path = self.tree.locate(&self.entry(piece.file).path);
+        let opened = self.tree.directory().open_direct(path, self.options()).await;
+        // Not every file system can do it; what else is wrong shows when it is opened as usual.
+        let Ok(file) = opened else { return Ok(Direct::Not(buffer)) };
+        let capacity = buffer.capacity();
+        let mut buffer = match file.read(buffer, offset).await {
+            Ok(buffer) => buffer,
+            // Opened, and yet it cannot be done. The buffer went back to the pool.
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
+                return Ok(Direct::Not(self.tree.directory().handle().buffer(capacity).await));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if buffer.len() < length {
+            // Cut short, perhaps by the end of the file: that is told where it is read as usual.
+            buffer.clear();
+            return Ok(Direct::Not(buffer));
+        }
+        let end = piece.offset + length as u64;
+        let size = self.layout.files[piece.file as usize].size;
+        if end == size && (buffer.len() > length || file.metadata().await?.size > size) {
+            return Err(self.mismatched(piece.file, "it is longer than it was"));
+        }
+        buffer.truncate(length);
+        Ok(Direct::Read(buffer))
+    }
+
+    /// Whether a file is read around the page cache: a large one of which the cache has little.
+    async fn is_direct(&self, file: u32) -> Result<bool> {
+        let Some(known) = self.direct.get(file as usize) else { return Ok(false) };
+        if let Some(direct) = known.get() {
+            return Ok(*direct);
+        }
+        let span = &self.layout.files[file as usize];
+        let direct = span.size >= DIRECT_BYTES && {
+            let opened = self.open(file).await?;
+            let cached = opened.sample_cache(span.size, CACHE_PLACES).await?;
+            opened.close().await?;
+            cached * 4 < u64::from(CACHE_PLACES)
+        };
+        Ok(*known.get_or_init(|| direct))
     }
 
     async fn open(&self, file: u32) -> Result<File> {

@@ -1,5 +1,7 @@
 //! Inner loops by themselves, for bench/kernels. Not part of the interface.
 
+pub use crate::diff::stages::{Stage, Versions};
+
 use crate::diff::chunk::{self, ChunkSizes};
 use crate::instructions::Instructions;
 

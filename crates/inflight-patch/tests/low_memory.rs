@@ -67,6 +67,48 @@ fn an_old_tree_that_does_not_fit_makes_the_same_patch() {
     assert!(roomy.len() < MIB, "{} bytes for some fresh hundred KB", roomy.len());
 }
 
+/// Has the page cache give up a file, and says whether it did.
+fn is_cold(engine: &Engine, path: &Path) -> bool {
+    let file = std::fs::File::open(path).expect("opened");
+    file.sync_all().expect("written");
+    let give_up = || {
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("advised");
+    };
+    give_up();
+    let is_cold = cached(engine, path, 61) == 0;
+    give_up();
+    is_cold
+}
+
+/// How many of so many places of a file the page cache has. Asking has those read.
+fn cached(engine: &Engine, path: &Path, places: u32) -> u64 {
+    engine.block_on(async {
+        let file = engine.open(path, inflight::OpenOptions::reading()).await.expect("opened");
+        let length = file.metadata().await.expect("there").size;
+        file.sample_cache(length, places).await.expect("asked")
+    })
+}
+
+#[test]
+fn cold_files_larger_than_memory_are_read_around_the_cache_with_the_same_result() {
+    let place = tempfile::tempdir().expect("a temporary directory");
+    build_pair(place.path());
+    let [old, new] = ["old", "new"].map(|name| place.path().join(name));
+    let engine = Engine::builder().memory_bytes_max(150 << 20).build().expect("an engine");
+    let (hot, _) = round_trip(place.path(), 150 * MIB);
+    let are_cold = is_cold(&engine, &old) & is_cold(&engine, &new);
+    let job = Job::new(engine.handle(), 2).expect("a job");
+    let patch = place.path().join("cold");
+    engine.block_on(diff(&job, &old, &new, &patch, DiffOptions::default())).expect("made");
+    assert!(std::fs::read(&patch).unwrap() == hot, "the same patch");
+    // Where files were not given up (in memory, say) there is no other way to read them.
+    let has_direct = engine.block_on(engine.open_direct(&old, inflight::OpenOptions::reading()));
+    if are_cold && has_direct.is_ok() {
+        let cached = cached(&engine, &old, 67);
+        assert!(cached <= 30, "{cached} of 67 places of the old file were read into the cache");
+    }
+}
+
 #[test]
 fn a_job_that_cannot_fit_says_so_before_it_starts() {
     let place = tempfile::tempdir().expect("a temporary directory");

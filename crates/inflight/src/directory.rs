@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::buffer::Buffer;
 use crate::descriptor::Descriptor;
 use crate::error::Result;
-use crate::file::File;
+use crate::file::{DirectFile, File};
 use crate::handle::{Handle, at, metadata_at, text};
 use crate::metadata::{DirectoryBatch, Metadata, Owner, SetTimes};
 use crate::operation::{At, FilePiece, NewFile, OpenOptions, Operation, RemoveKind, SyncScope};
@@ -54,6 +54,16 @@ impl Directory {
     pub async fn open(&self, path: &Path, options: OpenOptions) -> Result<File> {
         let descriptor = self.handle.open_at(Some(&self.descriptor), path, options).await?;
         Ok(File::new(descriptor, self.handle.clone()))
+    }
+
+    /// Opens a file around the page cache.
+    ///
+    /// # Errors
+    /// As for [`Handle::open_direct`](crate::Handle::open_direct).
+    pub async fn open_direct(&self, path: &Path, options: OpenOptions) -> Result<DirectFile> {
+        let descriptor =
+            self.handle.open_at(Some(&self.descriptor), path, options.direct()).await?;
+        DirectFile::checked(File::new(descriptor, self.handle.clone())).await
     }
 
     /// Opens a directory.

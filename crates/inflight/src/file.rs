@@ -204,6 +204,13 @@ impl File {
         })
     }
 
+    /// How many of `places` places, spread evenly over the first `length` bytes, the page cache has:
+    /// all of them where the system cannot say. An estimate of what reading it costs.
+    pub fn sample_cache(&self, length: u64, places: u32) -> Pending<u64> {
+        let file = self.descriptor.clone();
+        self.handle.start(Operation::SampleCache { file, length, places }, |_, cached| cached)
+    }
+
     /// Closes it and waits for that, unless operations on it are still in flight: then the last
     /// one's end closes it.
     ///

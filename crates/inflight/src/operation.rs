@@ -439,6 +439,16 @@ pub enum Operation {
         /// Receives the run as (first byte, byte behind the last), or `None` behind all data.
         data: Option<(u64, u64)>,
     },
+    /// Asks whether the page cache has some places of a file, which are spread evenly. The result
+    /// counts those that it has; all of them where the system cannot say.
+    SampleCache {
+        /// The open file.
+        file: Descriptor,
+        /// Bytes of it to look at, from its start on.
+        length: u64,
+        /// How many places.
+        places: u32,
+    },
     /// Reads all extended attributes of the path itself.
     ReadAttributes {
         /// The path.
@@ -485,6 +495,7 @@ impl Operation {
             Operation::ReadDirectory { .. } => "list",
             Operation::CopyRange { .. } => "copy",
             Operation::FindData { .. } => "find the holes of",
+            Operation::SampleCache { .. } => "look for in the page cache",
             Operation::ReadAttributes { .. } => "read extended attributes of",
             Operation::WriteAttribute { .. } => "set extended attribute of",
         }
@@ -523,6 +534,7 @@ impl Operation {
             | Operation::Truncate { file, .. }
             | Operation::ReadDirectory { directory: file, .. }
             | Operation::FindData { file, .. }
+            | Operation::SampleCache { file, .. }
             | Operation::CopyRange { to: file, .. } => Some(file.path().to_path_buf()),
         }
     }

@@ -254,6 +254,9 @@ fn space_sizes_and_holes_are_managed() {
             drop(file.write_full(bytes(engine, &[1; 4096]), 0, 4096, 65536).await.unwrap());
             assert_eq!(file.find_data(0).await.unwrap(), Some((65536, 69632)));
             assert_eq!(file.find_data(69632).await.unwrap(), None);
+            // What was just written is there, and what is not can only be what was not.
+            assert_eq!(file.sample_cache(69632, 1).await.unwrap(), 1);
+            assert!((1..=17).contains(&file.sample_cache(69632, 17).await.unwrap()));
             file.allocate(0, 2 << 20).await.unwrap();
             let metadata = file.metadata().await.unwrap();
             assert_eq!(metadata.size, 2 << 20);

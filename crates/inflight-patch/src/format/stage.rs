@@ -81,7 +81,7 @@ impl StageTable {
 /// Compresses the raw bytes of a block; gives its stage and payload. `beside` is the new manifest,
 /// for what may be compressed beside it. The payload may be longer than the raw bytes. Out of
 /// memory, the only thing that can fail here, means to store what could not be compressed.
-pub(super) fn encode(
+pub(crate) fn encode(
     kind: BlockKind,
     raw: &[u8],
     compression: Compression,
@@ -151,7 +151,7 @@ fn window(raw_length: usize) -> u32 {
 
 /// Turns a payload into exactly `raw_length` bytes. The caller has bounded that length. `beside` is
 /// the new manifest, for what is compressed beside it.
-pub(super) fn decode(
+pub(crate) fn decode(
     stage: u8,
     payload: &[u8],
     raw_length: usize,

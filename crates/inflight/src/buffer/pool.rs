@@ -177,7 +177,8 @@ impl Buffer {
     }
 
     /// Whether it comes from the pool: then it is aligned to a page and whole pages long.
-    pub(crate) fn is_pooled(&self) -> bool {
+    #[must_use]
+    pub fn is_pooled(&self) -> bool {
         matches!(self.owner(), Owner::Pool(..))
     }
 
