@@ -72,6 +72,7 @@ impl GroupBuilder {
                     copied += length;
                 }
                 Part::Literal(bytes) => group.literals.extend_from_slice(bytes),
+                Part::LeftOut(_) => unreachable!("literals are put back before they are written"),
                 Part::Run { .. } => {}
             }
         }

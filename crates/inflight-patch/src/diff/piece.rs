@@ -7,6 +7,8 @@ use crate::format::Instruction;
 
 /// A literal so long may be found in old bytes that were not known yet when it was made.
 const LOOK_AGAIN_BYTES: usize = 256;
+/// A literal so long is worth a read of its own.
+const LEFT_OUT_BYTES: usize = 4 << 10;
 /// What a part takes in memory besides its bytes.
 const PART_BYTES: u64 = 64;
 
@@ -25,6 +27,8 @@ pub(super) enum Part {
         differences: Vec<(u32, u8)>,
     },
     Literal(Vec<u8>),
+    /// A literal of so many bytes that are read again when they are needed.
+    LeftOut(usize),
     Run {
         byte: u8,
         length: u64,
@@ -81,6 +85,7 @@ impl Piece {
     pub(super) fn literal_bytes(&self) -> u64 {
         let literal_bytes = |part: &Part| match part {
             Part::Literal(bytes) => bytes.len() as u64,
+            Part::LeftOut(length) => *length as u64,
             _ => 0,
         };
         self.parts.iter().map(literal_bytes).sum()
@@ -91,9 +96,41 @@ impl Piece {
         let own = |part: &Part| match part {
             Part::Copy { differences, .. } => 8 * differences.len() as u64,
             Part::Literal(bytes) => bytes.len() as u64,
-            Part::Run { .. } => 0,
+            Part::LeftOut(_) | Part::Run { .. } => 0,
         };
         self.parts.iter().map(|part| PART_BYTES + own(part)).sum()
+    }
+
+    /// The same without the bytes of long literals.
+    pub(super) fn without_literals(self) -> Piece {
+        let bare = |part| match part {
+            Part::Literal(bytes) if bytes.len() >= LEFT_OUT_BYTES => Part::LeftOut(bytes.len()),
+            other => other,
+        };
+        Piece { parts: self.parts.into_iter().map(bare).collect() }
+    }
+
+    /// Calls `each` with place and length of what was left out of a piece that starts at `place`;
+    /// gives where the piece ends.
+    pub(super) fn each_left_out(&self, mut place: u64, mut each: impl FnMut(u64, usize)) -> u64 {
+        for part in &self.parts {
+            if let Part::LeftOut(length) = part {
+                each(place, *length);
+            }
+            place += part.instruction().length();
+        }
+        place
+    }
+
+    /// Puts back what was left out: the next bytes, front to back.
+    pub(super) fn put_back(&mut self, bytes: &mut &[u8]) {
+        for part in &mut self.parts {
+            if let Part::LeftOut(length) = part {
+                let (now, rest) = bytes.split_at(*length);
+                *part = Part::Literal(now.to_vec());
+                *bytes = rest;
+            }
+        }
     }
 
     /// Whether a second look may find more of it.
@@ -129,6 +166,7 @@ impl Part {
         match self {
             Part::Copy { old, length, .. } => Instruction::Copy { old: *old, length: *length },
             Part::Literal(bytes) => Instruction::Literal { length: bytes.len() as u64 },
+            Part::LeftOut(length) => Instruction::Literal { length: *length as u64 },
             Part::Run { byte, length } => Instruction::Run { byte: *byte, length: *length },
         }
     }
@@ -152,5 +190,39 @@ pub(super) fn for_each_difference(predicted: &[u8], real: &[u8], mut each: impl 
                 each(number * BLOCK + at);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_can_be_put_back() {
+        let new: Vec<u8> = (0..60_000u32).map(|n| ((n * n) >> 7) as u8).collect();
+        let lengths = [100, 5_000, 20, 4_095, 4_096, 40_000, 6_689];
+        let (mut piece, mut done) = (Piece::default(), 0);
+        for (number, length) in lengths.into_iter().enumerate() {
+            let instruction = match number % 2 {
+                0 => Instruction::Copy { old: 7, length },
+                _ => Instruction::Literal { length },
+            };
+            piece.add(&[instruction], &new[done..done + length as usize]);
+            done += length as usize;
+        }
+        assert_eq!(done, new.len());
+        let whole = format!("{piece:?}");
+        let before = piece.footprint();
+        let mut bare = piece.without_literals();
+        assert!(bare.footprint() + 45_000 <= before, "two of the three literals");
+        let mut left_out = Vec::new();
+        let end = bare.each_left_out(1_000, |place, length| {
+            left_out.extend_from_slice(&new[place as usize - 1_000..][..length]);
+        });
+        assert_eq!(end, 61_000);
+        let mut rest = &left_out[..];
+        bare.put_back(&mut rest);
+        assert!(rest.is_empty());
+        assert_eq!(format!("{bare:?}"), whole);
     }
 }

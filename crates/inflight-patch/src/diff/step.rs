@@ -186,11 +186,12 @@ struct Drafts<'a> {
 impl Drafts<'_> {
     fn add(&mut self, mut matched: Matched) {
         let digests = std::mem::take(&mut matched.digests);
-        let own = |piece: &MatchedPiece| match piece {
-            MatchedPiece::Plain(piece) => piece.footprint(),
-            MatchedPiece::Executable { .. } => 0,
-        };
-        let bytes = matched.pieces.iter().map(own).sum();
+        let mut bytes = matched.footprint();
+        // Long literals are read again if it comes to that, before anything is matched again.
+        if self.used + bytes > self.plan.drafts_bytes / 4 * 3 {
+            matched = matched.without_literals();
+            bytes = matched.footprint();
+        }
         let fits = self.used + bytes <= self.plan.drafts_bytes;
         let reserved = fits.then(|| self.job.handle.pool().try_reserve(bytes)).flatten();
         self.used += reserved.as_ref().map_or(0, |_| bytes);
@@ -237,7 +238,19 @@ impl Step<'_> {
                     Ok((hand.run(match_all).await?, None))
                 }));
             };
+            let left_out = matched.left_out(range.start);
+            let missing: u64 = left_out.iter().map(|range| range.end - range.start).sum();
+            let buffer = match missing {
+                0 => None,
+                bytes => Some(job.handle.buffer(bytes as usize).await),
+            };
+            let new = new.clone();
             Ok(job.handle.spawn(async move {
+                let mut matched = matched;
+                if let Some(buffer) = buffer {
+                    let bytes = new.read_ranges(&left_out, buffer).await?;
+                    matched.put_back(&bytes);
+                }
                 let is_worth_it = |piece: &MatchedPiece| {
                     matches!(piece, MatchedPiece::Plain(piece) if piece.is_worth_a_look())
                 };

@@ -56,13 +56,51 @@ pub(super) struct UnitMatcher {
 }
 
 impl Matched {
+    fn plain(&self) -> impl Iterator<Item = &Piece> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            MatchedPiece::Plain(piece) => Some(piece),
+            MatchedPiece::Executable { .. } => None,
+        })
+    }
+
     /// Bytes of literals.
     pub(super) fn literal_bytes(&self) -> u64 {
-        let literal_bytes = |piece: &MatchedPiece| match piece {
-            MatchedPiece::Plain(piece) => piece.literal_bytes(),
-            MatchedPiece::Executable { .. } => 0,
+        self.plain().map(Piece::literal_bytes).sum()
+    }
+
+    /// Memory that it takes, about.
+    pub(super) fn footprint(&self) -> u64 {
+        self.plain().map(Piece::footprint).sum()
+    }
+
+    /// The same without the bytes of long literals.
+    pub(super) fn without_literals(self) -> Matched {
+        let bare = |piece| match piece {
+            MatchedPiece::Plain(piece) => MatchedPiece::Plain(piece.without_literals()),
+            other => other,
         };
-        self.pieces.iter().map(literal_bytes).sum()
+        Matched { pieces: self.pieces.into_iter().map(bare).collect(), ..self }
+    }
+
+    /// Where in the new image the bytes are that were left out. The unit starts at `place` and, if
+    /// any were, has nothing but plain pieces.
+    pub(super) fn left_out(&self, mut place: u64) -> Vec<Range<u64>> {
+        let mut ranges = Vec::new();
+        for piece in self.plain() {
+            place = piece.each_left_out(place, |place, length| {
+                ranges.push(place..place + length as u64);
+            });
+        }
+        ranges
+    }
+
+    /// Puts back what was left out, in order.
+    pub(super) fn put_back(&mut self, mut bytes: &[u8]) {
+        for piece in &mut self.pieces {
+            if let MatchedPiece::Plain(piece) = piece {
+                piece.put_back(&mut bytes);
+            }
+        }
     }
 }
 
