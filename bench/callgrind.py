@@ -4,11 +4,10 @@
     bench/callgrind.py OLD NEW
 
 OLD and NEW are two versions of an executable (ELF, x86-64). Counts do not depend on how busy the
-machine is. Valgrind knows no AVX-512, so this is AVX2 code; work on other threads counts as well.
+machine is. Valgrind knows no AVX-512, so this is AVX2 code.
 """
 
 import argparse
-import os
 import re
 import subprocess
 import sys
@@ -26,13 +25,12 @@ def main():
     files = [arguments.old, arguments.new]
     names = subprocess.run([KERNELS, "--names", *files], stdout=subprocess.PIPE, text=True, check=True)
     print("| stage | bytes | instructions | a byte |\n| --- | ---: | ---: | ---: |")
-    environment = {**os.environ, "RAYON_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
         # A name that stands twice is that of the same work.
         for name in dict.fromkeys(names.stdout.splitlines()):
             command = ["valgrind", "--tool=callgrind", "--toggle-collect=*measured*"]
             command += [f"--callgrind-out-file={folder}/out", KERNELS, "--once", name, *files]
-            done = subprocess.run(command, capture_output=True, text=True, env=environment)
+            done = subprocess.run(command, capture_output=True, text=True)
             counted = re.search(r"Collected : (\d+)", done.stderr)
             if done.returncode != 0 or not counted:
                 sys.exit(f"callgrind.py: {name}: {done.stderr[-500:]}")

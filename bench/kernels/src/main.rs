@@ -38,6 +38,9 @@ fn main() {
             print(&rows, &measure(&rows, &runs, rounds));
         }
         ["--once", name, old, new] => {
+            // Everything on this thread: the others are not looked at.
+            let here = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread();
+            here.build_global().expect("the first pool");
             let versions = versions(old, new);
             let stages = versions.stages();
             let stage = stages.iter().find(|stage| stage.name == *name);

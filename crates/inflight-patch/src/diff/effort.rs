@@ -11,6 +11,8 @@ pub(super) struct Effort {
     /// Which places of code are looked up, and which of data.
     pub(super) code: Sampling,
     pub(super) data: Sampling,
+    /// One entry of a table in two to this power is looked up.
+    pub(super) tables: u32,
     pub(super) refine: RefineOptions,
     /// Which places of all old bytes are looked up for what is left, where both trees are held.
     pub(super) far: Option<Sampling>,
@@ -29,6 +31,7 @@ impl Effort {
         Effort {
             code: Sampling::of_bytes(code, 32),
             data: Sampling::of_bytes(data, 16),
+            tables: if preset == Preset::Fast { 2 } else { 0 },
             far: far.map(|bits| Sampling::of_bytes(bits, 16)),
             refine: RefineOptions { scoring, score_min: 18, window_bytes },
             near: preset != Preset::Fast,

@@ -211,7 +211,15 @@ impl Maker<'_> {
     /// The groups of one executable.
     fn groups(&self, found: &Found, copies: Vec<Copy>, old: &[u8], new: &[u8]) -> Vec<Group> {
         let bytes = &new[found.start as usize..found.range().end as usize];
-        let copies = tables::align(self.pool, old, &self.old_executables, bytes, found, copies);
+        let copies = tables::align(
+            self.pool,
+            old,
+            &self.old_executables,
+            bytes,
+            found,
+            copies,
+            self.effort.tables,
+        );
         let mut used = used(&self.old_executables, &copies);
         let cut = instructions(found, &copies, &self.units);
         let space = found.space.clone();

@@ -22,6 +22,9 @@ use crate::transform::references::scan::scan;
 use crate::transform::references::space::{OldExecutable, RegionKind, Space};
 use crate::transform::references::{CopyPart, Relocator};
 
+/// Bytes that are compressed.
+const LITERAL_BYTES: usize = 1 << 20;
+
 /// A stage that is ready to run, and how many bytes it works on.
 pub struct Stage<'a> {
     /// What it does, in a few words.
@@ -83,7 +86,9 @@ impl Versions {
         let executables = vec![OldExecutable { start: 0, space: old_space.clone() }];
         let parts = copies.iter().copied().map(part);
         let relocator = Relocator::new(Arc::new(executables), new_space.clone(), parts);
-        let (instructions, literals) = made_of(&copies, range, &new);
+        let instructions = made_up(old.len() as u64);
+        // Code that was not found is like code.
+        let literals = new[range].iter().copied().take(LITERAL_BYTES).collect();
         Some(Versions {
             old,
             new,
@@ -114,7 +119,7 @@ impl Versions {
         let payload = self.instructions.encode();
         let payload_bytes = payload.len() as u64;
         let literal_bytes = self.literals.len() as u64;
-        let ends = (self.old.len() as u64, self.new.len() as u64);
+        let ends = (self.old.len() as u64, self.instructions.length());
         let near_bytes = unit(&self.new) as u64;
         let mut stages = vec![
             Stage::new("digest (BLAKE3)", new_bytes, || self.digest()),
@@ -280,24 +285,16 @@ fn zero(space: &Space, bytes: &mut [u8]) {
     }
 }
 
-/// Instructions that make a range of `new` of copies and literals, and those.
-fn made_of(
-    copies: &[Copy],
-    range: std::ops::Range<usize>,
-    new: &[u8],
-) -> (GroupInstructions, Vec<u8>) {
-    let (mut list, mut literals, mut done) = (Vec::new(), Vec::new(), range.start);
-    let mut literal = |from: usize, to: usize, list: &mut Vec<Instruction>| {
-        if from < to {
-            list.push(Instruction::Literal { length: (to - from) as u64 });
-            literals.extend_from_slice(&new[from..to]);
+/// Instructions like those of a program that changed in many places.
+fn made_up(old_bytes: u64) -> GroupInstructions {
+    let list = (0..40_000u64).map(|number| match number % 2 {
+        0 => {
+            let length = 1 + number * 7919 % 500;
+            let old =
+                (number * 60 + number * number % 97) % old_bytes.saturating_sub(length).max(1);
+            Instruction::Copy { old, length }
         }
-    };
-    for copy in copies {
-        literal(done, copy.new as usize, &mut list);
-        list.push(Instruction::Copy { old: copy.old.into(), length: copy.length.into() });
-        done = copy.new_end() as usize;
-    }
-    literal(done, range.end, &mut list);
-    (GroupInstructions { start: range.start as u64, list }, literals)
+        _ => Instruction::Literal { length: 1 + number * 31 % 40 },
+    });
+    GroupInstructions { start: 0, list: list.collect() }
 }

@@ -53,7 +53,8 @@ fn comparing(kind: RegionKind) -> Comparing {
     Comparing { target_bytes, scoring: Scoring { mismatch, drop: 64 } }
 }
 
-/// Adds copies for tables to those of the rest of an executable.
+/// Adds copies for tables to those of the rest of an executable. One entry in 2^`sampled` is looked
+/// up.
 pub(super) fn align(
     pool: &Pool,
     old: &[u8],
@@ -61,6 +62,7 @@ pub(super) fn align(
     new: &[u8],
     executable: &Found,
     mut copies: Vec<Copy>,
+    sampled: u32,
 ) -> Vec<Copy> {
     let Some(main) = counterpart(old_executables, &copies) else { return copies };
     let from = &old_executables[main];
@@ -84,7 +86,8 @@ pub(super) fn align(
                     old: copy.old + place,
                     length: copy.length,
                 };
-                match_table(pool, &predicted, &real, new_region.kind).iter().map(add).collect()
+                let found = match_table(pool, &predicted, &real, new_region.kind, sampled);
+                found.iter().map(add).collect()
             })
             .collect();
         copies.extend(added.into_iter().flatten());
@@ -192,12 +195,13 @@ fn sampling(kind: RegionKind) -> Sampling {
     Sampling { bits, stride, phase, bytes }
 }
 
-fn match_table(pool: &Pool, old: &[u8], new: &[u8], kind: RegionKind) -> Vec<Copy> {
+fn match_table(pool: &Pool, old: &[u8], new: &[u8], kind: RegionKind, sampled: u32) -> Vec<Copy> {
     if old == new {
         return vec![Copy { new: 0, old: 0, length: new.len() as u32 }];
     }
     let scoring = comparing(kind).scoring;
-    let sampling = sampling(kind);
+    let mut sampling = sampling(kind);
+    sampling.bits = sampling.bits.max(sampled);
     let whole = 0..old.len();
     let Some(index) = AnchorIndex::of(pool, old, std::slice::from_ref(&whole), sampling) else {
         return Vec::new();
