@@ -158,6 +158,14 @@ impl Image {
         Ok(read)
     }
 
+    /// Whether the file at a place of the image is known to be read around the page cache: then it
+    /// costs something to read it again.
+    pub(crate) fn is_around_cache(&self, place: u64) -> bool {
+        let file = self.layout.files_in(place..place + 1).next();
+        let known = file.and_then(|(file, _)| self.direct.get(file as usize)?.get());
+        known.is_some_and(|direct| *direct)
+    }
+
     /// Reads a piece of a file around the page cache, if that is what is done with it and can be.
     async fn read_direct(&self, piece: &Piece, buffer: Buffer) -> Result<Direct> {
         let length = (piece.image.end - piece.image.start) as usize;

@@ -3,7 +3,7 @@
 //! Where it does not fit, units come and go, least recently used first, and the one behind the
 //! unit just asked for is fetched ahead, because most matches go on along the old image.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -35,13 +35,21 @@ struct Units {
     handle: Handle,
     units: Vec<Range<u64>>,
     /// How many units may be held.
-    capacity: usize,
+    most: usize,
     state: Mutex<State>,
 }
+
+/// Units by which more are held when one that was given up is asked for again, and the page cache
+/// does not have it: where it does, reading again costs less than memory that nobody touched yet.
+const GROWTH: usize = 4;
 
 #[derive(Debug, Default)]
 struct State {
     held: HashMap<usize, HeldUnit>,
+    /// How many units are held for now: more only once that is seen to pay.
+    capacity: usize,
+    /// Units that were given up.
+    gone: HashSet<usize>,
     clock: u64,
     ahead: Option<usize>,
 }
@@ -58,11 +66,12 @@ impl OldImage {
         OldImage { image, held: Held::Whole(Arc::new(bytes)) }
     }
 
-    /// An image of which at most `capacity` units are in memory.
-    pub(crate) fn in_units(image: Image, handle: Handle, capacity: usize) -> OldImage {
+    /// An image of which `first` units are in memory, and at most `most` when units that were given
+    /// up are asked for again.
+    pub(crate) fn in_units(image: Image, handle: Handle, first: usize, most: usize) -> OldImage {
         let units = image.layout.units().collect();
-        let shared =
-            Units { image: image.clone(), handle, units, capacity, state: Mutex::default() };
+        let state = Mutex::new(State { capacity: first.min(most), ..State::default() });
+        let shared = Units { image: image.clone(), handle, units, most, state };
         OldImage { image, held: Held::Units(Arc::new(shared)) }
     }
 
@@ -120,6 +129,12 @@ impl Units {
         if let Some(bytes) = self.held(unit) {
             return Ok(bytes);
         }
+        if self.image.is_around_cache(self.units[unit].start) {
+            let mut state = self.state();
+            if state.gone.remove(&unit) {
+                state.capacity = (state.capacity + GROWTH).min(self.most);
+            }
+        }
         let bytes = Arc::new(block_on(self.load(unit))?);
         self.insert(unit, bytes.clone());
         self.fetch_ahead(unit + 1);
@@ -146,10 +161,11 @@ impl Units {
         state.clock += 1;
         let used = state.clock;
         state.held.insert(unit, HeldUnit { bytes, used });
-        while state.held.len() > self.capacity {
+        while state.held.len() > state.capacity {
             let oldest = state.held.iter().min_by_key(|(_, held)| held.used).map(|(unit, _)| *unit);
             let Some(oldest) = oldest else { break };
             state.held.remove(&oldest);
+            state.gone.insert(oldest);
         }
     }
 

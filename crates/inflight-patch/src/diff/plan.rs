@@ -30,8 +30,10 @@ const CHUNK_BYTES_MAX: usize = 64 << 10;
 const HELD_UNITS_MIN: usize = 4;
 /// Trees are held in memory as a whole up to this: reading in step takes less.
 const HELD_BYTES_MAX: u64 = 1 << 30;
-/// Units of the old tree held at most, in bytes; what was given up is read again when it is asked for.
-const WINDOW_BYTES_MAX: u64 = 256 << 20;
+/// Units of the old tree held at first, in bytes, and at most, when what was given up is asked for
+/// again and again.
+const WINDOW_BYTES: u64 = 256 << 20;
+const WINDOW_BYTES_MAX: u64 = 2 << 30;
 /// What the allocator, stacks and small things take.
 const OVERHEAD_BYTES: u64 = 8 << 20;
 
@@ -50,8 +52,8 @@ pub(super) struct Plan {
     pub(super) growth_bytes: u64,
     /// Whether both trees are held in memory as a whole.
     pub(super) is_held: bool,
-    /// How many units of the old image may be held, where not all of it is.
-    pub(super) old_units: usize,
+    /// How many units of the old image are held at first, and at most, where not all of it is.
+    pub(super) old_units: (usize, usize),
     /// Bytes that what was made of the new image may take until all of the old one was read.
     pub(super) drafts_bytes: u64,
     /// Memory that is not buffers, held while the job runs.
@@ -107,7 +109,7 @@ struct Sketch {
     /// Target length of chunks.
     target: usize,
     is_held: bool,
-    old_units: usize,
+    old_units: (usize, usize),
     drafts: u64,
     /// What is not buffers.
     reserved: u64,
@@ -156,7 +158,10 @@ impl Sketch {
         let finest = Index::bytes(chunks(old_bytes, CHUNK_BYTES));
         let better = if target > CHUNK_BYTES { fixed + 2 * finest } else { 0 };
         let window = (rest / 3).clamp(least_units, WINDOW_BYTES_MAX.max(least_units));
-        let old_units = ((window / UNIT_BYTES) as usize).saturating_sub(transient_units).min(units);
+        let held = |window: u64| {
+            ((window / UNIT_BYTES) as usize).saturating_sub(transient_units).min(units)
+        };
+        let old_units = (held(window.min(WINDOW_BYTES.max(least_units))), held(window));
         let drafts = (rest - window) / 2;
         let (reserved, least) = (reserved + index_bytes, fixed + index_bytes);
         Ok(Sketch { groups, depth, target, is_held, old_units, drafts, reserved, least, better })

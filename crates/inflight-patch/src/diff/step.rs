@@ -54,7 +54,8 @@ pub(super) async fn run(
     report: &mut DiffReport,
 ) -> Result<PatchWriter> {
     let pairs = pairs(&old, &new).await?;
-    let held = OldImage::in_units(old, job.handle.clone(), plan.old_units);
+    let (first, most) = plan.old_units;
+    let held = OldImage::in_units(old, job.handle.clone(), first, most);
     let known = Arc::new(Known::new(held, plan));
     let drafts = first_look(job, &new, &known, &pairs, effort, plan).await?;
     let step = Step { job, new, known, effort, plan, output, report };
