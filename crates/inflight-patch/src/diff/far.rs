@@ -1,28 +1,18 @@
 //! Short agreements with any part of the old image: what moved far in pieces shorter than chunks, as
 //! rows of a database do when its pages are split.
 //!
-//! That takes an index of the whole old image, so it is made where a sample says that much is left.
-
-use std::ops::Range;
+//! That takes an index of the whole old image, so it is made where a sample says that much is left:
+//! see `held`.
 
 use inflight::Pool;
-use rayon::prelude::*;
 
-use super::known::Whole;
 use super::near::Agreement;
 use super::old::{IMAGE_BYTES_MAX, common_prefix, common_suffix};
-use super::unit::{Given, UnitMatcher};
 use crate::align::anchor::{AnchorIndex, Sampling, hash};
-use crate::error::Result;
-use crate::image::Image;
 use crate::transform::references::space::{OldExecutable, cut_image};
 
 /// The shortest agreement worth an instruction.
 const AGREEMENT_BYTES_MIN: usize = 32;
-/// One unit in so many is looked at to see how much is left.
-const SAMPLED_UNITS: usize = 8;
-/// It is worth it where more than one byte in so many is left.
-const LEFT: u64 = 100;
 
 /// Anchors of all old bytes but those of executables that new ones are made from.
 #[derive(Debug)]
@@ -74,25 +64,6 @@ impl FarIndex {
         }
         found
     }
-}
-
-/// Whether much of the new image stays unmatched, by a sample of the units that changed.
-pub(super) fn is_worth_it(matcher: &UnitMatcher, image: &Image, new: &Whole) -> Result<bool> {
-    let units: Vec<(usize, Range<u64>)> = image.layout.units().enumerate().collect();
-    let changed = |(number, range): &&(usize, Range<u64>)| {
-        new.digests[*number].iter().any(|part| part.old_file.is_none())
-            && matcher.executable_at(range).is_none()
-    };
-    let sample: Vec<_> = units.iter().filter(changed).step_by(SAMPLED_UNITS).collect();
-    let looked = sample.into_par_iter().map(|(number, range)| -> Result<(u64, u64)> {
-        let bytes = &new.bytes[range.start as usize..range.end as usize];
-        let given = Given { digests: Some(&new.digests[*number]), horizon: u64::MAX };
-        let matched = matcher.unit(range.clone(), bytes, given)?;
-        Ok((matched.literal_bytes(), matched.bytes))
-    });
-    let sum = |a: (u64, u64), b: (u64, u64)| Ok((a.0 + b.0, a.1 + b.1));
-    let (left, all) = looked.try_reduce(Default::default, sum)?;
-    Ok(left * LEFT > all)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::DiffReport;
 use super::digests::Gathering;
 use super::effort::Effort;
 use super::executables;
-use super::far::{self, FarIndex};
+use super::far::FarIndex;
 use super::group::Group;
 use super::index::Signature;
 use super::known::{Known, PartDigest, Signed, Whole};
@@ -28,6 +28,10 @@ use crate::transform::references::space::{OldExecutable, cut_image};
 
 /// Units of the old image whose chunks are cut before they are put into the index.
 const UNITS_INDEXED_AT_ONCE: usize = 64;
+/// One changed unit in so many is looked at to see how much is left.
+const SAMPLED_UNITS: usize = 8;
+/// What is left is looked for everywhere where it is more than one byte in so many.
+const LEFT: u64 = 100;
 
 /// Reads both trees and writes the groups that make the new one.
 pub(super) async fn run(
@@ -51,7 +55,7 @@ pub(super) async fn run(
         let (known, ranges) = (Arc::new(known), executables::ranges(&made.groups));
         let mut matcher = UnitMatcher::new(image.clone(), known.clone(), ranges, effort);
         if let (Some(sampling), Some(old)) = (effort.far, known.image.whole_bytes())
-            && far::is_worth_it(&matcher, &image, &whole)?
+            && is_much_left(&matcher, &image, &whole)?
             && let Some(far) = FarIndex::of(&pool, old, old_executables, sampling)
         {
             matcher = matcher.with_far(far);
@@ -149,6 +153,25 @@ async fn read_new(job: &Job, image: &Image, known: Arc<Known>) -> Result<Whole> 
     };
     pump_image(job, image, job.depth(), Some(&mut arena), work, finish).await?;
     Ok(Whole { bytes: finished(arena), digests })
+}
+
+/// Whether much of the new image stays unmatched, by a sample of the units that changed.
+fn is_much_left(matcher: &UnitMatcher, image: &Image, new: &Whole) -> Result<bool> {
+    let units: Vec<(usize, Range<u64>)> = image.layout.units().enumerate().collect();
+    let changed = |(number, range): &&(usize, Range<u64>)| {
+        new.digests[*number].iter().any(|part| part.old_file.is_none())
+            && matcher.executable_at(range).is_none()
+    };
+    let sample: Vec<_> = units.iter().filter(changed).step_by(SAMPLED_UNITS).collect();
+    let looked = sample.into_par_iter().map(|(number, range)| -> Result<(u64, u64)> {
+        let bytes = &new.bytes[range.start as usize..range.end as usize];
+        let given = Given { digests: Some(&new.digests[*number]), horizon: u64::MAX };
+        let matched = matcher.unit(range.clone(), bytes, given)?;
+        Ok((matched.literal_bytes(), matched.bytes))
+    });
+    let sum = |a: (u64, u64), b: (u64, u64)| Ok((a.0 + b.0, a.1 + b.1));
+    let (left, all) = looked.try_reduce(Default::default, sum)?;
+    Ok(left * LEFT > all)
 }
 
 /// Matches the new tree unit by unit and writes the groups that make it, in order: those of
