@@ -134,6 +134,25 @@ fn the_patch_depends_on_neither_threads_nor_driver() {
 }
 
 #[test]
+fn requests_are_as_long_as_they_may_be() {
+    let place = Place::with_trees();
+    let large = noise(32 * MIB, 1);
+    file(&place.old, "large", &large);
+    file(&place.new, "large", [&large[..], b"more"].concat());
+    let operations = |request: &[&str]| {
+        let mut command = inflight();
+        command.args(["--json", "diff"]).arg(&place.old).arg(&place.new);
+        let ran = finish(command.arg("-o").arg(&place.patch).args(request)).succeeded();
+        let report: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+        report["io"]["operations"].as_u64().expect("a number")
+    };
+    let usual = operations(&[]);
+    // Two files of 32 MiB: 1024 requests in place of 32, or a few.
+    assert!(operations(&["--request", "64KiB"]) > usual + 900);
+    assert!(operations(&["--request", "16MiB"]) < usual);
+}
+
+#[test]
 fn every_driver_and_any_number_of_threads_builds_the_same_tree() {
     let place = Place::with_trees();
     mixed_trees(&place);

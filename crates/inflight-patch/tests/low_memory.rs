@@ -67,6 +67,25 @@ fn an_old_tree_that_does_not_fit_makes_the_same_patch() {
     assert!(roomy.len() < MIB, "{} bytes for some fresh hundred KB", roomy.len());
 }
 
+#[test]
+fn much_that_is_new_is_read_again_where_it_does_not_fit() {
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let old = noise(96 * MIB, 1);
+    // Every other stretch is new: more than can be kept until all of the old file was read.
+    let stretch = |(number, old): (usize, &[u8])| match number % 2 {
+        0 => old.to_vec(),
+        _ => noise(old.len() + 4_321, 50 + number as u64),
+    };
+    let new: Vec<u8> = old.chunks(2 * MIB - 99).enumerate().flat_map(stretch).collect();
+    std::fs::write(place.path().join("old"), &old).expect("written");
+    std::fs::write(place.path().join("new"), &new).expect("written");
+    let (roomy, _) = round_trip(place.path(), 1024 * MIB);
+    let (tight, peak) = round_trip(place.path(), 130 * MIB);
+    assert!(peak <= 130 * MIB as u64, "{peak} bytes reserved");
+    assert!(roomy == tight, "memory changes the way, not the result");
+    assert!(roomy.len() < 49 * MIB, "{} bytes for 48 MiB that are new", roomy.len());
+}
+
 /// Has the page cache give up a file, and says whether it did.
 fn is_cold(engine: &Engine, path: &Path) -> bool {
     let file = std::fs::File::open(path).expect("opened");

@@ -13,7 +13,7 @@ use crate::align::anchor::AnchorIndex;
 use crate::align::find::{FindOptions, find};
 use crate::align::refine::{bridge, refine};
 use crate::align::{Copy, extend::Scoring};
-use crate::digest;
+use crate::digest::{self, UnitDigest};
 use crate::format::{BlockKind, GroupInstructions, Instruction, decode_stage, encode_stage};
 use crate::layout::UNIT_BYTES;
 use crate::preset::{Compression, Preset};
@@ -170,12 +170,10 @@ impl Versions {
     fn digest(&self) -> u64 {
         let units = self.new.chunks(UNIT_BYTES as usize).enumerate();
         let length = self.new.len() as u64;
-        units
-            .map(|(number, unit)| {
-                let digest = digest::unit(unit, number as u64 * UNIT_BYTES, length);
-                u64::from(digest == digest::unit(&[], 0, 0))
-            })
-            .sum()
+        let byte = |(number, unit)| match digest::unit(unit, number as u64 * UNIT_BYTES, length) {
+            UnitDigest::Whole(digest) | UnitDigest::Part(digest) => u64::from(digest[0]),
+        };
+        units.map(byte).sum()
     }
 
     fn chunk(&self) -> u64 {
