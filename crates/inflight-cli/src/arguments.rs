@@ -57,7 +57,7 @@ pub struct Common {
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
 
-    /// The longest read or write, 4KiB to 1GiB [default: 2MiB]
+    /// The longest read or write of a large file, 4KiB to 1GiB [default: 2MiB]
     #[arg(long, global = true, value_name = "SIZE", value_parser = parse_request)]
     pub request: Option<usize>,
 
