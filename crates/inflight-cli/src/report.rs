@@ -131,7 +131,7 @@ pub fn diff(report: &DiffReport, patch: &Path) -> Outcome {
         lines.push(format!(
             "memory was short for {}: --memory {}MiB makes a smaller patch",
             match report.chunk_bytes {
-                ..=1024 => "some executables".into(),
+                ..=1024 => "a part of the search".into(),
                 coarser => format!("chunks finer than {}", BinaryBytes(coarser)),
             },
             report.better_memory_bytes.div_ceil(1 << 20),

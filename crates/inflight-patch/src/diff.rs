@@ -19,12 +19,14 @@ mod group;
 mod held;
 mod index;
 mod known;
+mod left;
 mod matching;
 mod near;
 mod old;
 mod output;
 mod pack;
 mod pairs;
+mod patchwork;
 mod piece;
 mod plan;
 #[cfg(feature = "kernels")]
@@ -76,7 +78,8 @@ pub struct DiffReport {
     /// Bytes around which chunks of the old tree were cut: more than 1 KiB when memory was short.
     pub chunk_bytes: u64,
     /// Memory in bytes with which the patch would be smaller: 0 if there was enough for chunks to be
-    /// fine and for every executable together with its old version.
+    /// fine, for every executable together with its old version, and for all that was left to be
+    /// searched for.
     pub better_memory_bytes: u64,
     /// What was left out, a sentence each.
     pub warnings: Vec<String>,

@@ -86,6 +86,32 @@ fn much_that_is_new_is_read_again_where_it_does_not_fit() {
     assert!(roomy.len() < 49 * MIB, "{} bytes for 48 MiB that are new", roomy.len());
 }
 
+#[test]
+fn what_moved_among_much_that_is_alike_is_found_whole_and_new_mixtures_are_found_in_pieces() {
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let block = noise(MIB, 1);
+    let mixture = |pieces: usize, seed: u64| {
+        let numbers = noise(8 * pieces, seed);
+        let piece = |number: &[u8]| {
+            let number = u64::from_le_bytes(number.try_into().expect("8 bytes"));
+            let at = (number % (MIB as u64 - 4096)) as usize;
+            &block[at..at + 100 + (number >> 40) as usize % 3900]
+        };
+        numbers.chunks(8).flat_map(piece).copied().collect::<Vec<u8>>()
+    };
+    let old: Vec<Vec<u8>> = (0..48).map(|seed| mixture(1000, 101 + 2 * seed)).collect();
+    let new: Vec<u8> = old.iter().rev().flatten().copied().chain(mixture(500, 7)).collect();
+    std::fs::write(place.path().join("old"), old.concat()).expect("written");
+    std::fs::write(place.path().join("new"), new).expect("written");
+    for memory in [1024 * MIB, 300 * MIB] {
+        let (patch, peak) = round_trip(place.path(), memory);
+        assert!(peak <= memory as u64, "{peak} bytes reserved");
+        // A few bytes for each of 500 pieces and of 48 members.
+        assert!(patch.len() < 10_000, "{} bytes", patch.len());
+    }
+    asks_for_enough(place.path(), 150, 10);
+}
+
 /// Has the page cache give up a file, and says whether it did.
 fn is_cold(engine: &Engine, path: &Path) -> bool {
     let file = std::fs::File::open(path).expect("opened");
@@ -157,20 +183,26 @@ fn the_memory_that_a_diff_asks_for_is_enough() {
     let long = |functions: &[Function]| [program(functions), noise(60 * MIB, 3)].concat();
     std::fs::write(place.path().join("old"), long(&functions)).expect("written");
     std::fs::write(place.path().join("new"), long(&new)).expect("written");
+    asks_for_enough(place.path(), 90, 5);
+}
+
+/// Makes a patch with too little memory, and one with as much as was asked for then, which is so many
+/// times smaller.
+fn asks_for_enough(place: &Path, mib: u64, times: u64) {
     let made = |memory: u64| {
         let engine = Engine::builder().memory_bytes_max(memory).build().expect("an engine");
         let job = Job::new(engine.handle(), 2).expect("a job");
-        let paths = ["old", "new", "patch"].map(|name| place.path().join(name));
+        let paths = ["old", "new", "patch"].map(|name| place.join(name));
         let [old, new, patch] = &paths;
         let made = engine.block_on(diff(&job, old, new, patch, DiffOptions::default()));
         made.expect("made")
     };
-    let tight = made(90 << 20);
+    let tight = made(mib << 20);
     let asked = tight.better_memory_bytes;
-    assert!(asked > 90 << 20, "{asked} bytes");
+    assert!(asked > mib << 20, "{asked} bytes");
     let enough = made(asked.next_multiple_of(1 << 20));
     assert_eq!(enough.better_memory_bytes, 0, "{asked} bytes are enough");
-    assert!(enough.patch_bytes * 5 < tight.patch_bytes, "{enough:?} {tight:?}");
+    assert!(enough.patch_bytes * times < tight.patch_bytes, "{enough:?} {tight:?}");
 }
 
 /// The same text in two versions: every fifth line was edited.

@@ -55,7 +55,7 @@ impl Sampling {
     }
 
     /// How many anchors so many bytes have, about.
-    fn expected(self, bytes: u64) -> u64 {
+    pub(crate) fn expected(self, bytes: u64) -> u64 {
         (bytes / self.stride as u64) >> self.bits
     }
 }

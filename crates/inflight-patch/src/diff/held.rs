@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use inflight::{Arena, ArenaBytes, Buffer};
+use inflight::{Arena, ArenaBytes, Buffer, Pool};
 use rayon::prelude::*;
 
 use super::DiffReport;
@@ -14,24 +14,26 @@ use super::far::FarIndex;
 use super::group::Group;
 use super::index::Signature;
 use super::known::{Known, PartDigest, Signed, Whole};
+use super::left::{self, Found, Hits, Left, LeftIndex};
 use super::matching::signatures;
 use super::old::OldImage;
 use super::output::Output;
+use super::patchwork::Patchwork;
 use super::plan::Plan;
 use super::unit::{Given, Matched, UnitMatcher};
+use crate::align::anchor::Sampling;
 use crate::error::{Error, Result};
-use crate::format::PatchWriter;
+use crate::format::{FileDigest, PatchWriter};
 use crate::image::Image;
 use crate::job::{Job, Phase};
+use crate::layout::UNIT_BYTES;
 use crate::pump::{pump, pump_image};
 use crate::transform::references::space::{OldExecutable, cut_image};
 
 /// Units of the old image whose chunks are cut before they are put into the index.
 const UNITS_INDEXED_AT_ONCE: usize = 64;
-/// One changed unit in so many is looked at to see how much is left.
-const SAMPLED_UNITS: usize = 8;
-/// What is left is looked for everywhere where it is more than one byte in so many.
-const LEFT: u64 = 100;
+/// What is left is indexed, and not the old image, where that is so many times as long.
+const SIDES: u64 = 4;
 
 /// Reads both trees and writes the groups that make the new one.
 pub(super) async fn run(
@@ -47,28 +49,29 @@ pub(super) async fn run(
     let mut whole = read_new(job, &new, known.clone()).await?;
     let mut known = Arc::into_inner(known).expect("the pass that shared it has ended");
     let (image, pool) = (new.clone(), job.handle.pool().clone());
-    let work = move || -> Result<(Work, Vec<Vec<Group>>)> {
+    let work = move || {
         let made = executables::run(&pool, &mut known.image, &image, &mut whole, effort);
         // What is not made from old executables is looked for in their chunks.
-        let old_executables = if made.groups.is_empty() { &[] } else { &made.old[..] };
-        index(&known, old_executables);
+        let executables = if made.groups.is_empty() { Arc::default() } else { made.old };
+        index(&known, &executables);
         let (known, ranges) = (Arc::new(known), executables::ranges(&made.groups));
-        let mut matcher = UnitMatcher::new(image.clone(), known.clone(), ranges, effort);
-        if let (Some(sampling), Some(old)) = (effort.far, known.image.whole_bytes())
-            && is_much_left(&matcher, &image, &whole)?
-            && let Some(far) = FarIndex::of(&pool, old, old_executables, sampling)
-        {
-            matcher = matcher.with_far(far);
-        }
-        Ok((Work { known, whole: Arc::new(whole), matcher }, made.groups))
+        let matcher = UnitMatcher::new(image, known.clone(), ranges, effort);
+        (Work { known, executables, whole: Arc::new(whole), matcher }, made.groups)
     };
-    let (work, made) = job.crew.hand().run(work).await?;
-    match_all(job, new, work, made, plan, output, report).await
+    let (work, made) = job.crew.hand().run(work).await;
+    let (units, digests) = match_all(job, &new, &work, plan).await?;
+    let (pool, search) = (job.handle.pool().clone(), work.clone());
+    let search = move || search.search(&pool, units, effort);
+    let (units, found) = job.crew.hand().run(search).await?;
+    write(job, work, (units, found), made, digests, plan, output, report).await
 }
 
-/// Both trees as they were read, and what matches them.
+/// Both trees as they were read, and what matches them. Cheap to clone.
+#[derive(Clone)]
 struct Work {
     known: Arc<Known>,
+    /// Old executables that new ones are made from.
+    executables: Arc<Vec<OldExecutable>>,
     whole: Arc<Whole>,
     matcher: UnitMatcher,
 }
@@ -155,55 +158,124 @@ async fn read_new(job: &Job, image: &Image, known: Arc<Known>) -> Result<Whole> 
     Ok(Whole { bytes: finished(arena), digests })
 }
 
-/// Whether much of the new image stays unmatched, by a sample of the units that changed.
-fn is_much_left(matcher: &UnitMatcher, image: &Image, new: &Whole) -> Result<bool> {
-    let units: Vec<(usize, Range<u64>)> = image.layout.units().enumerate().collect();
-    let changed = |(number, range): &&(usize, Range<u64>)| {
-        new.digests[*number].iter().any(|part| part.old_file.is_none())
-            && matcher.executable_at(range).is_none()
-    };
-    let sample: Vec<_> = units.iter().filter(changed).step_by(SAMPLED_UNITS).collect();
-    let looked = sample.into_par_iter().map(|(number, range)| -> Result<(u64, u64)> {
-        let bytes = &new.bytes[range.start as usize..range.end as usize];
-        let given = Given { digests: Some(&new.digests[*number]), horizon: u64::MAX };
-        let matched = matcher.unit(range.clone(), bytes, given)?;
-        Ok((matched.literal_bytes(), matched.bytes))
-    });
-    let sum = |a: (u64, u64), b: (u64, u64)| Ok((a.0 + b.0, a.1 + b.1));
-    let (left, all) = looked.try_reduce(Default::default, sum)?;
-    Ok(left * LEFT > all)
+impl Work {
+    /// Matches a unit; long literals are left out.
+    fn unit(&self, matcher: &UnitMatcher, number: usize, range: Range<u64>) -> Result<Matched> {
+        let bytes = &self.whole.bytes[range.start as usize..range.end as usize];
+        let given = Given { digests: Some(&self.whole.digests[number]), horizon: u64::MAX };
+        Ok(matcher.unit(range, bytes, given)?.without_literals())
+    }
+
+    /// Looks through all of the old image for what is left of the units, if that is much: whichever
+    /// is less is indexed, what is left or the old image. Gives units that may be made of more copies,
+    /// or what was found for them. Work for the crew, on all of its threads.
+    fn search(
+        &self,
+        pool: &Pool,
+        units: Vec<Matched>,
+        effort: Effort,
+    ) -> Result<(Vec<Matched>, Vec<Found>)> {
+        let literal_bytes = units.iter().map(Matched::literal_bytes).sum();
+        let (Some(sampling), Some(old)) = (effort.far, self.known.image.whole_bytes()) else {
+            return Ok((units, Vec::new()));
+        };
+        if !left::is_much(literal_bytes, old.len() as u64) {
+            return Ok((units, Vec::new()));
+        }
+        let stretches: Vec<Patchwork> = units.iter().flat_map(Matched::patchworks).collect();
+        let bytes = stretches.iter().map(Patchwork::length).sum::<u64>();
+        if bytes * SIDES <= old.len() as u64 {
+            return Ok((units, self.search_left(pool, old, &stretches, sampling)));
+        }
+        let Some(far) = FarIndex::of(pool, old, &self.executables, sampling) else {
+            return Ok((units, Vec::new()));
+        };
+        let matcher = self.matcher.clone().with_far(far);
+        let ranges: Vec<Range<u64>> = self.matcher.image().layout.units().collect();
+        let again =
+            |((number, range), unit): ((usize, Range<u64>), Matched)| match unit.literal_bytes() {
+                0 => Ok(unit),
+                _ => self.unit(&matcher, number, range),
+            };
+        let units = ranges.into_par_iter().enumerate().zip(units).map(again);
+        Ok((units.collect::<Result<_>>()?, Vec::new()))
+    }
+
+    /// Looks through the old image for stretches of the new one.
+    fn search_left(
+        &self,
+        pool: &Pool,
+        old: &[u8],
+        stretches: &[Patchwork],
+        sampling: Sampling,
+    ) -> Vec<Found> {
+        let bytes = stretches.iter().map(Patchwork::length).sum();
+        let sampling = Left::sampling(bytes, sampling);
+        let Some(_reserved) = pool.try_reserve(Left::index_bytes(bytes, sampling)) else {
+            return Vec::new();
+        };
+        let mut left = Left::default();
+        for stretch in stretches {
+            let range = stretch.range.start as usize..stretch.range.end as usize;
+            left.add(stretch.range.start, &stretch.literals, &self.whole.bytes[range]);
+        }
+        let index = LeftIndex::of(left, sampling);
+        let units = old.par_chunks(UNIT_BYTES as usize).enumerate();
+        let look =
+            |(number, bytes): (usize, &[u8])| index.agreements(bytes, number as u64 * UNIT_BYTES);
+        let hits: Vec<Hits> = units.map(look).collect();
+        let mut best = index.nothing();
+        hits.into_iter().for_each(|hits| best.add(hits));
+        index.found(&best)
+    }
 }
 
-/// Matches the new tree unit by unit and writes the groups that make it, in order: those of
-/// executables are `made` already.
+/// Matches the new tree unit by unit; gives what is made of the units, and the digests of files.
 async fn match_all(
     job: &Job,
-    image: Image,
-    work: Work,
-    made: Vec<Vec<Group>>,
+    image: &Image,
+    work: &Work,
     plan: &Plan,
-    mut output: Output,
-    report: &mut DiffReport,
-) -> Result<PatchWriter> {
+) -> Result<(Vec<Matched>, Vec<FileDigest>)> {
     job.progress.enter(Phase::Match);
-    let Work { known, whole, matcher } = work;
-    let mut made = made.into_iter();
-    let mut digests = Gathering::default();
+    let (mut units, mut digests) = (Vec::new(), Gathering::default());
     let finish = async |matched: Matched| {
-        output.add_unit(&matched.pieces, &mut made, report).await?;
-        digests.add(&known, &image, &matched.digests);
+        digests.add(&work.known, image, &matched.digests);
         job.progress.advance(matched.bytes);
+        units.push(matched);
         Ok(())
     };
     let start = async |(number, range): (usize, Range<u64>)| {
         job.progress.check()?;
-        let (whole, matcher) = (whole.clone(), matcher.clone());
-        Ok(job.crew.hand().run(move || {
-            let bytes = &whole.bytes[range.start as usize..range.end as usize];
-            let given = Given { digests: Some(&whole.digests[number]), horizon: u64::MAX };
-            matcher.unit(range.clone(), bytes, given)
-        }))
+        let work = work.clone();
+        Ok(job.crew.hand().run(move || work.unit(&work.matcher, number, range)))
     };
     pump(image.layout.units().enumerate(), plan.depth, start, finish).await?;
-    output.finish((&known.digests(), &digests.finish()), report).await
+    Ok((units, digests.finish()))
+}
+
+/// Writes the groups that make the units, in order: those of executables are `made` already.
+#[allow(clippy::too_many_arguments, reason = "all that was made, and where it goes")]
+async fn write(
+    job: &Job,
+    work: Work,
+    (units, found): (Vec<Matched>, Vec<Found>),
+    made: Vec<Vec<Group>>,
+    digests: Vec<FileDigest>,
+    plan: &Plan,
+    mut output: Output,
+    report: &mut DiffReport,
+) -> Result<PatchWriter> {
+    let (mut made, found) = (made.into_iter(), Arc::new(found));
+    let start = async |mut unit: Matched| {
+        job.progress.check()?;
+        let (whole, found) = (work.whole.clone(), found.clone());
+        Ok(job.crew.hand().run(move || {
+            unit.put_back(|range| &whole.bytes[range.start as usize..range.end as usize]);
+            Ok(unit.with_found(&found))
+        }))
+    };
+    let finish = async |unit: Matched| output.add_unit(&unit.pieces, &mut made, report).await;
+    pump(units, plan.depth, start, finish).await?;
+    output.finish((&work.known.digests(), &digests), report).await
 }

@@ -22,6 +22,8 @@ const COPY_BYTES_MIN: usize = 24;
 const RUN_BYTES_MIN: usize = 128;
 /// How far behind a break the last diagonal is tried again.
 const RESUME_BYTES: usize = 512;
+/// From how many chunks before the end of a match cuts are looked for, to find those of the old image.
+const SPAN_CHUNKS: usize = 4;
 /// The shortest agreement behind a break that resumes a diagonal.
 const RESUME_EQUAL_BYTES: usize = 24;
 
@@ -112,6 +114,9 @@ impl Matcher<'_> {
         {
             return Ok(ahead);
         }
+        if position == self.matched && position > 0 && self.follow_spanning(position)? {
+            return Ok(self.matched);
+        }
         let chunk = &rest[..self.index.sizes.cut(rest)];
         let behind = position + chunk.len();
         let Some(place) = self.index.index.find(hash(chunk), self.index.horizon) else {
@@ -142,6 +147,34 @@ impl Matcher<'_> {
         // Tried once; look-ups find the next one.
         self.diagonal = None;
         Ok(None)
+    }
+
+    /// A match ended at `position`. Where its bytes stand in many places, what follows them here
+    /// follows them in few: looks up the chunk that reaches over the end, and takes up the match that
+    /// goes on.
+    fn follow_spanning(&mut self, position: usize) -> Result<bool> {
+        let sizes = self.index.sizes;
+        let mut start = position.saturating_sub(SPAN_CHUNKS * sizes.target());
+        let chunk = loop {
+            let chunk = &self.new[start..start + sizes.cut(&self.new[start..])];
+            match start + chunk.len() > position {
+                true => break chunk,
+                false => start += chunk.len(),
+            }
+        };
+        if start == position {
+            return Ok(false);
+        }
+        let Some(place) = self.index.index.find(hash(chunk), self.index.horizon) else {
+            return Ok(false);
+        };
+        let place = place + (position - start) as u64;
+        let rest = &chunk[position - start..];
+        if rest.len() < COPY_BYTES_MIN || self.old.equal_ahead(rest, place)? < rest.len() {
+            return Ok(false);
+        }
+        self.follow(position, place)?;
+        Ok(self.matched > position)
     }
 
     /// Bytes at `position` agree with the old image at `place`: makes a copy of all around that

@@ -1,7 +1,9 @@
 //! The old image, to compare with: all of it where memory allows, else the units in use.
 //!
-//! Where it does not fit, units come and go, least recently used first, and the one behind the
-//! unit just asked for is fetched ahead, because most matches go on along the old image.
+//! Where it does not fit, units come and go, least recently used first. A unit that is asked for at
+//! one place is not read as a whole at once: only where a match goes on, or after some such slices,
+//! is that done, and the one behind it is then fetched ahead, because such matches go on along the
+//! old image.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -11,6 +13,7 @@ use inflight::{ArenaBytes, Buffer, Handle, block_on};
 
 use crate::error::Result;
 use crate::image::Image;
+use crate::layout::UNIT_BYTES;
 
 /// The longest old image that the fine grain can name places in.
 pub(crate) const IMAGE_BYTES_MAX: usize = u32::MAX as usize;
@@ -34,8 +37,6 @@ struct Units {
     image: Image,
     handle: Handle,
     units: Vec<Range<u64>>,
-    /// How many units may be held.
-    most: usize,
     state: Mutex<State>,
 }
 
@@ -43,15 +44,39 @@ struct Units {
 /// does not have it: where it does, reading again costs less than memory that nobody touched yet.
 const GROWTH: usize = 4;
 
+/// Bytes read where one place of a unit is asked for, and how many of them lie before it, about.
+const SLICE_BYTES: u64 = 16 << 10;
+const SLICE_BEFORE: u64 = 4 << 10;
+/// How much longer the next slice is where a match goes on at the end of one; a unit at most.
+const SLICE_GROWTH: u64 = 8;
+/// Slices after which a unit is read as a whole.
+const SLICES_MAX: u32 = 32;
+
 #[derive(Debug, Default)]
 struct State {
     held: HashMap<usize, HeldUnit>,
     /// How many units are held for now: more only once that is seen to pay.
     capacity: usize,
+    /// How many units may be held.
+    most: usize,
     /// Units that were given up.
     gone: HashSet<usize>,
+    /// How many slices were read of units that are not held.
+    slices: HashMap<usize, u32>,
     clock: u64,
     ahead: Option<usize>,
+}
+
+impl State {
+    /// Gives up what is more than may be held, least recently used first.
+    fn shrink(&mut self) {
+        while self.held.len() > self.capacity {
+            let oldest = self.held.iter().min_by_key(|(_, held)| held.used).map(|(unit, _)| *unit);
+            let Some(oldest) = oldest else { break };
+            self.held.remove(&oldest);
+            self.gone.insert(oldest);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -70,8 +95,8 @@ impl OldImage {
     /// up are asked for again.
     pub(crate) fn in_units(image: Image, handle: Handle, first: usize, most: usize) -> OldImage {
         let units = image.layout.units().collect();
-        let state = Mutex::new(State { capacity: first.min(most), ..State::default() });
-        let shared = Units { image: image.clone(), handle, units, most, state };
+        let state = Mutex::new(State { capacity: first.min(most), most, ..State::default() });
+        let shared = Units { image: image.clone(), handle, units, state };
         OldImage { image, held: Held::Units(Arc::new(shared)) }
     }
 
@@ -106,6 +131,15 @@ impl OldImage {
         }
     }
 
+    /// From now on `first` units are held, and at most `most`, as for a new image in units.
+    pub(crate) fn hold_at_most(&self, (first, most): (usize, usize)) {
+        if let Held::Units(units) = &self.held {
+            let mut state = units.state();
+            (state.capacity, state.most) = (first.min(most), most);
+            state.shrink();
+        }
+    }
+
     /// Gives up the units that are held.
     pub(crate) fn forget(&self) {
         if let Held::Units(units) = &self.held {
@@ -124,20 +158,51 @@ impl Units {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A unit's bytes, read if they are not here. May block: only for threads of the crew.
-    fn unit(self: &Arc<Units>, unit: usize) -> Result<Arc<Buffer>> {
-        if let Some(bytes) = self.held(unit) {
-            return Ok(bytes);
+    /// The bytes of the unit around `place`, or some of them, and where they are: read if they are not
+    /// here. So many bytes, on one side of it, were looked at before. May block: only for threads of
+    /// the crew.
+    fn around(self: &Arc<Units>, place: u64, before: u64) -> Result<(Range<u64>, Arc<Buffer>)> {
+        let number = self.units.partition_point(|range| range.end <= place);
+        let unit = self.units[number].clone();
+        if let Some(bytes) = self.held(number) {
+            return Ok((unit, bytes));
         }
+        let length = SLICE_BYTES.max(before * SLICE_GROWTH);
+        let goes_on = length >= UNIT_BYTES;
+        if goes_on || !self.is_sliced(number) {
+            return Ok((unit, self.unit(number, goes_on)?));
+        }
+        let start = place.saturating_sub(length / SLICE_BYTES * SLICE_BEFORE);
+        let start = (start / SLICE_BEFORE * SLICE_BEFORE).max(unit.start);
+        let slice = start..unit.end.min(start + length);
+        Ok((slice.clone(), Arc::new(block_on(self.load(slice))?)))
+    }
+
+    /// Whether a slice of a unit is read rather than all of it; takes note of that.
+    fn is_sliced(&self, unit: usize) -> bool {
+        let mut state = self.state();
+        let slices = state.slices.entry(unit).or_default();
+        *slices += 1;
+        let sliced = *slices <= SLICES_MAX;
+        if !sliced {
+            state.slices.remove(&unit);
+        }
+        sliced
+    }
+
+    /// All bytes of a unit that is not here. Where a match goes on, the next one is fetched ahead.
+    fn unit(self: &Arc<Units>, unit: usize, goes_on: bool) -> Result<Arc<Buffer>> {
         if self.image.is_around_cache(self.units[unit].start) {
             let mut state = self.state();
             if state.gone.remove(&unit) {
-                state.capacity = (state.capacity + GROWTH).min(self.most);
+                state.capacity = (state.capacity + GROWTH).min(state.most);
             }
         }
-        let bytes = Arc::new(block_on(self.load(unit))?);
+        let bytes = Arc::new(block_on(self.load(self.units[unit].clone()))?);
         self.insert(unit, bytes.clone());
-        self.fetch_ahead(unit + 1);
+        if goes_on {
+            self.fetch_ahead(unit + 1);
+        }
         Ok(bytes)
     }
 
@@ -150,8 +215,7 @@ impl Units {
         Some(held.bytes.clone())
     }
 
-    async fn load(&self, unit: usize) -> Result<Buffer> {
-        let range = self.units[unit].clone();
+    async fn load(&self, range: Range<u64>) -> Result<Buffer> {
         let buffer = self.handle.buffer((range.end - range.start) as usize).await;
         self.image.read(range, buffer).await
     }
@@ -161,12 +225,7 @@ impl Units {
         state.clock += 1;
         let used = state.clock;
         state.held.insert(unit, HeldUnit { bytes, used });
-        while state.held.len() > state.capacity {
-            let oldest = state.held.iter().min_by_key(|(_, held)| held.used).map(|(unit, _)| *unit);
-            let Some(oldest) = oldest else { break };
-            state.held.remove(&oldest);
-            state.gone.insert(oldest);
-        }
+        state.shrink();
     }
 
     /// Starts reading a unit that will probably be asked for next; one at a time.
@@ -180,7 +239,7 @@ impl Units {
         let this = self.clone();
         let task = async move {
             // An error shows again, with its place, when the unit is really needed.
-            if let Ok(bytes) = this.load(unit).await {
+            if let Ok(bytes) = this.load(this.units[unit].clone()).await {
                 this.insert(unit, Arc::new(bytes));
             }
             this.state().ahead = None;
@@ -189,7 +248,7 @@ impl Units {
     }
 }
 
-/// Reads the old image at any place; holds the two units it used last.
+/// Reads the old image at any place; holds the two units, or slices of them, that it used last.
 #[derive(Debug)]
 pub(crate) struct OldView {
     old: OldImage,
@@ -210,11 +269,12 @@ impl OldView {
             self.recent.swap(0, 1);
         }
         if !holds(&self.recent[0]) {
-            let unit = units.units.partition_point(|range| range.end <= place);
-            let range = units.units[unit].clone();
-            // Let go of the older unit first: what is held has a bound.
+            let is_beside = |range: &Range<u64>| range.end == place || range.start == place + 1;
+            let beside = self.recent.iter().flatten().find(|(range, _)| is_beside(range));
+            let before = beside.map_or(0, |(range, _)| range.end - range.start);
+            // Let go of the older one first: what is held has a bound.
             self.recent[0] = None;
-            self.recent[0] = Some((range, units.unit(unit)?));
+            self.recent[0] = Some(units.around(place, before)?);
         }
         let (range, bytes) = self.recent[0].as_ref().expect("just put there");
         Ok((range.clone(), bytes))

@@ -77,7 +77,7 @@ impl Output {
     ) -> Result<()> {
         for piece in pieces {
             match piece {
-                MatchedPiece::Plain(piece) => self.add(piece, report).await?,
+                MatchedPiece::Plain { piece, .. } => self.add(piece, report).await?,
                 MatchedPiece::Executable { starts: true } => {
                     let groups = made.next().expect("groups for each executable");
                     self.add_executable(groups, report).await?;

@@ -1,9 +1,13 @@
 //! Which new files may hold executables, and which old file each is the next version of.
 
+use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::error::Result;
 use crate::image::Image;
+use crate::layout::Layout;
 use crate::transform::elf;
 
 /// Bytes at the start of a file that tell what it is.
@@ -17,6 +21,83 @@ const SAME_NAME_BYTES: usize = 3;
 pub(super) struct Pair {
     pub(super) old: u32,
     pub(super) new: u32,
+    kind: Kind,
+}
+
+/// What files of a pair are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Executable,
+    /// Which may hold executables: that is seen when it is read.
+    Tar,
+}
+
+/// Tars of one tree, and whether executables were seen in them.
+#[derive(Debug)]
+struct Tars(HashMap<u32, AtomicBool>);
+
+/// What was seen of the tars of all pairs, by all who read them.
+#[derive(Debug)]
+pub(super) struct Sightings {
+    pairs: Vec<Pair>,
+    old: Tars,
+    new: Tars,
+}
+
+impl Tars {
+    fn of(files: impl Iterator<Item = u32>) -> Tars {
+        Tars(files.map(|file| (file, AtomicBool::new(false))).collect())
+    }
+
+    /// Takes note of executables that start in a unit.
+    fn look(&self, layout: &Layout, unit: &Range<u64>, bytes: &[u8]) {
+        if self.0.is_empty() {
+            return;
+        }
+        for part in layout.parts(unit) {
+            let Some(seen) = self.0.get(&part.file).filter(|seen| !seen.load(Relaxed)) else {
+                continue;
+            };
+            // Units of large files start at multiples of a tar's blocks.
+            let mut members = bytes[part.inside].chunks(elf::TAR_BLOCK);
+            if members.any(elf::starts_like_one) {
+                seen.store(true, Relaxed);
+            }
+        }
+    }
+
+    fn hold_some(&self, file: u32) -> bool {
+        self.0.get(&file).is_some_and(|seen| seen.load(Relaxed))
+    }
+}
+
+impl Sightings {
+    pub(super) fn new(pairs: Vec<Pair>) -> Sightings {
+        let tars = || pairs.iter().filter(|pair| pair.kind == Kind::Tar);
+        let (old, new) = (tars().map(|pair| pair.old), tars().map(|pair| pair.new));
+        Sightings { old: Tars::of(old), new: Tars::of(new), pairs }
+    }
+
+    /// Looks at a unit of the old image.
+    pub(super) fn look_at_old(&self, layout: &Layout, unit: &Range<u64>, bytes: &[u8]) {
+        self.old.look(layout, unit, bytes);
+    }
+
+    /// Looks at a unit of the new image.
+    pub(super) fn look_at_new(&self, layout: &Layout, unit: &Range<u64>, bytes: &[u8]) {
+        self.new.look(layout, unit, bytes);
+    }
+
+    /// All pairs, those included of which nothing was seen.
+    pub(super) fn all(&self) -> &[Pair] {
+        &self.pairs
+    }
+
+    /// Whether both of a pair are known to hold executables.
+    pub(super) fn hold_some(&self, pair: &Pair) -> bool {
+        let both = || self.old.hold_some(pair.old) && self.new.hold_some(pair.new);
+        pair.kind == Kind::Executable || both()
+    }
 }
 
 /// All pairs, in the order of the new tree. Only large files: each has units of its own.
@@ -31,9 +112,13 @@ pub(super) async fn pairs(old: &Image, new: &Image) -> Result<Vec<Pair>> {
         let place = span.image.start;
         let buffer = new.tree().directory().handle().buffer(HEAD_BYTES as usize).await;
         let head = new.read(place..place + HEAD_BYTES, buffer).await?;
-        let may_hold_some = elf::starts_like_one(&head) || head.get(257..262) == Some(b"ustar");
-        if may_hold_some && let Some(old) = counterpart(old, new, number) {
-            pairs.push(Pair { old, new: number });
+        let kind = match elf::starts_like_one(&head) {
+            true => Kind::Executable,
+            false if elf::starts_like_tar(&head) => Kind::Tar,
+            false => continue,
+        };
+        if let Some(old) = counterpart(old, new, number) {
+            pairs.push(Pair { old, new: number, kind });
         }
     }
     Ok(pairs)

@@ -1,6 +1,8 @@
 //! What makes a piece of the new image, the part of a unit that is no executable, before it goes
 //! into a group.
 
+use std::ops::Range;
+
 use super::matching::append;
 use crate::error::Result;
 use crate::format::Instruction;
@@ -69,6 +71,11 @@ impl Piece {
         }
     }
 
+    /// Adds a copy that is equal to what it makes.
+    pub(super) fn add_equal(&mut self, place: u64, length: u64) {
+        self.add_one(Instruction::Copy { old: place, length }, &[]);
+    }
+
     /// Adds a copy of `old`, which starts at `place`, that makes `new`.
     pub(super) fn add_copy(&mut self, place: u64, old: &[u8], new: &[u8]) {
         let mut differences = Vec::new();
@@ -76,7 +83,7 @@ impl Piece {
             differences.push((at as u32, new[at].wrapping_sub(old[at])));
         });
         if differences.is_empty() {
-            return self.add_one(Instruction::Copy { old: place, length: new.len() as u64 }, new);
+            return self.add_equal(place, new.len() as u64);
         }
         self.parts.push(Part::Copy { old: place, length: new.len() as u64, differences });
     }
@@ -101,34 +108,38 @@ impl Piece {
         self.parts.iter().map(|part| PART_BYTES + own(part)).sum()
     }
 
-    /// The same without the bytes of long literals.
-    pub(super) fn without_literals(self) -> Piece {
-        let bare = |part| match part {
-            Part::Literal(bytes) if bytes.len() >= LEFT_OUT_BYTES => Part::LeftOut(bytes.len()),
-            other => other,
-        };
-        Piece { parts: self.parts.into_iter().map(bare).collect() }
+    /// Forgets the bytes of long literals.
+    pub(super) fn leave_literals_out(&mut self) {
+        for part in &mut self.parts {
+            if let Part::Literal(bytes) = part
+                && bytes.len() >= LEFT_OUT_BYTES
+            {
+                *part = Part::LeftOut(bytes.len());
+            }
+        }
     }
 
-    /// Calls `each` with place and length of what was left out of a piece that starts at `place`;
-    /// gives where the piece ends.
-    pub(super) fn each_left_out(&self, mut place: u64, mut each: impl FnMut(u64, usize)) -> u64 {
+    /// Calls `each` with place and length of what was left out of a piece that starts at `place`.
+    pub(super) fn each_left_out(&self, mut place: u64, mut each: impl FnMut(u64, usize)) {
         for part in &self.parts {
             if let Part::LeftOut(length) = part {
                 each(place, *length);
             }
-            place += part.instruction().length();
+            place += part.length();
         }
-        place
     }
 
-    /// Puts back what was left out: the next bytes, front to back.
-    pub(super) fn put_back(&mut self, bytes: &mut &[u8]) {
+    /// Puts back what was left out of a piece that starts at `place`.
+    pub(super) fn put_back<'a>(
+        &mut self,
+        mut place: u64,
+        mut read: impl FnMut(Range<u64>) -> &'a [u8],
+    ) {
         for part in &mut self.parts {
-            if let Part::LeftOut(length) = part {
-                let (now, rest) = bytes.split_at(*length);
-                *part = Part::Literal(now.to_vec());
-                *bytes = rest;
+            let range = place..place + part.length();
+            place = range.end;
+            if let Part::LeftOut(_) = part {
+                *part = Part::Literal(read(range).to_vec());
             }
         }
     }
@@ -142,16 +153,13 @@ impl Piece {
     /// The same, with what `find` makes of each long literal in its place.
     pub(super) fn look_again(
         self,
-        mut find: impl FnMut(&[u8], &mut Vec<Instruction>) -> Result<()>,
+        mut find: impl FnMut(&[u8]) -> Result<Vec<Instruction>>,
     ) -> Result<Piece> {
         let mut again = Piece::default();
-        let mut list = Vec::new();
         for part in self.parts {
             match part {
                 Part::Literal(bytes) if bytes.len() >= LOOK_AGAIN_BYTES => {
-                    list.clear();
-                    find(&bytes, &mut list)?;
-                    again.add(&list, &bytes);
+                    again.add(&find(&bytes)?, &bytes);
                 }
                 other => again.parts.push(other),
             }
@@ -161,6 +169,11 @@ impl Piece {
 }
 
 impl Part {
+    /// Bytes that it makes.
+    pub(super) fn length(&self) -> u64 {
+        self.instruction().length()
+    }
+
     /// The instruction that makes it.
     pub(super) fn instruction(&self) -> Instruction {
         match self {
@@ -213,16 +226,17 @@ mod tests {
         assert_eq!(done, new.len());
         let whole = format!("{piece:?}");
         let before = piece.footprint();
-        let mut bare = piece.without_literals();
+        let mut bare = piece;
+        bare.leave_literals_out();
         assert!(bare.footprint() + 45_000 <= before, "two of the three literals");
         let mut left_out = Vec::new();
-        let end = bare.each_left_out(1_000, |place, length| {
-            left_out.extend_from_slice(&new[place as usize - 1_000..][..length]);
+        bare.each_left_out(1_000, |place, length| left_out.push(place..place + length as u64));
+        let mut put_back = Vec::new();
+        bare.put_back(1_000, |range| {
+            put_back.push(range.clone());
+            &new[range.start as usize - 1_000..range.end as usize - 1_000]
         });
-        assert_eq!(end, 61_000);
-        let mut rest = &left_out[..];
-        bare.put_back(&mut rest);
-        assert!(rest.is_empty());
+        assert_eq!(put_back, left_out);
         assert_eq!(format!("{bare:?}"), whole);
     }
 }

@@ -33,7 +33,7 @@ const HELD_BYTES_MAX: u64 = 1 << 30;
 /// Units of the old tree held at first, in bytes, and at most, when what was given up is asked for
 /// again and again.
 const WINDOW_BYTES: u64 = 256 << 20;
-const WINDOW_BYTES_MAX: u64 = 2 << 30;
+pub(super) const WINDOW_BYTES_MAX: u64 = 2 << 30;
 /// What the allocator, stacks and small things take.
 const OVERHEAD_BYTES: u64 = 8 << 20;
 
@@ -54,6 +54,8 @@ pub(super) struct Plan {
     pub(super) is_held: bool,
     /// How many units of the old image are held at first, and at most, where not all of it is.
     pub(super) old_units: (usize, usize),
+    /// What had to be there on top before a third of more memory were for old units.
+    pub(super) waiting_bytes: u64,
     /// Bytes that what was made of the new image may take until all of the old one was read.
     pub(super) drafts_bytes: u64,
     /// Memory that is not buffers, held while the job runs.
@@ -91,6 +93,7 @@ impl Plan {
             better_bytes: chosen.better,
             is_held: chosen.is_held,
             old_units: chosen.old_units,
+            waiting_bytes: chosen.waiting,
             drafts_bytes: chosen.drafts,
             _reserved: reserved,
         })
@@ -110,6 +113,7 @@ struct Sketch {
     target: usize,
     is_held: bool,
     old_units: (usize, usize),
+    waiting: u64,
     drafts: u64,
     /// What is not buffers.
     reserved: u64,
@@ -162,9 +166,21 @@ impl Sketch {
             ((window / UNIT_BYTES) as usize).saturating_sub(transient_units).min(units)
         };
         let old_units = (held(window.min(WINDOW_BYTES.max(least_units))), held(window));
+        let waiting = (3 * window).saturating_sub(rest);
         let drafts = (rest - window) / 2;
         let (reserved, least) = (reserved + index_bytes, fixed + index_bytes);
-        Ok(Sketch { groups, depth, target, is_held, old_units, drafts, reserved, least, better })
+        Ok(Sketch {
+            groups,
+            depth,
+            target,
+            is_held,
+            old_units,
+            waiting,
+            drafts,
+            reserved,
+            least,
+            better,
+        })
     }
 }
 

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use super::effort::Effort;
 use super::far::FarIndex;
 use super::known::{Known, PartDigest};
+use super::left::Found;
 use super::matching::{Stretch, append, is_copy_of, match_stretch};
 use super::near::{Agreement, NearIndex};
 use super::old::{IMAGE_BYTES_MAX, OldView};
+use super::patchwork::{Patchwork, cheaper, cover, patchworks, with_each_patchwork};
 use super::piece::Piece;
 use crate::align::Copy;
 use crate::align::extend::Scoring;
@@ -20,9 +22,17 @@ use crate::layout::{FilePart, UNIT_BYTES};
 
 /// Old bytes looked at together where the old image is not in memory as a whole.
 const LOCAL_BYTES_MAX: u64 = 4 << 20;
+/// Old bytes between two copies that are.
+const APART_BYTES_MAX: u64 = 64 << 10;
+
+/// What is looked at of a copy at each end, and what has to be between for the rest not to be.
+const COPY_END_BYTES: u64 = 16 << 10;
+const MIDDLE_BYTES_MIN: u64 = 64 << 10;
 
 /// A literal so long is looked for near its counterpart.
 const NEAR_BYTES_MIN: u64 = 32;
+/// One of a large file so long is not: it is no edit of what stood there.
+const NEAR_BYTES_MAX: u64 = 64 << 10;
 /// How far around the neighbours of a literal in a large file.
 const NEAR_BYTES_AROUND: u64 = 4 << 10;
 
@@ -37,11 +47,10 @@ pub(super) struct Matched {
 /// What makes a piece of the new image.
 #[derive(Debug)]
 pub(super) enum MatchedPiece {
-    Plain(Piece),
+    /// What is matched, and where in the new image it starts.
+    Plain { place: u64, piece: Piece },
     /// The start of an executable that has groups of its own, or more of it.
-    Executable {
-        starts: bool,
-    },
+    Executable { starts: bool },
 }
 
 /// Matches units. Cheap to clone.
@@ -56,51 +65,81 @@ pub(super) struct UnitMatcher {
 }
 
 impl Matched {
-    fn plain(&self) -> impl Iterator<Item = &Piece> {
+    fn plain(&self) -> impl Iterator<Item = (u64, &Piece)> {
         self.pieces.iter().filter_map(|piece| match piece {
-            MatchedPiece::Plain(piece) => Some(piece),
+            MatchedPiece::Plain { place, piece } => Some((*place, piece)),
             MatchedPiece::Executable { .. } => None,
         })
     }
 
+    /// The same with what `work` makes of each plain piece, of which it gets the place as well.
+    fn with_each_plain(self, mut work: impl FnMut(u64, Piece) -> Result<Piece>) -> Result<Matched> {
+        let each = |piece| match piece {
+            MatchedPiece::Plain { place, piece } => {
+                Ok(MatchedPiece::Plain { place, piece: work(place, piece)? })
+            }
+            other => Ok(other),
+        };
+        Ok(Matched { pieces: self.pieces.into_iter().map(each).collect::<Result<_>>()?, ..self })
+    }
+
     /// Bytes of literals.
     pub(super) fn literal_bytes(&self) -> u64 {
-        self.plain().map(Piece::literal_bytes).sum()
+        self.plain().map(|(_, piece)| piece.literal_bytes()).sum()
     }
 
     /// Memory that it takes, about.
     pub(super) fn footprint(&self) -> u64 {
-        self.plain().map(Piece::footprint).sum()
+        self.plain().map(|(_, piece)| piece.footprint()).sum()
+    }
+
+    /// Whether a second look may find more of it.
+    pub(super) fn is_worth_a_look(&self) -> bool {
+        self.plain().any(|(_, piece)| piece.is_worth_a_look())
     }
 
     /// The same without the bytes of long literals.
-    pub(super) fn without_literals(self) -> Matched {
-        let bare = |piece| match piece {
-            MatchedPiece::Plain(piece) => MatchedPiece::Plain(piece.without_literals()),
-            other => other,
-        };
-        Matched { pieces: self.pieces.into_iter().map(bare).collect(), ..self }
+    pub(super) fn without_literals(mut self) -> Matched {
+        for piece in &mut self.pieces {
+            if let MatchedPiece::Plain { piece, .. } = piece {
+                piece.leave_literals_out();
+            }
+        }
+        self
     }
 
-    /// Where in the new image the bytes are that were left out. The unit starts at `place` and, if
-    /// any were, has nothing but plain pieces.
-    pub(super) fn left_out(&self, mut place: u64) -> Vec<Range<u64>> {
+    /// Where in the new image the bytes are that were left out.
+    pub(super) fn left_out(&self) -> Vec<Range<u64>> {
         let mut ranges = Vec::new();
-        for piece in self.plain() {
-            place = piece.each_left_out(place, |place, length| {
-                ranges.push(place..place + length as u64);
-            });
+        for (place, piece) in self.plain() {
+            piece.each_left_out(place, |place, length| ranges.push(place..place + length as u64));
         }
         ranges
     }
 
-    /// Puts back what was left out, in order.
-    pub(super) fn put_back(&mut self, mut bytes: &[u8]) {
+    /// Puts back what was left out: `read` gives the bytes of ranges of the new image, in order.
+    pub(super) fn put_back<'a>(&mut self, mut read: impl FnMut(Range<u64>) -> &'a [u8]) {
         for piece in &mut self.pieces {
-            if let MatchedPiece::Plain(piece) = piece {
-                piece.put_back(&mut bytes);
+            if let MatchedPiece::Plain { place, piece } = piece {
+                piece.put_back(*place, &mut read);
             }
         }
+    }
+
+    /// The stretches of literals and short copies.
+    pub(super) fn patchworks(&self) -> Vec<Patchwork> {
+        self.plain().flat_map(|(place, piece)| patchworks(piece, place)).collect()
+    }
+
+    /// The same with such stretches made of what was found.
+    pub(super) fn with_found(self, found: &[Found]) -> Matched {
+        let with_found = |place, piece| {
+            with_each_patchwork(piece, place, |patchwork, parts, anew| {
+                cover(&patchwork, parts, found, anew);
+                Ok(())
+            })
+        };
+        self.with_each_plain(with_found).expect("covering does not fail")
     }
 }
 
@@ -128,6 +167,10 @@ impl UnitMatcher {
         UnitMatcher { far: Some(Arc::new(far)), ..self }
     }
 
+    pub(super) fn image(&self) -> &Image {
+        &self.image
+    }
+
     /// Matches a unit. Work for the crew.
     pub(super) fn unit(
         &self,
@@ -136,7 +179,7 @@ impl UnitMatcher {
         given: Given<'_>,
     ) -> Result<Matched> {
         let mut matched = Matched { bytes: range.end - range.start, ..Matched::default() };
-        let mut plain = Piece::default();
+        let (mut plain, mut place) = (Piece::default(), range.start);
         for (number, part) in self.image.layout.parts(&range).enumerate() {
             let known = given.digests.map(|digests| digests[number]);
             let mut list = Vec::new();
@@ -146,11 +189,15 @@ impl UnitMatcher {
                     Cut::Executable { starts } => {
                         is_all_plain = false;
                         if !plain.is_empty() {
-                            matched.pieces.push(MatchedPiece::Plain(std::mem::take(&mut plain)));
+                            let piece = std::mem::take(&mut plain);
+                            matched.pieces.push(MatchedPiece::Plain { place, piece });
                         }
                         matched.pieces.push(MatchedPiece::Executable { starts });
                     }
                     Cut::Plain(inside) => {
+                        if plain.is_empty() {
+                            place = range.start + inside.start as u64;
+                        }
                         list.clear();
                         let horizon = given.horizon;
                         self.stretch(&part, inside, bytes, known, horizon, &mut list, &mut plain)?;
@@ -171,7 +218,7 @@ impl UnitMatcher {
             matched.digests.push(digest);
         }
         if !plain.is_empty() {
-            matched.pieces.push(MatchedPiece::Plain(plain));
+            matched.pieces.push(MatchedPiece::Plain { place, piece: plain });
         }
         Ok(matched)
     }
@@ -179,19 +226,37 @@ impl UnitMatcher {
     /// Looks up again what stayed unmatched while the old tree was not known as a whole. Work for
     /// the crew.
     pub(super) fn look_again(&self, matched: Matched) -> Result<Matched> {
-        let again = |piece| match piece {
-            MatchedPiece::Plain(piece) => {
-                let mut view = self.known.image.view();
-                let piece = piece.look_again(|bytes, out| {
-                    let stretch = Stretch { bytes, guess: None };
-                    match_stretch(&stretch, self.known.lookup(u64::MAX), &mut view, out)
-                })?;
-                Ok(MatchedPiece::Plain(piece))
-            }
-            other => Ok(other),
-        };
-        let pieces = matched.pieces.into_iter().map(again).collect::<Result<_>>()?;
-        Ok(Matched { pieces, ..matched })
+        matched.with_each_plain(|_, piece| {
+            let mut view = self.known.image.view();
+            piece.look_again(|bytes| self.look_up(bytes, &mut view))
+        })
+    }
+
+    /// Matches the stretches of literals and short copies again, which have these bytes. Work for
+    /// the crew.
+    pub(super) fn match_again(&self, matched: Matched, mut bytes: &[u8]) -> Result<Matched> {
+        matched.with_each_plain(|place, piece| {
+            let mut view = self.known.image.view();
+            with_each_patchwork(piece, place, |patchwork, parts, anew| {
+                let (stretch, rest) = bytes.split_at(patchwork.length() as usize);
+                bytes = rest;
+                let mut again = Piece::default();
+                again.add(&self.look_up(stretch, &mut view)?, stretch);
+                anew.parts.extend(cheaper(parts, again).parts);
+                Ok(())
+            })
+        })
+    }
+
+    /// Matches bytes with all of the old image.
+    fn look_up(&self, bytes: &[u8], view: &mut OldView) -> Result<Vec<Instruction>> {
+        let mut list = Vec::new();
+        let stretch = Stretch { bytes, guess: None };
+        match_stretch(&stretch, self.known.lookup(u64::MAX), view, &mut list)?;
+        match self.effort.near && list.len() > 1 {
+            true => near_neighbours(&list, bytes, None, view),
+            false => Ok(list),
+        }
     }
 
     /// What is made of a range that lies wholly in an executable.
@@ -382,7 +447,8 @@ fn near_neighbours(
             Some(Instruction::Copy { old, length }) => Some(old + length),
             _ => counterpart.filter(|place| *place < view.length()),
         };
-        let Some(before) = before.filter(|_| is_left(instruction)) else {
+        let is_near = is_left(instruction) && length <= NEAR_BYTES_MAX;
+        let Some(before) = before.filter(|_| is_near) else {
             append(&mut out, *instruction);
             continue;
         };
@@ -419,13 +485,16 @@ fn refined(list: &[Instruction], new: &[u8], view: &mut OldView, piece: &mut Pie
         piece.add(list, new);
         return Ok(());
     }
+    let list = with_middles_apart(list);
     let mut position = 0;
-    for list in list.chunk_by(|a, b| !is_run(a) && !is_run(b)) {
+    for list in list.chunk_by(|a, b| !is_apart(a) && !is_apart(b)) {
         let start = position;
         let mut copies = Vec::new();
         for instruction in list {
             let length = instruction.length();
-            if let Instruction::Copy { old, .. } = instruction {
+            if let Instruction::Copy { old, .. } = instruction
+                && !is_apart(instruction)
+            {
                 copies.push(FarCopy { new: position, old: *old, length });
             }
             position += length as usize;
@@ -470,7 +539,8 @@ fn neighbours(copies: &[FarCopy], view: &OldView) -> (usize, Range<u64>) {
     let mut count = 1;
     for copy in &copies[1..] {
         let more = range.start.min(copy.old)..range.end.max(copy.old_end());
-        if more.end - more.start > LOCAL_BYTES_MAX {
+        let added = (more.end - more.start) - (range.end - range.start);
+        if more.end - more.start > LOCAL_BYTES_MAX || added > copy.length + APART_BYTES_MAX {
             break;
         }
         (range, count) = (more, count + 1);
@@ -512,6 +582,30 @@ fn add_refined(
     literal(done, range.end, piece);
 }
 
-fn is_run(instruction: &Instruction) -> bool {
-    matches!(instruction, Instruction::Run { .. })
+/// The same instructions with long copies in three: what is between their ends takes no part in
+/// what is done to the gaps between them.
+fn with_middles_apart(list: &[Instruction]) -> Vec<Instruction> {
+    let mut apart = Vec::with_capacity(list.len());
+    for instruction in list {
+        match *instruction {
+            Instruction::Copy { old, length } if length > 2 * COPY_END_BYTES + MIDDLE_BYTES_MIN => {
+                let middle = old + COPY_END_BYTES;
+                let end = old + length - COPY_END_BYTES;
+                apart.push(Instruction::Copy { old, length: COPY_END_BYTES });
+                apart.push(Instruction::Copy { old: middle, length: end - middle });
+                apart.push(Instruction::Copy { old: end, length: COPY_END_BYTES });
+            }
+            other => apart.push(other),
+        }
+    }
+    apart
+}
+
+/// Whether an instruction takes no part in what is done to gaps.
+fn is_apart(instruction: &Instruction) -> bool {
+    match instruction {
+        Instruction::Run { .. } => true,
+        Instruction::Copy { length, .. } => *length > MIDDLE_BYTES_MIN,
+        Instruction::Literal { .. } => false,
+    }
 }

@@ -53,6 +53,14 @@ pub(crate) fn starts_like_one(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\x7fELF\x02\x01\x01")
 }
 
+/// Members of a tar start at multiples of this.
+pub(crate) const TAR_BLOCK: usize = 512;
+
+/// Whether bytes start like a tar, in which images may be.
+pub(crate) fn starts_like_tar(bytes: &[u8]) -> bool {
+    bytes.get(257..262) == Some(b"ustar")
+}
+
 /// How long the image at the start of `bytes` is, as far as its own tables tell.
 pub(crate) fn length(bytes: &[u8]) -> Option<u64> {
     if !starts_like_one(bytes) {

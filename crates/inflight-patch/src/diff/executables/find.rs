@@ -6,12 +6,10 @@ use rayon::prelude::*;
 
 use super::Found;
 use crate::image::Image;
-use crate::transform::elf;
+use crate::transform::elf::{self, TAR_BLOCK};
 
 /// The smallest file looked at.
 const EXECUTABLE_BYTES_MIN: u64 = 1 << 10;
-/// Members of a tar start at multiples of this.
-const TAR_BLOCK: usize = 512;
 
 /// All executables in an image, in order.
 pub(in crate::diff) fn find_all(image: &Image, bytes: &[u8]) -> Vec<Found> {
@@ -31,7 +29,7 @@ pub(in crate::diff) fn find_in(bytes: &[u8], range: Range<u64>) -> Vec<Found> {
         let found = elf::parse(file).map(|space| Found { start: range.start, space });
         return found.into_iter().collect();
     }
-    if file.get(257..262) != Some(b"ustar") {
+    if !elf::starts_like_tar(file) {
         return Vec::new();
     }
     let mut found = Vec::new();

@@ -1,0 +1,423 @@
+//! What is left of a new image, looked for in all of an old one: the other way round than `far` does
+//! it. What is left is indexed, the old bytes pass by, unit by unit, and the longest agreement of each
+//! anchor with any of them is kept. So they need not be in memory, and what stands in them often is
+//! no matter.
+
+use std::ops::Range;
+
+use crate::align::anchor::{Sampling, hash};
+
+use super::old::{common_prefix, common_suffix};
+
+/// The shortest agreement worth an instruction.
+const AGREEMENT_BYTES_MIN: u32 = 32;
+/// Bits of the filter for each anchor, and slots of the table: hardly one old anchor in ten is
+/// looked up in vain.
+const FILTER_BITS: usize = 8;
+const SLOTS: usize = 2;
+const EMPTY: u64 = u64::MAX;
+
+/// It pays to look through all old bytes for what is left where that is more than one in so many.
+const LEFT: u64 = 1024;
+/// Anchors of what is left, at most, about.
+const ANCHORS_MAX: u64 = 1 << 21;
+
+/// Whether so much is left that it pays to look through so many old bytes for it.
+pub(super) fn is_much(left: u64, old: u64) -> bool {
+    left * LEFT > old
+}
+
+/// Stretches of a new image, gathered.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    bytes: Vec<u8>,
+    stretches: Vec<Stretch>,
+    /// Where in the new image their literals are.
+    literals: Vec<Range<u64>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    /// Where it starts in the bytes gathered, and in the new image.
+    start: u32,
+    new: u64,
+}
+
+/// Anchors of what is left, and what was found of them.
+#[derive(Debug)]
+pub(super) struct LeftIndex {
+    left: Left,
+    sampling: Sampling,
+    /// A bit for each of some bits of the hashes.
+    filter: Vec<u64>,
+    /// Upper half of a hash and number of an anchor among those that differ.
+    slots: Vec<u64>,
+    /// The first place of each anchor that differs from those before.
+    firsts: Vec<First>,
+    /// All anchors in order: place and number.
+    anchors: Vec<(u32, u32)>,
+}
+
+/// The first place of an anchor.
+#[derive(Debug, Clone, Copy)]
+struct First {
+    place: u32,
+    stretch: u32,
+}
+
+/// An agreement around an anchor: `old` is what stands at the anchor.
+#[derive(Debug, Clone, Copy, Default)]
+struct Around {
+    old: u64,
+    behind: u32,
+    ahead: u32,
+}
+
+/// Agreements with one piece of the old image, by the anchors' numbers.
+#[derive(Debug)]
+pub(super) struct Hits(Vec<(u32, Around)>);
+
+/// The longest agreement of each anchor so far.
+#[derive(Debug)]
+pub(super) struct Best(Vec<Around>);
+
+/// An agreement between the images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) new: u64,
+    pub(super) old: u64,
+    pub(super) length: u64,
+}
+
+impl Found {
+    pub(super) fn end(&self) -> u64 {
+        self.new + self.length
+    }
+}
+
+impl Around {
+    fn length(self) -> u32 {
+        self.behind + self.ahead
+    }
+}
+
+impl Left {
+    /// Memory that an index of so many bytes takes with them.
+    pub(super) fn index_bytes(bytes: u64, sampling: Sampling) -> u64 {
+        let anchors = sampling.expected(bytes) + 64;
+        // Slots, first places and all, with the best of them; vectors may be half empty.
+        let each = SLOTS * 8 * 2 + FILTER_BITS / 8 * 2 + 2 * (8 + 8 + 16);
+        bytes + anchors * each as u64
+    }
+
+    /// The same sampling, or a sparser one where there is very much to index.
+    pub(super) fn sampling(bytes: u64, mut sampling: Sampling) -> Sampling {
+        while sampling.expected(bytes) > ANCHORS_MAX {
+            sampling.bits += 1;
+        }
+        sampling
+    }
+
+    /// How many bytes can be indexed with so much memory, about.
+    pub(super) fn fitting(memory: u64, sampling: Sampling) -> u64 {
+        let each = Left::index_bytes(1 << 20, sampling);
+        (u128::from(memory) << 20).checked_div(each.into()).unwrap_or(0) as u64
+    }
+
+    /// Adds a stretch that stands at `place` in the new image and has `literals`.
+    pub(super) fn add(&mut self, place: u64, literals: &[Range<u64>], bytes: &[u8]) {
+        self.literals.extend_from_slice(literals);
+        self.stretches.push(Stretch { start: self.bytes.len() as u32, new: place });
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Where a stretch lies in `bytes`.
+    fn range(&self, stretch: usize) -> Range<usize> {
+        let next = self.stretches.get(stretch + 1);
+        let end = next.map_or(self.bytes.len(), |next| next.start as usize);
+        self.stretches[stretch].start as usize..end
+    }
+}
+
+impl LeftIndex {
+    /// An index of what is left, which is shorter than 4 GiB. Work for the crew.
+    pub(super) fn of(left: Left, sampling: Sampling) -> LeftIndex {
+        let (mut anchors, mut hashes) = (Vec::new(), Vec::new());
+        for stretch in 0..left.stretches.len() {
+            let range = left.range(stretch);
+            let mut found = sampling.anchors(&left.bytes, range.start, range.end);
+            let mut from = range.start;
+            while let Some(at) = found.next(from) {
+                anchors.push((at as u32, stretch as u32));
+                hashes.push(hash(&left.bytes, at, sampling));
+                from = at + 1;
+            }
+        }
+        let mut index = LeftIndex {
+            sampling,
+            filter: vec![0; (hashes.len() * FILTER_BITS / 64 + 1).next_power_of_two()],
+            slots: vec![EMPTY; (hashes.len() * SLOTS + 1).next_power_of_two()],
+            firsts: Vec::new(),
+            anchors: Vec::with_capacity(hashes.len()),
+            left,
+        };
+        for ((place, stretch), hash) in anchors.into_iter().zip(hashes) {
+            let number = match index.slot(hash) {
+                Ok(number) => number,
+                Err(slot) => {
+                    let number = index.firsts.len() as u32;
+                    index.slots[slot] = hash & !0 << 32 | u64::from(number);
+                    let (word, bit) = index.filter_bit(hash);
+                    index.filter[word] |= bit;
+                    index.firsts.push(First { place, stretch });
+                    number
+                }
+            };
+            index.anchors.push((place, number));
+        }
+        index
+    }
+
+    /// Bytes of literals.
+    pub(super) fn literal_bytes(&self) -> u64 {
+        self.left.literals.iter().map(|range| range.end - range.start).sum()
+    }
+
+    /// How many bytes of literals were found.
+    pub(super) fn gain(&self, found: &[Found]) -> u64 {
+        let (mut gain, mut done) = (0, 0);
+        let mut literals = self.left.literals.iter().peekable();
+        for found in found {
+            let mut place = found.new.max(done);
+            while let Some(literal) = literals.peek()
+                && place < found.end()
+            {
+                let (start, end) = (literal.start.max(place), literal.end.min(found.end()));
+                gain += end.saturating_sub(start);
+                place = place.max(end);
+                if literal.end > found.end() {
+                    break;
+                }
+                literals.next();
+            }
+            done = done.max(found.end());
+        }
+        gain
+    }
+
+    /// Where a hash's bit is in the filter.
+    fn filter_bit(&self, hash: u64) -> (usize, u64) {
+        let bit = (hash >> 7) as usize & (self.filter.len() * 64 - 1);
+        (bit / 64, 1 << (bit % 64))
+    }
+
+    /// The number of the anchor of this hash, or the slot where it would be.
+    fn slot(&self, hash: u64) -> Result<u32, usize> {
+        let mask = self.slots.len() - 1;
+        let mut slot = hash as usize & mask;
+        loop {
+            match self.slots[slot] {
+                EMPTY => return Err(slot),
+                there if there >> 32 == hash >> 32 => return Ok(there as u32),
+                _ => slot = (slot + 1) & mask,
+            }
+        }
+    }
+
+    /// No agreement so far.
+    pub(super) fn nothing(&self) -> Best {
+        Best(vec![Around::default(); self.firsts.len()])
+    }
+
+    /// What is left that agrees with old bytes, which start at `base`. Work for the crew.
+    pub(super) fn agreements(&self, old: &[u8], base: u64) -> Hits {
+        let mut hits = Vec::new();
+        let mut anchors = self.sampling.anchors(old, 0, old.len());
+        let mut from = 0;
+        while let Some(at) = anchors.next(from) {
+            from = at + 1;
+            let hash = hash(old, at, self.sampling);
+            let (word, bit) = self.filter_bit(hash);
+            if self.filter[word] & bit == 0 {
+                continue;
+            }
+            let Ok(number) = self.slot(hash) else { continue };
+            let First { place, stretch } = self.firsts[number as usize];
+            let (place, range) = (place as usize, self.left.range(stretch as usize));
+            let new = &self.left.bytes;
+            let ahead = common_prefix(&new[place..range.end], &old[at..]) as u32;
+            let behind = common_suffix(&new[range.start..place], &old[..at]) as u32;
+            let around = Around { old: base + at as u64, behind, ahead };
+            if around.length() >= AGREEMENT_BYTES_MIN {
+                hits.push((number, around));
+                // What follows on this diagonal agrees too.
+                from = from.max(at + ahead as usize);
+            }
+        }
+        Hits(hits)
+    }
+
+    /// What was found, by its place in the new image: all that goes on further than what starts before.
+    pub(super) fn found(&self, best: &Best) -> Vec<Found> {
+        let best = self.spread(best);
+        let (mut found, mut anchors) = (Vec::new(), self.anchors.iter().peekable());
+        for (number, stretch) in self.left.stretches.iter().enumerate() {
+            let range = self.left.range(number);
+            let (start, mut reach) = (found.len(), 0);
+            while let Some((place, number)) = anchors.next_if(|(at, _)| (*at as usize) < range.end)
+            {
+                let (place, longest) = (*place as usize, best[*number as usize]);
+                let here = stretch.new + (place - range.start) as u64;
+                if here + u64::from(longest.ahead) <= reach {
+                    continue;
+                }
+                let around = self.at(place, &range, *number, longest);
+                let from = here - u64::from(around.behind);
+                let length = u64::from(around.length());
+                if around.length() >= AGREEMENT_BYTES_MIN && from + length > reach {
+                    reach = from + length;
+                    let old = around.old - u64::from(around.behind);
+                    found.push(Found { new: from, old, length });
+                }
+            }
+            found[start..].sort_unstable_by_key(|found| (found.new, found.old));
+        }
+        found
+    }
+
+    /// The agreement of an anchor's first place as one of another place of it, within a range.
+    fn at(&self, place: usize, range: &Range<usize>, number: u32, best: Around) -> Around {
+        let first = self.firsts[number as usize].place as usize;
+        let (behind, ahead) = (best.behind as usize, best.ahead as usize);
+        let (mut behind, mut ahead) =
+            (behind.min(place - range.start), ahead.min(range.end - place));
+        if place != first {
+            let bytes = &self.left.bytes;
+            ahead = common_prefix(&bytes[place..place + ahead], &bytes[first..first + ahead]);
+            behind = common_suffix(&bytes[place - behind..place], &bytes[first - behind..first]);
+        }
+        Around { old: best.old, behind: behind as u32, ahead: ahead as u32 }
+    }
+
+    /// Agreements are only looked for where the one before ends: gives each first place the one that
+    /// it lies in, if that is longer than its own.
+    fn spread(&self, Best(best): &Best) -> Vec<Around> {
+        let mut spread = best.clone();
+        // The agreement that reaches furthest, by the place and the stretch of its anchor.
+        let mut last = (Around::default(), First { place: 0, stretch: 0 });
+        for (first, best) in self.firsts.iter().zip(&mut spread) {
+            let (around, anchor) = last;
+            let distance = first.place - anchor.place;
+            let is_inside =
+                anchor.stretch == first.stretch && distance as usize + 8 <= around.ahead as usize;
+            if is_inside && around.length() > best.length() {
+                *best = Around {
+                    old: around.old + u64::from(distance),
+                    behind: around.behind + distance,
+                    ahead: around.ahead - distance,
+                };
+            }
+            let reach = first.place + best.ahead;
+            if anchor.stretch != first.stretch || reach > anchor.place + around.ahead {
+                last = (*best, *first);
+            }
+        }
+        spread
+    }
+}
+
+impl Best {
+    /// Takes note of agreements. Of equally long ones the first is kept.
+    pub(super) fn add(&mut self, Hits(hits): Hits) {
+        for (number, around) in hits {
+            let best = &mut self.0[number as usize];
+            if around.length() > best.length() {
+                *best = around;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// An index of stretches, each in a place of its own of a new image, and those places.
+    fn index(stretches: &[Vec<u8>]) -> (LeftIndex, Vec<u64>) {
+        let (mut left, mut places, mut place) = (Left::default(), Vec::new(), 1000);
+        for bytes in stretches {
+            let literals = [place..place + bytes.len() as u64];
+            left.add(place, &literals, bytes);
+            places.push(place);
+            place += bytes.len() as u64 + 77;
+        }
+        (LeftIndex::of(left, Sampling::of_bytes(1, 16)), places)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_found_agrees_and_is_the_longest(
+            old in prop::collection::vec(any::<u8>(), 200..3000),
+            cuts in prop::collection::vec(
+                prop::collection::vec((any::<prop::sample::Index>(), 0usize..200), 0..5),
+                0..6,
+            ),
+            units in 1usize..5,
+        ) {
+            let stretch = |cuts: &Vec<(prop::sample::Index, usize)>| {
+                let mut bytes = vec![7; 10];
+                for (at, length) in cuts {
+                    let start = at.index(old.len());
+                    bytes.extend_from_slice(&old[start..(start + length).min(old.len())]);
+                    bytes.extend_from_slice(b"between");
+                }
+                bytes
+            };
+            let stretches: Vec<Vec<u8>> = cuts.iter().map(stretch).collect();
+            let (index, places) = index(&stretches);
+            let mut best = index.nothing();
+            let unit = old.len().div_ceil(units);
+            for (number, bytes) in old.chunks(unit).enumerate() {
+                best.add(index.agreements(bytes, (number * unit) as u64));
+            }
+            let found = index.found(&best);
+            prop_assert!(found.is_sorted_by_key(|found| found.new));
+            for found in &found {
+                let stretch = places.partition_point(|place| *place <= found.new) - 1;
+                let at = (found.new - places[stretch]) as usize;
+                let new = &stretches[stretch][at..at + found.length as usize];
+                prop_assert_eq!(new, &old[found.old as usize..found.old as usize + new.len()]);
+            }
+            prop_assert!(index.gain(&found) <= index.literal_bytes());
+            // Of random bytes half of the places are anchors; where a unit ends, an agreement does.
+            let mut long: Vec<Range<usize>> = cuts
+                .iter()
+                .flatten()
+                .map(|(at, length)| at.index(old.len())..(at.index(old.len()) + length).min(old.len()))
+                .filter(|range| range.len() > 80)
+                .collect();
+            long.sort_by_key(|range| range.start);
+            let sum: usize = long.iter().map(Range::len).sum();
+            let lost = 100 * (units - 1) * long.len();
+            // What stands twice is found as far as it goes on alike.
+            let once = long.is_sorted_by(|one, next| one.end <= next.start);
+            prop_assert!(!once || index.gain(&found) + lost as u64 >= sum as u64);
+        }
+    }
+
+    #[test]
+    fn an_anchor_that_stands_twice_is_found_twice() {
+        let text: Vec<u8> = (0..500u32).map(|n| (n * n >> 3) as u8).collect();
+        // The second has bytes of its own around what it shares with the first.
+        let stretches = [text.clone(), [&[1; 40], &text[100..400], &[2; 40]].concat()];
+        let (index, places) = index(&stretches);
+        let mut best = index.nothing();
+        best.add(index.agreements(&text, 5000));
+        let found = index.found(&best);
+        assert_eq!(found[0], Found { new: places[0], old: 5000, length: 500 });
+        assert_eq!(found[1], Found { new: places[1] + 40, old: 5100, length: 300 });
+        assert_eq!(index.gain(&found), 800);
+    }
+}
