@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use inflight::stream::Ordered;
 use inflight::{Buffer, File, NewFile, OpenOptions, Task};
 
 use super::groups::Pieces;
@@ -25,6 +26,8 @@ use crate::layout::Layout;
 use crate::manifest::{Entry, EntryKind, Manifest};
 use crate::pump::pump;
 
+/// Files written in parts that are made before they are needed.
+const FILES_AHEAD: usize = 4;
 /// Empty files made by one operation.
 const EMPTY_FILES_AT_ONCE: usize = 256;
 
@@ -64,15 +67,28 @@ impl Target {
 /// Makes all regular files.
 pub(super) async fn build(job: &Job, inputs: &Inputs, staging: &Staging) -> Result<()> {
     let target = Target::new(inputs, staging);
-    make_files_without_data(job, &target).await?;
+    let mut made = MadeAhead::new(job, &target);
+    let built = build_all(job, inputs, &target, &mut made).await;
+    // Whoever cleans up is alone.
+    made.finish().await;
+    built
+}
+
+async fn build_all(
+    job: &Job,
+    inputs: &Inputs,
+    target: &Target,
+    made: &mut MadeAhead<'_>,
+) -> Result<()> {
+    make_files_without_data(job, target).await?;
     let mut pieces = Pieces::new(job, &inputs.patch);
-    let mut open = OpenFiles::new(&target, inputs);
+    let mut open = OpenFiles::new(target, inputs);
     let files = std::cell::RefCell::new(&mut open);
     let start = async |range: Range<u64>| -> Result<Task<Result<Built>>> {
         job.progress.check()?;
         let made_from = pieces.take(range.end - range.start).await?;
         let mut opened = Vec::new();
-        for (file, span) in target.layout.files_in(range.clone()) {
+        for (file, _) in target.layout.files_in(range.clone()) {
             if target.is_simple(file) {
                 continue;
             }
@@ -80,9 +96,9 @@ pub(super) async fn build(job: &Job, inputs: &Inputs, staging: &Staging) -> Resu
             let handle = match known {
                 Some(handle) => handle,
                 None => {
-                    let made = create(&target, file, span.bytes() == span.size).await?;
-                    files.borrow_mut().open.insert(file, made.clone());
-                    made
+                    let handle = made.next().await?;
+                    files.borrow_mut().open.insert(file, handle.clone());
+                    handle
                 }
             };
             opened.push((file, handle));
@@ -103,6 +119,49 @@ pub(super) async fn build(job: &Job, inputs: &Inputs, staging: &Staging) -> Resu
     };
     pump(target.layout.units(), job.depth(), start, finish).await?;
     pieces.finish().await
+}
+
+/// Files that are written in parts, made in order and ahead: to reserve the space of a large one takes
+/// longer than it takes to open it.
+struct MadeAhead<'a> {
+    job: &'a Job,
+    target: &'a Target,
+    waiting: std::vec::IntoIter<u32>,
+    ahead: Ordered<Task<Result<File>>>,
+}
+
+impl<'a> MadeAhead<'a> {
+    fn new(job: &'a Job, target: &'a Target) -> MadeAhead<'a> {
+        let files = target.layout.files_with_data().filter(|file| !target.is_simple(*file));
+        let waiting = files.collect::<Vec<u32>>().into_iter();
+        let mut made = MadeAhead { job, target, waiting, ahead: Ordered::new(FILES_AHEAD) };
+        made.make();
+        made
+    }
+
+    fn make(&mut self) {
+        while self.ahead.has_room()
+            && let Some(file) = self.waiting.next()
+        {
+            let target = self.target.clone();
+            let span = &target.layout.files[file as usize];
+            let is_whole = span.bytes() == span.size;
+            let make = async move { create(&target, file, is_whole).await };
+            self.ahead.push(self.job.handle.spawn(make));
+        }
+    }
+
+    /// The next file.
+    async fn next(&mut self) -> Result<File> {
+        let made = self.ahead.next().await.expect("one for each that is asked for");
+        self.make();
+        made
+    }
+
+    /// Waits for those that nobody asked for.
+    async fn finish(mut self) {
+        while self.ahead.next().await.is_some() {}
+    }
 }
 
 /// Makes the files that have no data: empty ones, and those that are one hole.

@@ -24,7 +24,7 @@ use crate::pump::pump;
 /// One old unit in so many is looked through first.
 const SAMPLED_UNITS: usize = 8;
 /// The others are where one byte of what is left in so many was found there.
-const FOUND: u64 = 64;
+const FOUND: u64 = 16;
 
 /// Looks again at drafts, if it may pay; what was found by then, `completion` makes use of.
 pub(super) async fn second_look(
