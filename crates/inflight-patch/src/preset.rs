@@ -15,7 +15,7 @@ pub enum Preset {
 impl Preset {
     pub(crate) const fn compression(self) -> Compression {
         match self {
-            Preset::Fast => Compression::Zstd(3),
+            Preset::Fast => Compression::Zstd(FAST_LEVEL),
             Preset::Default => Compression::Zstd(9),
             Preset::Small => Compression::Lzma,
         }
@@ -48,6 +48,9 @@ impl Preset {
     }
 }
 
+/// The level of `fast`.
+const FAST_LEVEL: i32 = 3;
+
 /// What is packed is little where it is one byte of so many of the new image.
 const LITTLE: u64 = 32;
 
@@ -61,4 +64,23 @@ pub(crate) enum Compression {
     ZstdOptimal,
     /// A tenth smaller than the highest of those, and several times as long to decode.
     Lzma,
+}
+
+/// Blocks so short are compressed in more than one way, but by `fast`: it takes hardly any time then.
+const SHORT_BYTES: usize = 64 << 10;
+
+impl Compression {
+    /// Whether so many bytes are compressed with zstd.
+    pub(crate) const fn tries_zstd(self, length: usize) -> bool {
+        !matches!(self, Compression::Lzma) || length <= SHORT_BYTES
+    }
+
+    /// Whether so many bytes are compressed with LZMA.
+    pub(crate) const fn tries_lzma(self, length: usize) -> bool {
+        match self {
+            Compression::Zstd(level) => level > FAST_LEVEL && length <= SHORT_BYTES,
+            Compression::ZstdOptimal => length <= SHORT_BYTES,
+            Compression::Lzma => true,
+        }
+    }
 }

@@ -87,14 +87,20 @@ pub(crate) fn encode(
     compression: Compression,
     beside: Option<&[u8]>,
 ) -> Option<(u8, Vec<u8>)> {
-    let alone = match (compression, kind) {
-        // Whoever opens a patch needs it before the table of stages.
-        (Compression::Lzma, BlockKind::Index) => (ZSTD, zstd(raw, compression, None)),
-        (Compression::Lzma, _) => (LZMA, lzma(kind, raw)),
-        _ => (ZSTD, zstd(raw, compression, None)),
+    // Whoever opens a patch needs the index before the table of stages.
+    let is_index = kind == BlockKind::Index;
+    let lzma_alone = match compression.tries_lzma(raw.len()) && !is_index {
+        true => (LZMA, lzma(kind, raw)),
+        false => (LZMA, None),
+    };
+    let zstd_alone = match compression.tries_zstd(raw.len()) || is_index {
+        true => (ZSTD, zstd(raw, compression, None)),
+        false => (ZSTD, None),
     };
     let beside = (ZSTD_BESIDE, beside.and_then(|beside| zstd(raw, compression, Some(beside))));
-    let ways = [alone, beside].into_iter().filter_map(|(stage, payload)| Some((stage, payload?)));
+    let ways = [zstd_alone, lzma_alone, beside]
+        .into_iter()
+        .filter_map(|(stage, payload)| Some((stage, payload?)));
     ways.min_by_key(|(_, payload)| payload.len())
 }
 
