@@ -448,8 +448,11 @@ fn blocks_that_cannot_be_are_refused() {
 fn what_this_version_does_not_know_is_named() {
     let (place, forgery) = place_with_patch();
     let unknown_entry = rooted(&[file_entry(b"a", 8), entry(9, b"b")]);
-    let unknown_stage = [number(1), text(b"brotli"), number(1)].concat();
-    let newer_stage = [number(1), text(b"zstd"), number(9)].concat();
+    // Whichever stage a block uses is not known.
+    let stages = |name: &[u8], version: u64| {
+        [number(4), [text(name), number(version)].concat().repeat(4)].concat()
+    };
+    let (unknown_stage, newer_stage) = (stages(b"brotli", 1), stages(b"zstd", 9));
     for (kind, payload, what) in [
         (NEW_MANIFEST, unknown_entry, "entries of kind 9"),
         (NEW_MANIFEST, vec![0x80, 1, 0, 0, 0, 0], "preserved properties 0x80"),

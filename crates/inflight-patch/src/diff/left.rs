@@ -348,8 +348,8 @@ mod tests {
     fn index(stretches: &[Vec<u8>]) -> (LeftIndex, Vec<u64>) {
         let (mut left, mut places, mut place) = (Left::default(), Vec::new(), 1000);
         for bytes in stretches {
-            let literals = [place..place + bytes.len() as u64];
-            left.add(place, &literals, bytes);
+            let literal = place..place + bytes.len() as u64;
+            left.add(place, std::slice::from_ref(&literal), bytes);
             places.push(place);
             place += bytes.len() as u64 + 77;
         }
@@ -409,7 +409,7 @@ mod tests {
 
     #[test]
     fn an_anchor_that_stands_twice_is_found_twice() {
-        let text: Vec<u8> = (0..500u32).map(|n| (n * n >> 3) as u8).collect();
+        let text: Vec<u8> = (0..500u32).map(|n| ((n * n) >> 3) as u8).collect();
         // The second has bytes of its own around what it shares with the first.
         let stretches = [text.clone(), [&[1; 40], &text[100..400], &[2; 40]].concat()];
         let (index, places) = index(&stretches);
