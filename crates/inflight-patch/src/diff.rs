@@ -12,6 +12,7 @@
 
 pub(crate) mod chunk;
 mod digests;
+mod drafts;
 mod effort;
 mod executables;
 mod far;
@@ -83,6 +84,16 @@ pub struct DiffReport {
     pub better_memory_bytes: u64,
     /// What was left out, a sentence each.
     pub warnings: Vec<String>,
+}
+
+impl DiffReport {
+    /// Takes note of the memory that a search for what is left would take.
+    fn note_search(&mut self, job: &Job, plan: &Plan, needed: u64) {
+        if let Some(more) = plan.more_for_search(needed) {
+            let better = job.handle.pool().budget().limit() + more;
+            self.better_memory_bytes = self.better_memory_bytes.max(better);
+        }
+    }
 }
 
 /// Makes the patch that turns the tree at `old` into the tree at `new`, and gives it the name

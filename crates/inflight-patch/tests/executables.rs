@@ -4,6 +4,7 @@
 
 mod support {
     pub mod program;
+    pub mod tar;
 }
 
 use std::path::Path;
@@ -12,6 +13,7 @@ use inflight::{DriverChoice, Engine};
 use inflight_patch::{ApplyOptions, DiffOptions, Job, Preset, apply, diff};
 use proptest::prelude::*;
 use support::program::{Function, program};
+use support::tar::tar;
 
 /// Makes and applies a patch of two files with the threads given; gives the patch.
 fn patch_with(
@@ -56,23 +58,6 @@ fn versions(count: u32) -> (Vec<u8>, Vec<u8>) {
     }
     new.remove(count as usize / 4);
     (program(&old), program(&new))
-}
-
-/// Wraps files into an uncompressed tar.
-fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut out = Vec::new();
-    for (name, bytes) in files {
-        let mut header = vec![0u8; 512];
-        header[..name.len()].copy_from_slice(name.as_bytes());
-        header[100..107].copy_from_slice(b"0000644");
-        header[124..135].copy_from_slice(format!("{:011o}", bytes.len()).as_bytes());
-        header[257..262].copy_from_slice(b"ustar");
-        out.extend_from_slice(&header);
-        out.extend_from_slice(bytes);
-        out.resize(out.len().next_multiple_of(512), 0);
-    }
-    out.resize(out.len() + 1024, 0);
-    out
 }
 
 /// The same bytes, but nothing that is known as an executable.

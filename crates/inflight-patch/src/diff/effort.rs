@@ -14,7 +14,7 @@ pub(super) struct Effort {
     /// One entry of a table in two to this power is looked up.
     pub(super) tables: u32,
     pub(super) refine: RefineOptions,
-    /// Which places of all old bytes are looked up for what is left, where both trees are held.
+    /// Which places are looked up where all old bytes are looked through for what is left.
     pub(super) far: Option<Sampling>,
     /// Whether large files that are no executables are compared with their old versions in detail.
     pub(super) near: bool,
@@ -41,7 +41,7 @@ impl Effort {
     /// Bytes that work on images of these lengths takes besides them, at most.
     pub(super) fn bytes(self, old: u64, new: u64) -> u64 {
         // References that were zeroed, and then copies, residue and tables, are less than a quarter.
-        // The far index comes later, and is no larger than that of data.
+        // What is searched for later has the same memory.
         AnchorIndex::bytes(old, self.data) + (old + new) / 4
     }
 }

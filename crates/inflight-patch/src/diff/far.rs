@@ -1,8 +1,8 @@
 //! Short agreements with any part of the old image: what moved far in pieces shorter than chunks, as
 //! rows of a database do when its pages are split.
 //!
-//! That takes an index of the whole old image, so it is made where a sample says that much is left:
-//! see `held`.
+//! That takes an index of the whole old image, which is made where more is left than is worth to be
+//! indexed itself: see `held`.
 
 use inflight::Pool;
 
@@ -21,6 +21,11 @@ pub(super) struct FarIndex {
 }
 
 impl FarIndex {
+    /// Memory for the index of so many old bytes.
+    pub(super) fn bytes(old: u64, sampling: Sampling) -> u64 {
+        AnchorIndex::bytes(old, sampling)
+    }
+
     /// An index of an old image in memory, if it is worth it and there is memory for it. Work for
     /// the crew, on all of its threads.
     pub(super) fn of(

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::DiffReport;
 use super::digests::Gathering;
+use super::drafts::{Draft, Kept, Room};
 use super::effort::Effort;
 use super::executables;
 use super::far::FarIndex;
@@ -32,6 +33,8 @@ use crate::transform::references::space::{OldExecutable, cut_image};
 
 /// Units of the old image whose chunks are cut before they are put into the index.
 const UNITS_INDEXED_AT_ONCE: usize = 64;
+/// Units of the old image looked through before what was found is taken note of.
+const UNITS_SEARCHED_AT_ONCE: usize = 16;
 /// What is left is indexed, and not the old image, where that is so many times as long.
 const SIDES: u64 = 4;
 
@@ -56,14 +59,20 @@ pub(super) async fn run(
         index(&known, &executables);
         let (known, ranges) = (Arc::new(known), executables::ranges(&made.groups));
         let matcher = UnitMatcher::new(image, known.clone(), ranges, effort);
-        (Work { known, executables, whole: Arc::new(whole), matcher }, made.groups)
+        let (whole, is_matched_again, found) = (Arc::new(whole), false, Arc::default());
+        (Work { known, executables, whole, matcher, is_matched_again, found }, made.groups)
     };
     let (work, made) = job.crew.hand().run(work).await;
-    let (units, digests) = match_all(job, &new, &work, plan).await?;
-    let (pool, search) = (job.handle.pool().clone(), work.clone());
-    let search = move || search.search(&pool, units, effort);
-    let (units, found) = job.crew.hand().run(search).await?;
-    write(job, work, (units, found), made, digests, plan, output, report).await
+    let (drafts, digests) = match_all(job, &new, &work, plan).await?;
+    let search = work.search(job, &drafts, effort, plan, report);
+    let work = match search {
+        Search::None => work,
+        other => {
+            let (pool, work) = (job.handle.pool().clone(), work);
+            job.crew.hand().run(move || work.after(other, &pool)).await
+        }
+    };
+    write(job, work, drafts, made, digests, plan, output, report).await
 }
 
 /// Both trees as they were read, and what matches them. Cheap to clone.
@@ -74,6 +83,10 @@ struct Work {
     executables: Arc<Vec<OldExecutable>>,
     whole: Arc<Whole>,
     matcher: UnitMatcher,
+    /// Whether the matcher has learned more since units were matched.
+    is_matched_again: bool,
+    /// What was found of what was left.
+    found: Arc<[Found]>,
 }
 
 /// Reads the old tree once, all of it into memory.
@@ -158,47 +171,66 @@ async fn read_new(job: &Job, image: &Image, known: Arc<Known>) -> Result<Whole> 
     Ok(Whole { bytes: finished(arena), digests })
 }
 
+/// How what is left is looked for in all of the old image.
+enum Search {
+    /// There is little of it.
+    None,
+    /// These stretches of the new image are indexed, and looked for in the old one.
+    Left(Vec<Patchwork>, Sampling),
+    /// The old image is indexed, and what is left looked up in that.
+    Far(Sampling),
+}
+
 impl Work {
-    /// Matches a unit; long literals are left out.
-    fn unit(&self, matcher: &UnitMatcher, number: usize, range: Range<u64>) -> Result<Matched> {
+    /// Matches a unit.
+    fn unit(&self, number: usize, range: Range<u64>) -> Result<Matched> {
         let bytes = &self.whole.bytes[range.start as usize..range.end as usize];
         let given = Given { digests: Some(&self.whole.digests[number]), horizon: u64::MAX };
-        Ok(matcher.unit(range, bytes, given)?.without_literals())
+        self.matcher.unit(range, bytes, given)
     }
 
-    /// Looks through all of the old image for what is left of the units, if that is much: whichever
-    /// is less is indexed, what is left or the old image. Gives units that may be made of more copies,
-    /// or what was found for them. Work for the crew, on all of its threads.
+    /// Whichever is less is indexed: what is left, or the old image.
     fn search(
         &self,
-        pool: &Pool,
-        units: Vec<Matched>,
+        job: &Job,
+        drafts: &[Draft],
         effort: Effort,
-    ) -> Result<(Vec<Matched>, Vec<Found>)> {
-        let literal_bytes = units.iter().map(Matched::literal_bytes).sum();
-        let (Some(sampling), Some(old)) = (effort.far, self.known.image.whole_bytes()) else {
-            return Ok((units, Vec::new()));
+        plan: &Plan,
+        report: &mut DiffReport,
+    ) -> Search {
+        let old = self.known.image.bytes();
+        let literal_bytes = drafts.iter().map(Draft::literal_bytes).sum();
+        let Some(sampling) = effort.far.filter(|_| left::is_much(literal_bytes, old)) else {
+            return Search::None;
         };
-        if !left::is_much(literal_bytes, old.len() as u64) {
-            return Ok((units, Vec::new()));
-        }
-        let stretches: Vec<Patchwork> = units.iter().flat_map(Matched::patchworks).collect();
+        let mut stretches: Vec<Patchwork> = drafts.iter().flat_map(Draft::patchworks).collect();
         let bytes = stretches.iter().map(Patchwork::length).sum::<u64>();
-        if bytes * SIDES <= old.len() as u64 {
-            return Ok((units, self.search_left(pool, old, &stretches, sampling)));
+        if bytes * SIDES > old {
+            report.note_search(job, plan, FarIndex::bytes(old, sampling));
+            return Search::Far(sampling);
         }
-        let Some(far) = FarIndex::of(pool, old, &self.executables, sampling) else {
-            return Ok((units, Vec::new()));
-        };
-        let matcher = self.matcher.clone().with_far(far);
-        let ranges: Vec<Range<u64>> = self.matcher.image().layout.units().collect();
-        let again =
-            |((number, range), unit): ((usize, Range<u64>), Matched)| match unit.literal_bytes() {
-                0 => Ok(unit),
-                _ => self.unit(&matcher, number, range),
-            };
-        let units = ranges.into_par_iter().enumerate().zip(units).map(again);
-        Ok((units.collect::<Result<_>>()?, Vec::new()))
+        let sampling = Left::sampling(bytes, sampling, plan.search_bytes);
+        report.note_search(job, plan, Left::index_bytes(bytes, sampling));
+        Left::fit(&mut stretches, &mut Left::fitting(plan.search_bytes, sampling));
+        Search::Left(stretches, sampling)
+    }
+
+    /// Searches. Work for the crew, on all of its threads.
+    fn after(mut self, search: Search, pool: &Pool) -> Work {
+        let Some(old) = self.known.image.whole_bytes() else { return self };
+        match search {
+            Search::None => {}
+            Search::Left(stretches, sampling) => {
+                self.found = self.search_left(pool, old, &stretches, sampling).into();
+            }
+            Search::Far(sampling) => {
+                if let Some(far) = FarIndex::of(pool, old, &self.executables, sampling) {
+                    self.matcher = self.matcher.clone().with_far(far);
+                    self.is_matched_again = true;
+                }
+            }
+        }
+        self
     }
 
     /// Looks through the old image for stretches of the new one.
@@ -210,23 +242,37 @@ impl Work {
         sampling: Sampling,
     ) -> Vec<Found> {
         let bytes = stretches.iter().map(Patchwork::length).sum();
-        let sampling = Left::sampling(bytes, sampling);
         let Some(_reserved) = pool.try_reserve(Left::index_bytes(bytes, sampling)) else {
             return Vec::new();
         };
-        let mut left = Left::default();
+        let mut left = Left::with_capacity(bytes);
         for stretch in stretches {
             let range = stretch.range.start as usize..stretch.range.end as usize;
             left.add(stretch.range.start, &stretch.literals, &self.whole.bytes[range]);
         }
         let index = LeftIndex::of(left, sampling);
-        let units = old.par_chunks(UNIT_BYTES as usize).enumerate();
-        let look =
-            |(number, bytes): (usize, &[u8])| index.agreements(bytes, number as u64 * UNIT_BYTES);
-        let hits: Vec<Hits> = units.map(look).collect();
         let mut best = index.nothing();
-        hits.into_iter().for_each(|hits| best.add(hits));
+        let units: Vec<&[u8]> = old.chunks(UNIT_BYTES as usize).collect();
+        for (number, units) in units.chunks(UNITS_SEARCHED_AT_ONCE).enumerate() {
+            let first = number * UNITS_SEARCHED_AT_ONCE;
+            let look = |(number, bytes): (usize, &&[u8])| {
+                index.agreements(bytes, (first + number) as u64 * UNIT_BYTES)
+            };
+            let hits: Vec<Hits> = units.par_iter().enumerate().map(look).collect();
+            hits.into_iter().for_each(|hits| best.add(hits));
+        }
         index.found(&best)
+    }
+
+    /// What is made of a unit in the end.
+    fn completed(&self, number: usize, range: Range<u64>, draft: Draft) -> Result<Matched> {
+        let is_final = |kept: &Kept| !self.is_matched_again || kept.matched.literal_bytes() == 0;
+        let Some(kept) = draft.kept.filter(is_final) else {
+            return Ok(self.unit(number, range)?.with_found(&self.found));
+        };
+        let mut matched = kept.matched;
+        matched.put_back(|range| &self.whole.bytes[range.start as usize..range.end as usize]);
+        Ok(matched.with_found(&self.found))
     }
 }
 
@@ -236,22 +282,23 @@ async fn match_all(
     image: &Image,
     work: &Work,
     plan: &Plan,
-) -> Result<(Vec<Matched>, Vec<FileDigest>)> {
+) -> Result<(Vec<Draft>, Vec<FileDigest>)> {
     job.progress.enter(Phase::Match);
-    let (mut units, mut digests) = (Vec::new(), Gathering::default());
+    let (mut room, mut drafts) = (Room::new(job, plan), Vec::new());
+    let mut digests = Gathering::default();
     let finish = async |matched: Matched| {
         digests.add(&work.known, image, &matched.digests);
         job.progress.advance(matched.bytes);
-        units.push(matched);
+        drafts.push(Draft { digests: Vec::new(), kept: room.keep(matched) });
         Ok(())
     };
     let start = async |(number, range): (usize, Range<u64>)| {
         job.progress.check()?;
         let work = work.clone();
-        Ok(job.crew.hand().run(move || work.unit(&work.matcher, number, range)))
+        Ok(job.crew.hand().run(move || work.unit(number, range)))
     };
     pump(image.layout.units().enumerate(), plan.depth, start, finish).await?;
-    Ok((units, digests.finish()))
+    Ok((drafts, digests.finish()))
 }
 
 /// Writes the groups that make the units, in order: those of executables are `made` already.
@@ -259,23 +306,21 @@ async fn match_all(
 async fn write(
     job: &Job,
     work: Work,
-    (units, found): (Vec<Matched>, Vec<Found>),
+    drafts: Vec<Draft>,
     made: Vec<Vec<Group>>,
     digests: Vec<FileDigest>,
     plan: &Plan,
     mut output: Output,
     report: &mut DiffReport,
 ) -> Result<PatchWriter> {
-    let (mut made, found) = (made.into_iter(), Arc::new(found));
-    let start = async |mut unit: Matched| {
+    let mut made = made.into_iter();
+    let start = async |((number, range), draft): ((usize, Range<u64>), Draft)| {
         job.progress.check()?;
-        let (whole, found) = (work.whole.clone(), found.clone());
-        Ok(job.crew.hand().run(move || {
-            unit.put_back(|range| &whole.bytes[range.start as usize..range.end as usize]);
-            Ok(unit.with_found(&found))
-        }))
+        let work = work.clone();
+        Ok(job.crew.hand().run(move || work.completed(number, range, draft)))
     };
     let finish = async |unit: Matched| output.add_unit(&unit.pieces, &mut made, report).await;
-    pump(units, plan.depth, start, finish).await?;
+    let units = work.matcher.image().layout.units().enumerate();
+    pump(units.zip(drafts), plan.depth, start, finish).await?;
     output.finish((&work.known.digests(), &digests), report).await
 }

@@ -8,6 +8,7 @@ use std::ops::Range;
 use crate::align::anchor::{Sampling, hash};
 
 use super::old::{common_prefix, common_suffix};
+use super::patchwork::Patchwork;
 
 /// The shortest agreement worth an instruction.
 const AGREEMENT_BYTES_MIN: u32 = 32;
@@ -16,6 +17,15 @@ const AGREEMENT_BYTES_MIN: u32 = 32;
 const FILTER_BITS: usize = 8;
 const SLOTS: usize = 2;
 const EMPTY: u64 = u64::MAX;
+/// Bytes of an agreement, at least, that an anchor in it has.
+const ANCHOR_BYTES: u32 = 8;
+/// Anchors before one that are looked at for its like.
+const RECENT: usize = 8;
+/// How far before an anchor agreements are looked for: they were, if they go further back, at the
+/// anchor before.
+const BEHIND_BYTES_MAX: usize = 16 << 10;
+/// Stretches that old bytes agree with at once.
+const STRETCHES: usize = 4;
 
 /// It pays to look through all old bytes for what is left where that is more than one in so many.
 const LEFT: u64 = 1024;
@@ -24,7 +34,7 @@ const ANCHORS_MAX: u64 = 1 << 21;
 
 /// Whether so much is left that it pays to look through so many old bytes for it.
 pub(super) fn is_much(left: u64, old: u64) -> bool {
-    left * LEFT > old
+    left * LEFT > old && old > 0
 }
 
 /// Stretches of a new image, gathered.
@@ -102,26 +112,46 @@ impl Around {
 }
 
 impl Left {
-    /// Memory that an index of so many bytes takes with them.
-    pub(super) fn index_bytes(bytes: u64, sampling: Sampling) -> u64 {
-        let anchors = sampling.expected(bytes) + 64;
-        // Slots, first places and all, with the best of them; vectors may be half empty.
-        let each = SLOTS * 8 * 2 + FILTER_BITS / 8 * 2 + 2 * (8 + 8 + 16);
-        bytes + anchors * each as u64
+    /// How many anchors of so many bytes are indexed, at most: more than is to be expected.
+    fn anchors(bytes: u64, sampling: Sampling) -> u64 {
+        sampling.expected(bytes) * 3 / 2 + 64
     }
 
-    /// The same sampling, or a sparser one where there is very much to index.
-    pub(super) fn sampling(bytes: u64, mut sampling: Sampling) -> Sampling {
-        while sampling.expected(bytes) > ANCHORS_MAX {
+    /// Memory that an index of so many bytes takes with them.
+    pub(super) fn index_bytes(bytes: u64, sampling: Sampling) -> u64 {
+        // Places and hashes while it is made; slots, up to half of them more than asked for; first
+        // places, all places, and what is best for each, twice.
+        let each = 16 + 2 * SLOTS * 8 + FILTER_BITS / 4 + 16 + 8 + 2 * 16;
+        // Where literals are, what was found, and what of it is not yet best.
+        bytes + bytes / 4 + Left::anchors(bytes, sampling) * each as u64
+    }
+
+    /// The same sampling, or a sparser one where there is very much to index in so much memory.
+    pub(super) fn sampling(bytes: u64, mut sampling: Sampling, memory: u64) -> Sampling {
+        while sampling.expected(bytes.min(Left::fitting(memory, sampling))) > ANCHORS_MAX {
             sampling.bits += 1;
         }
         sampling
+    }
+
+    /// Takes as much of stretches as `most` bytes, which become those that are left.
+    pub(super) fn fit(stretches: &mut Vec<Patchwork>, most: &mut u64) {
+        for stretch in &mut *stretches {
+            stretch.truncate(*most);
+            *most -= stretch.length();
+        }
+        stretches.retain(|stretch| stretch.length() > 0);
     }
 
     /// How many bytes can be indexed with so much memory, about.
     pub(super) fn fitting(memory: u64, sampling: Sampling) -> u64 {
         let each = Left::index_bytes(1 << 20, sampling);
         (u128::from(memory) << 20).checked_div(each.into()).unwrap_or(0) as u64
+    }
+
+    /// Room for so many bytes.
+    pub(super) fn with_capacity(bytes: u64) -> Left {
+        Left { bytes: Vec::with_capacity(bytes as usize), ..Left::default() }
     }
 
     /// Adds a stretch that stands at `place` in the new image and has `literals`.
@@ -142,15 +172,24 @@ impl Left {
 impl LeftIndex {
     /// An index of what is left, which is shorter than 4 GiB. Work for the crew.
     pub(super) fn of(left: Left, sampling: Sampling) -> LeftIndex {
-        let (mut anchors, mut hashes) = (Vec::new(), Vec::new());
+        let most = Left::anchors(left.bytes.len() as u64, sampling) as usize;
+        let (mut anchors, mut hashes) = (Vec::with_capacity(most), Vec::with_capacity(most));
         for stretch in 0..left.stretches.len() {
             let range = left.range(stretch);
             let mut found = sampling.anchors(&left.bytes, range.start, range.end);
-            let mut from = range.start;
-            while let Some(at) = found.next(from) {
-                anchors.push((at as u32, stretch as u32));
-                hashes.push(hash(&left.bytes, at, sampling));
+            let (mut from, mut recent) = (range.start, [0; RECENT]);
+            while let Some(at) = found.next(from)
+                && anchors.len() < most
+            {
                 from = at + 1;
+                let hash = hash(&left.bytes, at, sampling);
+                // Of what repeats closely the first is enough.
+                if recent.contains(&hash) {
+                    continue;
+                }
+                recent[anchors.len() % RECENT] = hash;
+                anchors.push((at as u32, stretch as u32));
+                hashes.push(hash);
             }
         }
         let mut index = LeftIndex {
@@ -176,6 +215,11 @@ impl LeftIndex {
             index.anchors.push((place, number));
         }
         index
+    }
+
+    /// Whether there is nothing to look for.
+    pub(super) fn is_empty(&self) -> bool {
+        self.firsts.is_empty()
     }
 
     /// Bytes of literals.
@@ -233,6 +277,8 @@ impl LeftIndex {
     pub(super) fn agreements(&self, old: &[u8], base: u64) -> Hits {
         let mut hits = Vec::new();
         let mut anchors = self.sampling.anchors(old, 0, old.len());
+        // Agreements found last: where they end in old bytes, and whose they are.
+        let mut last = [(0, 0); STRETCHES];
         let mut from = 0;
         while let Some(at) = anchors.next(from) {
             from = at + 1;
@@ -243,15 +289,21 @@ impl LeftIndex {
             }
             let Ok(number) = self.slot(hash) else { continue };
             let First { place, stretch } = self.firsts[number as usize];
+            // The rest of a stretch is looked at where this agreement with it ends.
+            if last.iter().any(|(end, other)| at < *end && stretch == *other) {
+                continue;
+            }
             let (place, range) = (place as usize, self.left.range(stretch as usize));
             let new = &self.left.bytes;
-            let ahead = common_prefix(&new[place..range.end], &old[at..]) as u32;
-            let behind = common_suffix(&new[range.start..place], &old[..at]) as u32;
-            let around = Around { old: base + at as u64, behind, ahead };
+            let ahead = common_prefix(&new[place..range.end], &old[at..]);
+            let start = range.start.max(place.saturating_sub(BEHIND_BYTES_MAX));
+            let behind = common_suffix(&new[start..place], &old[..at]);
+            let around =
+                Around { old: base + at as u64, behind: behind as u32, ahead: ahead as u32 };
             if around.length() >= AGREEMENT_BYTES_MIN {
                 hits.push((number, around));
-                // What follows on this diagonal agrees too.
-                from = from.max(at + ahead as usize);
+                last.rotate_right(1);
+                last[0] = (at + ahead, stretch);
             }
         }
         Hits(hits)
@@ -268,7 +320,9 @@ impl LeftIndex {
             {
                 let (place, longest) = (*place as usize, best[*number as usize]);
                 let here = stretch.new + (place - range.start) as u64;
-                if here + u64::from(longest.ahead) <= reach {
+                // Only what goes on a good deal further: comparing takes as long as it is.
+                let ahead = u64::from(longest.ahead).min((range.end - place) as u64);
+                if here + ahead < reach + (ahead / 8).max(AGREEMENT_BYTES_MIN.into()) {
                     continue;
                 }
                 let around = self.at(place, &range, *number, longest);
@@ -309,7 +363,7 @@ impl LeftIndex {
             let (around, anchor) = last;
             let distance = first.place - anchor.place;
             let is_inside =
-                anchor.stretch == first.stretch && distance as usize + 8 <= around.ahead as usize;
+                anchor.stretch == first.stretch && distance + ANCHOR_BYTES <= around.ahead;
             if is_inside && around.length() > best.length() {
                 *best = Around {
                     old: around.old + u64::from(distance),
@@ -419,5 +473,18 @@ mod tests {
         assert_eq!(found[0], Found { new: places[0], old: 5000, length: 500 });
         assert_eq!(found[1], Found { new: places[1] + 40, old: 5100, length: 300 });
         assert_eq!(index.gain(&found), 800);
+    }
+
+    #[test]
+    fn of_what_repeats_little_is_listed() {
+        let period: Vec<u8> = (0..40u32).map(|n| (n * n * 7) as u8).collect();
+        let (new, old) = (period.repeat(50_000), [&[1; 11], &period.repeat(30_000)[..]].concat());
+        let (index, _) = index(std::slice::from_ref(&new));
+        assert!(index.anchors.len() as u64 <= Left::anchors(new.len() as u64, index.sampling));
+        let mut best = index.nothing();
+        best.add(index.agreements(&old, 0));
+        let found = index.found(&best);
+        assert!(found.len() < 100, "{} agreements", found.len());
+        assert!(index.gain(&found) >= 1_000_000, "{} bytes", index.gain(&found));
     }
 }

@@ -114,7 +114,9 @@ impl Matcher<'_> {
         {
             return Ok(ahead);
         }
-        if position == self.matched && position > 0 && self.follow_spanning(position)? {
+        let is_behind_copy =
+            position == self.matched && matches!(self.out.last(), Some(Instruction::Copy { .. }));
+        if is_behind_copy && self.follow_spanning(position)? {
             return Ok(self.matched);
         }
         let chunk = &rest[..self.index.sizes.cut(rest)];
@@ -132,17 +134,22 @@ impl Matcher<'_> {
     /// The last diagonal broke at `position`. Where it goes on shortly behind, a few bytes were
     /// replaced in place: takes it up there.
     fn resume(&mut self, position: usize, place: u64) -> Result<Option<usize>> {
-        let window = RESUME_BYTES.min(self.new.len() - position);
-        let old = self.old.bytes_at(place, window)?;
+        let window = RESUME_BYTES.min(self.new.len() - position) as u64;
         let new = &self.new[position..];
-        let mut equal = 0;
-        for (offset, (a, b)) in new.iter().zip(old).enumerate() {
-            equal = if a == b { equal + 1 } else { 0 };
-            if equal == RESUME_EQUAL_BYTES {
-                let start = offset + 1 - equal;
-                self.follow(position + start, place + start as u64)?;
-                return Ok(Some(self.matched));
-            }
+        let goes_on = |old: &[u8]| {
+            let mut equal = 0;
+            new.iter().zip(old).position(|(a, b)| {
+                equal = if a == b { equal + 1 } else { 0 };
+                equal == RESUME_EQUAL_BYTES
+            })
+        };
+        let end = (place + window).min(self.old.length());
+        if place < end
+            && let Some(last) = self.old.with_bytes(place..end, goes_on)?
+        {
+            let start = last + 1 - RESUME_EQUAL_BYTES;
+            self.follow(position + start, place + start as u64)?;
+            return Ok(Some(self.matched));
         }
         // Tried once; look-ups find the next one.
         self.diagonal = None;

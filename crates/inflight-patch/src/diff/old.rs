@@ -345,11 +345,8 @@ impl OldView {
         Ok(work(&joined))
     }
 
-    /// The old bytes at `place`, as many as `length` and its unit allow.
-    pub(crate) fn bytes_at(&mut self, place: u64, length: usize) -> Result<&[u8]> {
-        if place >= self.old.bytes() {
-            return Ok(&[]);
-        }
+    /// The old bytes at `place`, at most `length`: as many as are at hand in one piece.
+    fn bytes_at(&mut self, place: u64, length: usize) -> Result<&[u8]> {
         let (range, bytes) = self.around(place)?;
         let here = &bytes[(place - range.start) as usize..];
         Ok(&here[..here.len().min(length)])

@@ -36,7 +36,7 @@ enum Kind {
 #[derive(Debug)]
 struct Tars(HashMap<u32, AtomicBool>);
 
-/// What was seen of the tars of all pairs, by all who read them.
+/// What was seen of the tars of all pairs so far, in the order in which they are read.
 #[derive(Debug)]
 pub(super) struct Sightings {
     pairs: Vec<Pair>,
@@ -49,26 +49,25 @@ impl Tars {
         Tars(files.map(|file| (file, AtomicBool::new(false))).collect())
     }
 
-    /// Takes note of executables that start in a unit.
-    fn look(&self, layout: &Layout, unit: &Range<u64>, bytes: &[u8]) {
+    /// What is known of the tar that a unit is of, if it is of one.
+    fn of_unit(&self, layout: &Layout, unit: &Range<u64>) -> Option<&AtomicBool> {
         if self.0.is_empty() {
-            return;
+            return None;
         }
-        for part in layout.parts(unit) {
-            let Some(seen) = self.0.get(&part.file).filter(|seen| !seen.load(Relaxed)) else {
-                continue;
-            };
-            // Units of large files start at multiples of a tar's blocks.
-            let mut members = bytes[part.inside].chunks(elf::TAR_BLOCK);
-            if members.any(elf::starts_like_one) {
-                seen.store(true, Relaxed);
-            }
-        }
+        // A large file has units of its own.
+        let (file, _) = layout.files_in(unit.clone()).next()?;
+        self.0.get(&file)
     }
 
     fn hold_some(&self, file: u32) -> bool {
         self.0.get(&file).is_some_and(|seen| seen.load(Relaxed))
     }
+}
+
+/// Whether an executable starts in a unit of a tar.
+pub(super) fn holds_executable(unit: &[u8]) -> bool {
+    // Units of large files start at multiples of a tar's blocks.
+    unit.chunks(elf::TAR_BLOCK).any(elf::starts_like_one)
 }
 
 impl Sightings {
@@ -78,14 +77,14 @@ impl Sightings {
         Sightings { old: Tars::of(old), new: Tars::of(new), pairs }
     }
 
-    /// Looks at a unit of the old image.
-    pub(super) fn look_at_old(&self, layout: &Layout, unit: &Range<u64>, bytes: &[u8]) {
-        self.old.look(layout, unit, bytes);
+    /// What is known of the tar that a unit of the old image is of, if it is of one of a pair.
+    pub(super) fn of_old(&self, layout: &Layout, unit: &Range<u64>) -> Option<&AtomicBool> {
+        self.old.of_unit(layout, unit)
     }
 
-    /// Looks at a unit of the new image.
-    pub(super) fn look_at_new(&self, layout: &Layout, unit: &Range<u64>, bytes: &[u8]) {
-        self.new.look(layout, unit, bytes);
+    /// The same of the new image.
+    pub(super) fn of_new(&self, layout: &Layout, unit: &Range<u64>) -> Option<&AtomicBool> {
+        self.new.of_unit(layout, unit)
     }
 
     /// All pairs, those included of which nothing was seen.

@@ -32,6 +32,16 @@ impl Patchwork {
         self.range.end - self.range.start
     }
 
+    /// Leaves out what is behind its first bytes.
+    pub(super) fn truncate(&mut self, bytes: u64) {
+        self.range.end = self.range.end.min(self.range.start.saturating_add(bytes));
+        let end = self.range.end;
+        self.literals.retain(|literal| literal.start < end);
+        if let Some(last) = self.literals.last_mut() {
+            last.end = last.end.min(end);
+        }
+    }
+
     /// Bytes of its literals.
     fn literal_bytes(&self) -> u64 {
         self.literals.iter().map(|range| range.end - range.start).sum()
@@ -133,19 +143,21 @@ pub(super) fn cover(patchwork: &Patchwork, parts: Piece, found: &[Found], anew: 
                 furthest = candidate;
             }
         }
-        let next = match furthest.end() > place {
+        let is_copied = furthest.end() > place;
+        let next = match is_copied {
             true => furthest.end(),
             false => candidates.peek().map_or(range.end, |candidate| candidate.new),
         };
         let length = next - place;
-        match literals.bytes(place..next) {
-            Some(bytes) if furthest.end() <= place || length < COPY_BYTES_MIN => {
+        let literal = literals.bytes(place..next);
+        match literal {
+            Some(bytes) if !is_copied || length < COPY_BYTES_MIN => {
                 anew.add(&[Instruction::Literal { length }], bytes);
             }
-            _ => {
-                let old = furthest.old + (place - furthest.new);
-                anew.add_equal(old, length);
+            _ if is_copied => {
+                anew.add_equal(furthest.old + (place - furthest.new), length);
             }
+            _ => unreachable!("what no copy makes is one literal"),
         }
         place = next;
     }

@@ -33,7 +33,7 @@ const HELD_BYTES_MAX: u64 = 1 << 30;
 /// Units of the old tree held at first, in bytes, and at most, when what was given up is asked for
 /// again and again.
 const WINDOW_BYTES: u64 = 256 << 20;
-pub(super) const WINDOW_BYTES_MAX: u64 = 2 << 30;
+const WINDOW_BYTES_MAX: u64 = 2 << 30;
 /// What the allocator, stacks and small things take.
 const OVERHEAD_BYTES: u64 = 8 << 20;
 
@@ -54,8 +54,10 @@ pub(super) struct Plan {
     pub(super) is_held: bool,
     /// How many units of the old image are held at first, and at most, where not all of it is.
     pub(super) old_units: (usize, usize),
+    /// Memory for what is left to be searched for: of that of old units, where those are held.
+    pub(super) search_bytes: u64,
     /// What had to be there on top before a third of more memory were for old units.
-    pub(super) waiting_bytes: u64,
+    waiting_bytes: u64,
     /// Bytes that what was made of the new image may take until all of the old one was read.
     pub(super) drafts_bytes: u64,
     /// Memory that is not buffers, held while the job runs.
@@ -93,10 +95,25 @@ impl Plan {
             better_bytes: chosen.better,
             is_held: chosen.is_held,
             old_units: chosen.old_units,
+            search_bytes: chosen.search,
             waiting_bytes: chosen.waiting,
             drafts_bytes: chosen.drafts,
             _reserved: reserved,
         })
+    }
+
+    /// More memory with which so much would be there for a search, if that is more than there is and
+    /// if memory can help.
+    pub(super) fn more_for_search(&self, needed: u64) -> Option<u64> {
+        let short = needed.checked_sub(self.search_bytes).filter(|short| *short > 0)?;
+        match self.is_held {
+            true => Some(short + self.growth_bytes),
+            // Of further memory a third holds old units, and half of that is for the search.
+            false if needed < WINDOW_BYTES_MAX / 2 => {
+                Some(6 * (short + UNIT_BYTES) + self.waiting_bytes + self.growth_bytes)
+            }
+            false => None,
+        }
     }
 }
 
@@ -113,6 +130,7 @@ struct Sketch {
     target: usize,
     is_held: bool,
     old_units: (usize, usize),
+    search: u64,
     waiting: u64,
     drafts: u64,
     /// What is not buffers.
@@ -167,7 +185,17 @@ impl Sketch {
         };
         let old_units = (held(window.min(WINDOW_BYTES.max(least_units))), held(window));
         let waiting = (3 * window).saturating_sub(rest);
-        let drafts = (rest - window) / 2;
+        let (drafts, search) = match is_held {
+            // Executables are done with what they take by then.
+            true => {
+                let (images, drafts) = (old_bytes + new.layout.bytes, fine / 4);
+                (drafts, rest - images - drafts)
+            }
+            false => {
+                let (_, most) = old_units;
+                ((rest - window) / 2, (most - most / 2) as u64 * UNIT_BYTES)
+            }
+        };
         let (reserved, least) = (reserved + index_bytes, fixed + index_bytes);
         Ok(Sketch {
             groups,
@@ -175,6 +203,7 @@ impl Sketch {
             target,
             is_held,
             old_units,
+            search,
             waiting,
             drafts,
             reserved,

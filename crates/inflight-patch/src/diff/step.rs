@@ -13,7 +13,7 @@
 //! fit into memory, which are matched a second time from the file, and for executables: each that
 //! changed is loaded together with its counterpart, as long as both fit ([`write`]).
 
-mod drafts;
+mod completion;
 mod first_look;
 mod second_look;
 mod write;
@@ -32,7 +32,7 @@ use crate::error::Result;
 use crate::format::PatchWriter;
 use crate::image::Image;
 use crate::job::{Job, Phase};
-use drafts::Completion;
+use completion::Completion;
 use first_look::first_look;
 use second_look::second_look;
 use write::Step;
@@ -47,16 +47,21 @@ pub(super) async fn run(
     output: Output,
     report: &mut DiffReport,
 ) -> Result<PatchWriter> {
-    let sightings = Arc::new(Sightings::new(pairs(&old, &new).await?));
+    let sightings = Sightings::new(pairs(&old, &new).await?);
     let (first, most) = plan.old_units;
     let held = OldImage::in_units(old, job.handle.clone(), first, most);
     let known = Arc::new(Known::new(held, plan));
-    let drafts = first_look(job, &new, &known, &sightings, effort, plan).await?;
+    let mut drafts = first_look(job, &new, &known, &sightings, effort, plan).await?;
     job.progress.enter(Phase::Match);
     let pairs = sightings.all().iter().copied();
     let pairs: Vec<_> = pairs.filter(|pair| sightings.hold_some(pair)).collect();
     let files = pairs.iter().map(|pair| new.layout.files[pair.new as usize].image.clone());
     let matcher = UnitMatcher::new(new.clone(), known.clone(), files.collect(), effort);
+    for (unit, draft) in new.layout.units().zip(&mut drafts) {
+        if matcher.executable_at(&unit).is_some() {
+            draft.kept = None;
+        }
+    }
     let completion = Completion::new(job, new.clone(), matcher);
     let (drafts, completion) =
         second_look(job, &known, drafts, completion, effort, plan, report).await?;

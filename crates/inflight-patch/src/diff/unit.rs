@@ -487,20 +487,19 @@ fn refined(list: &[Instruction], new: &[u8], view: &mut OldView, piece: &mut Pie
     }
     let list = with_middles_apart(list);
     let mut position = 0;
-    for list in list.chunk_by(|a, b| !is_apart(a) && !is_apart(b)) {
+    for list in list.chunk_by(|(_, a), (_, b)| !a && !b) {
         let start = position;
         let mut copies = Vec::new();
-        for instruction in list {
+        for (instruction, is_apart) in list {
             let length = instruction.length();
-            if let Instruction::Copy { old, .. } = instruction
-                && !is_apart(instruction)
-            {
+            if let (Instruction::Copy { old, .. }, false) = (instruction, is_apart) {
                 copies.push(FarCopy { new: position, old: *old, length });
             }
             position += length as usize;
         }
         if copies.is_empty() {
-            piece.add(list, &new[start..position]);
+            let list: Vec<Instruction> = list.iter().map(|(instruction, _)| *instruction).collect();
+            piece.add(&list, &new[start..position]);
             continue;
         }
         let (mut rest, mut done) = (&copies[..], start);
@@ -582,30 +581,22 @@ fn add_refined(
     literal(done, range.end, piece);
 }
 
-/// The same instructions with long copies in three: what is between their ends takes no part in
-/// what is done to the gaps between them.
-fn with_middles_apart(list: &[Instruction]) -> Vec<Instruction> {
+/// The same instructions, with long copies in three, and whether each is apart: runs are, and what is
+/// between the ends of a long copy. They take no part in what is done to gaps.
+fn with_middles_apart(list: &[Instruction]) -> Vec<(Instruction, bool)> {
     let mut apart = Vec::with_capacity(list.len());
     for instruction in list {
         match *instruction {
             Instruction::Copy { old, length } if length > 2 * COPY_END_BYTES + MIDDLE_BYTES_MIN => {
                 let middle = old + COPY_END_BYTES;
                 let end = old + length - COPY_END_BYTES;
-                apart.push(Instruction::Copy { old, length: COPY_END_BYTES });
-                apart.push(Instruction::Copy { old: middle, length: end - middle });
-                apart.push(Instruction::Copy { old: end, length: COPY_END_BYTES });
+                apart.push((Instruction::Copy { old, length: COPY_END_BYTES }, false));
+                apart.push((Instruction::Copy { old: middle, length: end - middle }, true));
+                apart.push((Instruction::Copy { old: end, length: COPY_END_BYTES }, false));
             }
-            other => apart.push(other),
+            Instruction::Run { .. } => apart.push((*instruction, true)),
+            other => apart.push((other, false)),
         }
     }
     apart
-}
-
-/// Whether an instruction takes no part in what is done to gaps.
-fn is_apart(instruction: &Instruction) -> bool {
-    match instruction {
-        Instruction::Run { .. } => true,
-        Instruction::Copy { length, .. } => *length > MIDDLE_BYTES_MIN,
-        Instruction::Literal { .. } => false,
-    }
 }

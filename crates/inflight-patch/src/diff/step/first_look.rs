@@ -3,16 +3,17 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use inflight::Buffer;
 use inflight::stream::Ordered;
 
+use super::super::drafts::{Draft, Room};
 use super::super::effort::Effort;
 use super::super::known::{Known, Signed};
-use super::super::pairs::Sightings;
+use super::super::pairs::{Sightings, holds_executable};
 use super::super::plan::Plan;
 use super::super::unit::{Given, Matched, UnitMatcher};
-use super::drafts::{Draft, Room};
 use crate::crew::Work;
 use crate::error::Result;
 use crate::image::Image;
@@ -29,10 +30,10 @@ enum Item {
     New { range: Range<u64>, horizon: u64 },
 }
 
-/// The same once it was read.
+/// The same once it was read, and whether an executable starts in it, where that is asked for.
 enum Read {
-    Old { number: usize, buffer: Buffer, signed: Signed },
-    New { range: Range<u64>, horizon: u64, buffer: Buffer },
+    Old { range: Range<u64>, number: usize, buffer: Buffer, signed: Signed, holds: bool },
+    New { range: Range<u64>, horizon: u64, buffer: Buffer, holds: bool },
 }
 
 /// The units of both trees, each new one behind the old ones that it is matched with.
@@ -62,42 +63,40 @@ fn items(old: &Image, new: &Image) -> Vec<Item> {
     items
 }
 
-/// Matches units of the new tree on their first look.
-#[derive(Clone)]
-struct FirstMatcher {
-    sightings: Arc<Sightings>,
+/// Who matches units of the new tree on their first look.
+struct Matchers<'a> {
+    sightings: &'a Sightings,
     plain: UnitMatcher,
     /// Leaves files of pairs alone.
     predicting: UnitMatcher,
     /// Where the new files of all pairs are.
-    files: Arc<[Range<u64>]>,
+    files: Vec<Range<u64>>,
 }
 
-impl FirstMatcher {
+impl<'a> Matchers<'a> {
     fn new(
         new: &Image,
         known: &Arc<Known>,
-        sightings: Arc<Sightings>,
+        sightings: &'a Sightings,
         effort: Effort,
-    ) -> FirstMatcher {
+    ) -> Matchers<'a> {
         let span = |file: u32| new.layout.files[file as usize].image.clone();
         let files: Vec<Range<u64>> = sightings.all().iter().map(|pair| span(pair.new)).collect();
         let plain = UnitMatcher::new(new.clone(), known.clone(), Vec::new(), effort);
         let predicting = UnitMatcher::new(new.clone(), known.clone(), files.clone(), effort);
-        FirstMatcher { sightings, plain, predicting, files: files.into() }
+        Matchers { sightings, plain, predicting, files }
     }
 
-    /// Matches a unit. What is known by now to be predicted is not; what turns out to be later has
-    /// a draft that is not used. Work for the crew.
-    fn unit(&self, range: Range<u64>, bytes: &[u8], horizon: u64) -> Result<Matched> {
-        let first = self.files.partition_point(|file| file.end <= range.start);
-        let is_in = |file: &&Range<u64>| file.start < range.end;
+    /// Who matches a unit. What is known by now to be predicted is left alone; what turns out to be
+    /// later has a draft that is dropped.
+    fn of(&self, unit: &Range<u64>) -> &UnitMatcher {
+        let first = self.files.partition_point(|file| file.end <= unit.start);
+        let is_in = |file: &&Range<u64>| file.start < unit.end;
         let pair = self.files.get(first).filter(is_in).map(|_| &self.sightings.all()[first]);
-        let matcher = match pair.is_some_and(|pair| self.sightings.hold_some(pair)) {
+        match pair.is_some_and(|pair| self.sightings.hold_some(pair)) {
             true => &self.predicting,
             false => &self.plain,
-        };
-        matcher.unit(range, bytes, Given { digests: None, horizon })
+        }
     }
 }
 
@@ -106,13 +105,13 @@ pub(super) async fn first_look(
     job: &Job,
     new: &Image,
     known: &Arc<Known>,
-    sightings: &Arc<Sightings>,
+    sightings: &Sightings,
     effort: Effort,
     plan: &Plan,
 ) -> Result<Vec<Draft>> {
     job.progress.enter(Phase::ReadBoth);
     let old = known.image.image().clone();
-    let matcher = FirstMatcher::new(new, known, sightings.clone(), effort);
+    let matchers = Matchers::new(new, known, sightings, effort);
     let mut matching: Ordered<Work<Result<Matched>>> = Ordered::new(job.crew.threads() + 1);
     let (mut room, mut drafts) = (Room::new(job, plan), Vec::new());
     let mut keep = |mut matched: Matched| {
@@ -121,46 +120,57 @@ pub(super) async fn first_look(
     };
     let start = async |item: Item| {
         job.progress.check()?;
-        let (image, range) = match &item {
-            Item::Old { range, .. } => (old.clone(), range.clone()),
-            Item::New { range, .. } => (new.clone(), range.clone()),
+        let (image, range, tar) = match &item {
+            Item::Old { range, .. } => (&old, range, sightings.of_old(&old.layout, range)),
+            Item::New { range, .. } => (new, range, sightings.of_new(&new.layout, range)),
         };
+        let (image, range, is_watched) = (image.clone(), range.clone(), tar.is_some());
         let buffer = job.handle.buffer((range.end - range.start) as usize).await;
-        let (hand, sizes, sightings) = (job.crew.hand(), plan.sizes, sightings.clone());
+        let (hand, sizes) = (job.crew.hand(), plan.sizes);
         Ok(job.handle.spawn(async move {
             let buffer = image.read(range.clone(), buffer).await?;
-            let Item::Old { number, .. } = item else {
-                let Item::New { horizon, .. } = item else { unreachable!("one of the two") };
-                return Ok(Read::New { range, horizon, buffer });
+            let look = move |buffer: &Buffer| is_watched && holds_executable(buffer);
+            let read = match item {
+                Item::New { horizon, .. } if !is_watched => {
+                    return Ok(Read::New { range, horizon, buffer, holds: false });
+                }
+                Item::New { horizon, .. } => hand.run(move || {
+                    let holds = look(&buffer);
+                    Read::New { range, horizon, buffer, holds }
+                }),
+                Item::Old { number, .. } => hand.run(move || {
+                    let holds = look(&buffer);
+                    let signed = Signed::of(&image, &range, &buffer, Some(sizes));
+                    Read::Old { range, number, buffer, signed, holds }
+                }),
             };
-            let sign = move || {
-                sightings.look_at_old(&image.layout, &range, &buffer);
-                let signed = Signed::of(&image, &range, &buffer, Some(sizes));
-                Read::Old { number, buffer, signed }
-            };
-            Ok(hand.run(sign).await)
+            Ok(read.await)
         }))
     };
     let finish = async |read: Read| {
         match read {
-            Read::Old { number, buffer, signed } => {
+            Read::Old { range, number, buffer, signed, holds } => {
+                if let Some(seen) = sightings.of_old(&old.layout, &range).filter(|_| holds) {
+                    seen.store(true, Relaxed);
+                }
                 job.progress.advance(buffer.len() as u64);
                 known.index.insert(&signed.signatures);
                 signed.set_digests(&known.units);
                 known.image.hold(number, buffer);
             }
-            Read::New { range, horizon, buffer } => {
+            Read::New { range, horizon, buffer, holds } => {
+                if let Some(seen) = sightings.of_new(&new.layout, &range).filter(|_| holds) {
+                    seen.store(true, Relaxed);
+                }
                 job.progress.advance(buffer.len() as u64);
                 if !matching.has_room()
                     && let Some(matched) = matching.next().await
                 {
                     keep(matched?);
                 }
-                let (matcher, layout) = (matcher.clone(), new.layout.clone());
-                matching.push(job.crew.hand().run(move || {
-                    matcher.sightings.look_at_new(&layout, &range, &buffer);
-                    matcher.unit(range, &buffer, horizon)
-                }));
+                let (matcher, given) =
+                    (matchers.of(&range).clone(), Given { digests: None, horizon });
+                matching.push(job.crew.hand().run(move || matcher.unit(range, &buffer, given)));
             }
         }
         Ok(())

@@ -7,18 +7,17 @@ use std::sync::Arc;
 use inflight::Buffer;
 
 use super::super::DiffReport;
+use super::super::drafts::{Draft, Kept, Room};
 use super::super::effort::Effort;
-use super::super::known::{Known, PartDigest};
+use super::super::known::Known;
 use super::super::left::{self, Best, Found, Hits, Left, LeftIndex};
 use super::super::patchwork::Patchwork;
-use super::super::plan::{Plan, WINDOW_BYTES_MAX};
-use super::super::unit::Matched;
-use super::drafts::{Completion, Draft, Kept, Room};
+use super::super::plan::Plan;
+use super::completion::Completion;
 use crate::align::anchor::Sampling;
 use crate::error::Result;
 use crate::image::Image;
 use crate::job::Job;
-use crate::layout::UNIT_BYTES;
 use crate::pump::pump;
 
 /// One old unit in so many is looked through first.
@@ -37,40 +36,28 @@ pub(super) async fn second_look(
     report: &mut DiffReport,
 ) -> Result<(Vec<Draft>, Completion)> {
     let old = known.image.image().clone();
-    let Some(sampling) =
-        effort.far.filter(|_| left::is_much(literal_bytes(&drafts), old.layout.bytes))
-    else {
+    let is_much = |drafts: &[Draft]| {
+        let left = drafts.iter().map(Draft::literal_bytes).sum();
+        left::is_much(left, old.layout.bytes)
+    };
+    let Some(sampling) = effort.far.filter(|_| is_much(&drafts)) else {
         return Ok((drafts, completion));
     };
     let drafts = look_up(job, drafts, &completion, plan).await?;
-    let mut found = Vec::new();
-    if left::is_much(literal_bytes(&drafts), old.layout.bytes) {
-        // Half of what holds old units is for the index.
+    let (mut found, mut memory) = (Vec::new(), None);
+    if is_much(&drafts) {
+        // Half of what holds old units is for the search.
         let (first, units) = plan.old_units;
         known.image.hold_at_most((first / 2, units / 2));
-        let memory = (units - units / 2) as u64 * UNIT_BYTES;
-        if let Some(_reserved) = job.handle.pool().try_reserve(memory) {
-            let bytes = drafts.iter().map(Draft::patchwork_bytes).sum();
-            let sampling = Left::sampling(bytes, sampling);
-            let needed = Left::index_bytes(bytes, sampling);
-            if (memory + 1..WINDOW_BYTES_MAX / 2).contains(&needed) {
-                // Of further memory a third holds old units, and half of that is for the index.
-                let more =
-                    6 * (needed - memory + UNIT_BYTES) + plan.waiting_bytes + plan.growth_bytes;
-                let better = job.handle.pool().budget().limit() + more;
-                report.better_memory_bytes = report.better_memory_bytes.max(better);
-            }
-            let left = gather(job, completion.image(), &drafts, sampling, plan, memory).await?;
-            let index = job.crew.hand().run(move || LeftIndex::of(left, sampling)).await;
-            found = search(job, &old, &Arc::new(index), plan).await?;
+        let pool = job.handle.pool();
+        if let Some(reserved) = pool.try_reserve(plan.search_bytes) {
+            found = search(job, &old, completion.image(), &drafts, sampling, plan, report).await?;
+            drop(reserved);
+            memory = pool.try_reserve((found.len() * size_of::<Found>()) as u64);
         }
         known.image.hold_at_most(plan.old_units);
     }
-    Ok((drafts, completion.with_found(found)))
-}
-
-fn literal_bytes(drafts: &[Draft]) -> u64 {
-    drafts.iter().flat_map(|draft| &draft.kept).map(Kept::literal_bytes).sum()
+    Ok((drafts, completion.with_found(found, memory)))
 }
 
 /// Matches what is left of drafts again, and copies that are short.
@@ -82,27 +69,29 @@ async fn look_up(
 ) -> Result<Vec<Draft>> {
     let new = completion.image();
     let (mut room, mut again) = (Room::new(job, plan), Vec::with_capacity(drafts.len()));
-    let start = async |Draft { digests, kept }: Draft| {
+    let start = async |draft: Draft| {
         job.progress.check()?;
-        let stretches = kept.as_ref().map_or(Vec::new(), |kept| kept.patchworks());
+        let stretches = draft.patchworks();
         let buffer = match stretches.iter().map(Patchwork::length).sum::<u64>() {
             0 => None,
             bytes => Some(job.handle.buffer(bytes as usize).await),
         };
         let (new, matcher, hand) = (new.clone(), completion.matcher().clone(), job.crew.hand());
         Ok(job.handle.spawn(async move {
-            let mut matched = kept.map(|kept| kept.matched);
-            if let (Some(buffer), Some(before)) =
-                (buffer, matched.take_if(|_| !stretches.is_empty()))
-            {
-                let bytes = read_stretches(&new, &stretches, buffer).await?;
-                let again = move || matcher.match_again(before, &bytes);
-                matched = Some(hand.run(again).await?);
-            }
-            Ok((digests, matched))
+            let Draft { digests, kept } = draft;
+            let kept = match (kept, buffer) {
+                (Some(Kept { matched, reserved }), Some(buffer)) => {
+                    let bytes = read_stretches(&new, &stretches, buffer).await?;
+                    let again = hand.run(move || matcher.match_again(matched, &bytes)).await?;
+                    Some(Kept { matched: again, reserved })
+                }
+                (kept, _) => kept,
+            };
+            Ok(Draft { digests, kept })
         }))
     };
-    let finish = async |(digests, matched): (Vec<PartDigest>, Option<Matched>)| {
+    let finish = async |Draft { digests, kept }: Draft| {
+        let matched = kept.map(|Kept { matched, reserved: _ }| matched);
         again.push(Draft { digests, kept: matched.and_then(|matched| room.keep(matched)) });
         Ok(())
     };
@@ -116,26 +105,18 @@ async fn read_stretches(new: &Image, stretches: &[Patchwork], buffer: Buffer) ->
     new.read_ranges(&ranges, buffer).await
 }
 
-/// Reads the stretches of literals and short copies, as many as can be searched for in so much
-/// memory.
+/// Reads stretches of literals and short copies, as many bytes of them as `most`.
 async fn gather(
     job: &Job,
     new: &Image,
     drafts: &[Draft],
-    sampling: Sampling,
     plan: &Plan,
-    memory: u64,
+    mut most: u64,
 ) -> Result<Left> {
-    let mut left = Left::default();
-    let most = Left::fitting(memory, sampling);
-    let mut planned = 0;
+    let mut left = Left::with_capacity(most);
     let units = drafts.iter().filter_map(|draft| {
-        let mut stretches = draft.kept.as_ref()?.patchworks();
-        stretches.retain(|stretch| {
-            let fits = planned + stretch.length() <= most;
-            planned += if fits { stretch.length() } else { 0 };
-            fits
-        });
+        let mut stretches = draft.patchworks();
+        Left::fit(&mut stretches, &mut most);
         (!stretches.is_empty()).then_some(stretches)
     });
     let start = async |stretches: Vec<Patchwork>| {
@@ -162,18 +143,41 @@ async fn gather(
 
 /// Looks through the old image for what is left: through some of it first, and through the rest if
 /// something was found there.
-async fn search(job: &Job, old: &Image, index: &Arc<LeftIndex>, plan: &Plan) -> Result<Vec<Found>> {
+async fn search(
+    job: &Job,
+    old: &Image,
+    new: &Image,
+    drafts: &[Draft],
+    sampling: Sampling,
+    plan: &Plan,
+    report: &mut DiffReport,
+) -> Result<Vec<Found>> {
+    let bytes = drafts.iter().flat_map(Draft::patchworks).map(|stretch| stretch.length()).sum();
+    let sampling = Left::sampling(bytes, sampling, plan.search_bytes);
+    report.note_search(job, plan, Left::index_bytes(bytes, sampling));
+    let most = bytes.min(Left::fitting(plan.search_bytes, sampling));
+    let left = gather(job, new, drafts, plan, most).await?;
+    let index = Arc::new(job.crew.hand().run(move || LeftIndex::of(left, sampling)).await);
+    if index.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut best = index.nothing();
     let all = || old.layout.units().enumerate();
     let sample = all().filter(|(number, _)| number % SAMPLED_UNITS == 0);
-    look_through(job, old, sample.map(|(_, unit)| unit), index, &mut best, plan).await?;
-    let found = index.found(&best);
+    look_through(job, old, sample.map(|(_, unit)| unit), &index, &mut best, plan).await?;
+    let (found, mut best) = self::found(job, &index, best).await;
     if index.gain(&found) * FOUND < index.literal_bytes() {
         return Ok(found);
     }
     let rest = all().filter(|(number, _)| number % SAMPLED_UNITS != 0);
-    look_through(job, old, rest.map(|(_, unit)| unit), index, &mut best, plan).await?;
-    Ok(index.found(&best))
+    look_through(job, old, rest.map(|(_, unit)| unit), &index, &mut best, plan).await?;
+    Ok(self::found(job, &index, best).await.0)
+}
+
+/// What was found so far; gives `best` back.
+async fn found(job: &Job, index: &Arc<LeftIndex>, best: Best) -> (Vec<Found>, Best) {
+    let index = index.clone();
+    job.crew.hand().run(move || (index.found(&best), best)).await
 }
 
 async fn look_through(

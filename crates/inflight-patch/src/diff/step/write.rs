@@ -8,6 +8,7 @@ use inflight::{ArenaBytes, Buffer};
 
 use super::super::DiffReport;
 use super::super::digests::Gathering;
+use super::super::drafts::Draft;
 use super::super::effort::Effort;
 use super::super::executables::{self, FileBytes};
 use super::super::group::Group;
@@ -17,7 +18,7 @@ use super::super::pairs::Pair;
 use super::super::piece::{Part, Piece};
 use super::super::plan::Plan;
 use super::super::unit::{Given, Matched, MatchedPiece, UnitMatcher};
-use super::drafts::{Completed, Completion, Draft};
+use super::completion::{Completed, Completion};
 use crate::error::Result;
 use crate::format::PatchWriter;
 use crate::image::Image;
@@ -49,7 +50,7 @@ impl Step<'_> {
         let mut digests = Gathering::default();
         drafts.iter().for_each(|draft| digests.add(&self.known, &new, &draft.digests));
         let digests = digests.finish();
-        let is_as_it_was = files_as_they_were(&new, &drafts);
+        let from = taken_over_from(&new, &drafts);
         let start = async |(range, draft): (Range<u64>, Draft)| {
             job.progress.check()?;
             Ok(completion.start(job, range, draft).await)
@@ -63,7 +64,7 @@ impl Step<'_> {
                     }
                     MatchedPiece::Executable { starts: true } => {
                         let pair = pairs.next().expect("one for each");
-                        let is_as_it_was = is_as_it_was[pair.new as usize];
+                        let is_as_it_was = from[pair.new as usize] == Some(pair.old);
                         self.write_pair(pair, is_as_it_was).await?;
                     }
                     MatchedPiece::Executable { starts: false } => {}
@@ -193,11 +194,15 @@ fn cut(
     units.skip_while(move |unit| unit.end <= start).take_while(move |unit| unit.start < end)
 }
 
-/// For each new file, whether all of it was taken over from one old file.
-fn files_as_they_were(new: &Image, drafts: &[Draft]) -> Vec<bool> {
-    let mut as_it_was = vec![true; new.layout.files.len()];
+/// For each new file, the old one that all of it was taken over from.
+fn taken_over_from(new: &Image, drafts: &[Draft]) -> Vec<Option<u32>> {
+    let mut from: Vec<Option<Option<u32>>> = vec![None; new.layout.files.len()];
     for part in drafts.iter().flat_map(|draft| &draft.digests) {
-        as_it_was[part.file as usize] &= part.old_file.is_some();
+        let file = &mut from[part.file as usize];
+        *file = match *file {
+            None => Some(part.old_file),
+            Some(other) => Some(other.filter(|old| part.old_file == Some(*old))),
+        };
     }
-    as_it_was
+    from.into_iter().map(Option::flatten).collect()
 }

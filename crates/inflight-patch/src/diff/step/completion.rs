@@ -1,83 +1,18 @@
-//! What was made of the units of the new tree until all of the old one was read, as far as memory
-//! allows.
+//! Drafts made whole once all of the old tree is known.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use inflight::{Buffer, Pool, Reservation, Task};
+use inflight::{Buffer, Reservation, Task};
 
+use super::super::drafts::{Draft, Kept};
 use super::super::known::PartDigest;
 use super::super::left::Found;
-use super::super::patchwork::Patchwork;
-use super::super::plan::Plan;
 use super::super::unit::{Given, Matched, UnitMatcher};
 use crate::crew::Hand;
 use crate::error::Result;
 use crate::image::Image;
 use crate::job::Job;
-
-/// What was made of a unit of the new tree, and the memory for it; nothing where that did not
-/// suffice.
-#[derive(Debug)]
-pub(super) struct Draft {
-    pub(super) digests: Vec<PartDigest>,
-    pub(super) kept: Option<Kept>,
-}
-
-/// What is matched, and the memory for it.
-#[derive(Debug)]
-pub(super) struct Kept {
-    pub(super) matched: Matched,
-    reserved: Reservation,
-}
-
-impl Draft {
-    /// Bytes of stretches of literals and short copies.
-    pub(super) fn patchwork_bytes(&self) -> u64 {
-        let stretches = self.kept.as_ref().map_or(Vec::new(), Kept::patchworks);
-        stretches.iter().map(Patchwork::length).sum()
-    }
-}
-
-impl Kept {
-    /// Bytes of literals.
-    pub(super) fn literal_bytes(&self) -> u64 {
-        self.matched.literal_bytes()
-    }
-
-    /// The stretches of literals and short copies.
-    pub(super) fn patchworks(&self) -> Vec<Patchwork> {
-        self.matched.patchworks()
-    }
-}
-
-/// The memory of drafts, as much as is planned for.
-#[derive(Debug)]
-pub(super) struct Room {
-    pool: Pool,
-    bytes: u64,
-    used: u64,
-}
-
-impl Room {
-    pub(super) fn new(job: &Job, plan: &Plan) -> Room {
-        Room { pool: job.handle.pool().clone(), bytes: plan.drafts_bytes, used: 0 }
-    }
-
-    /// Keeps what was matched, if there is room.
-    pub(super) fn keep(&mut self, mut matched: Matched) -> Option<Kept> {
-        let mut bytes = matched.footprint();
-        // Long literals are read again if it comes to that, before anything is matched again.
-        if self.used + bytes > self.bytes / 4 * 3 {
-            matched = matched.without_literals();
-            bytes = matched.footprint();
-        }
-        let fits = self.used + bytes <= self.bytes;
-        let reserved = fits.then(|| self.pool.try_reserve(bytes)).flatten()?;
-        self.used += bytes;
-        Some(Kept { matched, reserved })
-    }
-}
 
 /// Makes drafts whole. Cheap to clone.
 #[derive(Clone)]
@@ -87,7 +22,7 @@ pub(super) struct Completion {
     hand: Hand,
     /// Whether what is left was looked up in all of the old tree, and what was found there besides.
     looked: bool,
-    found: Arc<[Found]>,
+    found: Arc<(Vec<Found>, Option<Reservation>)>,
 }
 
 /// What is made of a unit in the end, and the memory of its draft.
@@ -103,8 +38,8 @@ impl Completion {
     }
 
     /// The same for drafts that were looked up and searched for, with what was found.
-    pub(super) fn with_found(self, found: Vec<Found>) -> Completion {
-        Completion { looked: true, found: found.into(), ..self }
+    pub(super) fn with_found(self, found: Vec<Found>, memory: Option<Reservation>) -> Completion {
+        Completion { looked: true, found: Arc::new((found, memory)), ..self }
     }
 
     /// The image that drafts are of.
@@ -176,7 +111,7 @@ impl Completion {
 
     async fn look_again(self, matched: Matched) -> Result<Matched> {
         if self.looked {
-            return Ok(matched.with_found(&self.found));
+            return Ok(matched.with_found(&self.found.0));
         }
         match matched.is_worth_a_look() {
             true => self.hand.run(move || self.matcher.look_again(matched)).await,
