@@ -31,8 +31,10 @@ const MIDDLE_BYTES_MIN: u64 = 64 << 10;
 
 /// A literal so long is looked for near its counterpart.
 const NEAR_BYTES_MIN: u64 = 32;
-/// One of a large file so long is not: it is no edit of what stood there.
-const NEAR_BYTES_MAX: u64 = 64 << 10;
+/// Of a longer one of a large file so much is looked for first, and twice as much as long as one byte
+/// in so many is found: it may be no edit of what stood there.
+const NEAR_BYTES_FIRST: u64 = 16 << 10;
+const NEAR_BYTES_FOUND: u64 = 8;
 /// How far around the neighbours of a literal in a large file.
 const NEAR_BYTES_AROUND: u64 = 4 << 10;
 
@@ -428,8 +430,7 @@ fn add_agreements(found: &[Agreement], length: usize, base: u64, out: &mut Vec<I
 }
 
 /// The same instructions, with what agrees with old bytes between the neighbouring copies in place
-/// of literals; where no copy is before one, with those around its counterpart. Takes time in
-/// proportion to the literals.
+/// of literals; where no copy is before one, with those around its counterpart.
 fn near_neighbours(
     list: &[Instruction],
     new: &[u8],
@@ -447,8 +448,7 @@ fn near_neighbours(
             Some(Instruction::Copy { old, length }) => Some(old + length),
             _ => counterpart.filter(|place| *place < view.length()),
         };
-        let is_near = is_left(instruction) && length <= NEAR_BYTES_MAX;
-        let Some(before) = before.filter(|_| is_near) else {
+        let Some(before) = before.filter(|_| is_left(instruction)) else {
             append(&mut out, *instruction);
             continue;
         };
@@ -462,13 +462,44 @@ fn near_neighbours(
             _ => before + length,
         };
         let end = (behind + NEAR_BYTES_AROUND).min(view.length());
-        let range = before.saturating_sub(NEAR_BYTES_AROUND)..end;
-        view.with_bytes(range.clone(), |old| {
-            let found = NearIndex::new(old).agreements(bytes);
-            add_agreements(&found, bytes.len(), range.start, &mut out);
-        })?;
+        near_literal(bytes, before..end, view, &mut out)?;
     }
     Ok(out)
+}
+
+/// Appends what makes a literal whose counterpart is about a range of the old image: what agrees with
+/// that, and the rest.
+fn near_literal(
+    mut bytes: &[u8],
+    counterpart: Range<u64>,
+    view: &mut OldView,
+    out: &mut Vec<Instruction>,
+) -> Result<()> {
+    let mut place = counterpart.start;
+    let mut now = NEAR_BYTES_FIRST;
+    while !bytes.is_empty() && place < counterpart.end {
+        let (slice, rest) = bytes.split_at(bytes.len().min(now as usize));
+        let end = match rest.is_empty() {
+            true => counterpart.end,
+            false => counterpart.end.min(place + now + NEAR_BYTES_AROUND),
+        };
+        let range = place.saturating_sub(NEAR_BYTES_AROUND)..end;
+        let found: u64 = view.with_bytes(range.clone(), |old| {
+            let found = NearIndex::new(old).agreements(slice);
+            add_agreements(&found, slice.len(), range.start, out);
+            found.iter().map(|found| found.length as u64).sum()
+        })?;
+        bytes = rest;
+        if found * NEAR_BYTES_FOUND < slice.len() as u64 {
+            break;
+        }
+        place += now;
+        now *= 2;
+    }
+    if !bytes.is_empty() {
+        append(out, Instruction::Literal { length: bytes.len() as u64 });
+    }
+    Ok(())
 }
 
 /// A part of a file, by who makes it.
