@@ -8,6 +8,10 @@ use super::plan::Plan;
 use super::unit::Matched;
 use crate::job::Job;
 
+/// Drafts in all with which long literals are kept: memory that nobody touched yet costs more than
+/// reading them again.
+const LITERALS_MAX: u64 = 256 << 20;
+
 /// What was made of a unit of the new tree, and the memory for it; nothing where that did not
 /// suffice.
 #[derive(Debug)]
@@ -52,7 +56,7 @@ impl Room {
     pub(super) fn keep(&mut self, mut matched: Matched) -> Option<Kept> {
         let mut bytes = matched.footprint();
         // Long literals are read again if it comes to that, before anything is matched again.
-        if self.used + bytes > self.bytes / 4 * 3 {
+        if self.used + bytes > LITERALS_MAX.min(self.bytes / 4 * 3) {
             matched = matched.without_literals();
             bytes = matched.footprint();
         }

@@ -12,6 +12,8 @@ use crate::format::Instruction;
 const COPY_BYTES: u64 = 16 << 10;
 /// Literals so long in all make a stretch worth a search.
 const LITERAL_BYTES_MIN: u64 = 32;
+/// Copies of a stretch that is matched again for their sake.
+const MIXED_COPIES_MIN: usize = 8;
 /// Bytes of literals that are as much in a patch as a copy, about.
 const COPY_COST: u64 = 6;
 /// A part of a copy so short is no better than a literal.
@@ -30,6 +32,11 @@ pub(super) struct Patchwork {
 impl Patchwork {
     pub(super) fn length(&self) -> u64 {
         self.range.end - self.range.start
+    }
+
+    /// Whether it has so many copies that they were probably found among much that is alike.
+    pub(super) fn is_mixed(&self) -> bool {
+        self.parts.len() - self.literals.len() >= MIXED_COPIES_MIN
     }
 
     /// Leaves out what is behind its first bytes.

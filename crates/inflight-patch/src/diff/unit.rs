@@ -234,8 +234,8 @@ impl UnitMatcher {
         })
     }
 
-    /// Matches the stretches of literals and short copies again, which have these bytes. Work for
-    /// the crew.
+    /// Matches the stretches of literals and short copies again, which have these bytes; nothing is
+    /// left out afterwards. Work for the crew.
     pub(super) fn match_again(&self, matched: Matched, mut bytes: &[u8]) -> Result<Matched> {
         matched.with_each_plain(|place, piece| {
             let mut view = self.known.image.view();
@@ -244,7 +244,12 @@ impl UnitMatcher {
                 bytes = rest;
                 let mut again = Piece::default();
                 again.add(&self.look_up(stretch, &mut view)?, stretch);
-                anew.parts.extend(cheaper(parts, again).parts);
+                let mut chosen = cheaper(parts, again);
+                let start = patchwork.range.start;
+                chosen.put_back(start, |range| {
+                    &stretch[(range.start - start) as usize..(range.end - start) as usize]
+                });
+                anew.parts.extend(chosen.parts);
                 Ok(())
             })
         })

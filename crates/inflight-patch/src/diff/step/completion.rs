@@ -8,6 +8,7 @@ use inflight::{Buffer, Reservation, Task};
 use super::super::drafts::{Draft, Kept};
 use super::super::known::PartDigest;
 use super::super::left::Found;
+use super::super::patchwork::Patchwork;
 use super::super::unit::{Given, Matched, UnitMatcher};
 use crate::crew::Hand;
 use crate::error::Result;
@@ -72,16 +73,23 @@ impl Completion {
                 });
             }
         };
-        let left_out = matched.left_out();
-        let missing: u64 = left_out.iter().map(|range| range.end - range.start).sum();
-        let buffer = match missing {
+        let stretches = if self.looked { Vec::new() } else { matched.patchworks() };
+        let is_mixed = stretches.iter().any(Patchwork::is_mixed);
+        let wanted: Vec<Range<u64>> = match is_mixed {
+            true => stretches.into_iter().map(|stretch| stretch.range).collect(),
+            false => matched.left_out(),
+        };
+        let buffer = match wanted.iter().map(|range| range.end - range.start).sum::<u64>() {
             0 => None,
             bytes => Some(job.handle.buffer(bytes as usize).await),
         };
         job.handle.spawn(async move {
             let mut matched = matched;
-            if let Some(buffer) = buffer {
-                let bytes = this.new.read_ranges(&left_out, buffer).await?;
+            let bytes = match buffer {
+                Some(buffer) => Some(this.new.read_ranges(&wanted, buffer).await?),
+                None => None,
+            };
+            if let (Some(bytes), false) = (&bytes, is_mixed) {
                 let mut rest = &bytes[..];
                 matched.put_back(|range| {
                     let (now, behind) = rest.split_at((range.end - range.start) as usize);
@@ -89,7 +97,13 @@ impl Completion {
                     now
                 });
             }
-            let matched = this.look_again(matched).await?;
+            let matched = match bytes.filter(|_| is_mixed) {
+                Some(bytes) => {
+                    let (matcher, hand) = (this.matcher, this.hand);
+                    hand.run(move || matcher.match_again(matched, &bytes)).await?
+                }
+                None => this.look_again(matched).await?,
+            };
             Ok(Completed { matched, _reserved: reserved })
         })
     }
