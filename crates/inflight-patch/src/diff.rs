@@ -16,6 +16,7 @@ mod drafts;
 mod effort;
 mod executables;
 mod far;
+mod gaps;
 mod group;
 mod held;
 mod index;

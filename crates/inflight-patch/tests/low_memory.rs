@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "looks at trees from outside the engine")]
 
 mod support {
+    pub mod noise;
     pub mod program;
 }
 
@@ -9,22 +10,10 @@ use std::path::Path;
 
 use inflight::Engine;
 use inflight_patch::{ApplyOptions, DiffOptions, Error, Job, apply, diff};
+use support::noise::noise;
 use support::program::{Function, program};
 
 const MIB: usize = 1 << 20;
-
-fn noise(length: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed | 1;
-    let mut out = Vec::with_capacity(length + 8);
-    while out.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        out.extend_from_slice(&state.to_le_bytes());
-    }
-    out.truncate(length);
-    out
-}
 
 /// Old: noise. New: its segments at shifted offsets and in another order, with fresh bytes between.
 fn build_pair(place: &Path) {

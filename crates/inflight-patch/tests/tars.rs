@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "looks at trees from outside the engine")]
 
 mod support {
+    pub mod noise;
     pub mod program;
     pub mod tar;
 }
@@ -11,23 +12,11 @@ use std::path::Path;
 
 use inflight::{DriverChoice, Engine};
 use inflight_patch::{ApplyOptions, DiffOptions, DiffReport, Job, apply, diff};
+use support::noise::noise;
 use support::program::{Function, program};
 use support::tar::tar;
 
 const MIB: usize = 1 << 20;
-
-fn noise(length: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut out = Vec::with_capacity(length + 8);
-    while out.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        out.extend_from_slice(&state.to_le_bytes());
-    }
-    out.truncate(length);
-    out
-}
 
 fn write(place: &Path, name: &str, bytes: &[u8]) {
     let path = place.join(name);

@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::align::anchor::{Sampling, hash};
 
 use super::old::{common_prefix, common_suffix};
-use super::patchwork::Patchwork;
+use super::patchwork::{Found, Patchwork};
 
 /// The shortest agreement worth an instruction.
 const AGREEMENT_BYTES_MIN: u32 = 32;
@@ -90,20 +90,6 @@ pub(super) struct Hits(Vec<(u32, Around)>);
 /// The longest agreement of each anchor so far.
 #[derive(Debug)]
 pub(super) struct Best(Vec<Around>);
-
-/// An agreement between the images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) new: u64,
-    pub(super) old: u64,
-    pub(super) length: u64,
-}
-
-impl Found {
-    pub(super) fn end(&self) -> u64 {
-        self.new + self.length
-    }
-}
 
 impl Around {
     fn length(self) -> u32 {

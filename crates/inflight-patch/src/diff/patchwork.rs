@@ -3,7 +3,6 @@
 
 use std::ops::Range;
 
-use super::left::Found;
 use super::piece::{Part, Piece};
 use crate::error::Result;
 use crate::format::Instruction;
@@ -27,6 +26,20 @@ pub(super) struct Patchwork {
     pub(super) range: Range<u64>,
     /// Where in it its literals are.
     pub(super) literals: Vec<Range<u64>>,
+}
+
+/// An agreement between the images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) new: u64,
+    pub(super) old: u64,
+    pub(super) length: u64,
+}
+
+impl Found {
+    pub(super) fn end(&self) -> u64 {
+        self.new + self.length
+    }
 }
 
 impl Patchwork {

@@ -7,8 +7,7 @@ use inflight::{Buffer, Reservation, Task};
 
 use super::super::drafts::{Draft, Kept};
 use super::super::known::PartDigest;
-use super::super::left::Found;
-use super::super::patchwork::Patchwork;
+use super::super::patchwork::{Found, Patchwork};
 use super::super::unit::{Given, Matched, UnitMatcher};
 use crate::crew::Hand;
 use crate::error::Result;
