@@ -12,8 +12,8 @@ use super::patchwork::{Found, Patchwork};
 
 /// The shortest agreement worth an instruction.
 const AGREEMENT_BYTES_MIN: u32 = 32;
-/// Bits of the filter for each anchor, and slots of the table: hardly one old anchor in ten is
-/// looked up in vain.
+/// Bits of the filter for each anchor, at least, and slots of the table: of old anchors that are not
+/// there at most one in eight is looked up.
 const FILTER_BITS: usize = 8;
 const SLOTS: usize = 2;
 const EMPTY: u64 = u64::MAX;
