@@ -5,6 +5,7 @@
 
 use std::ffi::CString;
 use std::fmt;
+use std::mem::take;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -86,10 +87,13 @@ impl Directory {
     ) -> Pending<(Vec<FilePiece>, Buffer)> {
         let directory = Some(self.descriptor.clone());
         let operation = Operation::ReadFiles { directory, options, pieces, current: 0, buffer };
-        self.handle.start(operation, |operation, _| match operation {
-            Operation::ReadFiles { pieces, buffer, .. } => (pieces, buffer),
-            other => unreachable!("{other:?} came back for a read"),
-        })
+        self.handle.start(
+            || operation,
+            |operation, _| match operation {
+                Operation::ReadFiles { pieces, buffer, .. } => (take(pieces), take(buffer)),
+                other => unreachable!("{other:?} came back for a read"),
+            },
+        )
     }
 
     /// Makes files of ranges of `buffer` in one operation: see [`Operation::WriteFiles`].
@@ -103,10 +107,13 @@ impl Directory {
         }
         let directory = Some(self.descriptor.clone());
         let operation = Operation::WriteFiles { directory, files, current: 0, buffer };
-        self.handle.start(operation, |operation, _| match operation {
-            Operation::WriteFiles { buffer, .. } => buffer,
-            other => unreachable!("{other:?} came back for a write"),
-        })
+        self.handle.start(
+            || operation,
+            |operation, _| match operation {
+                Operation::WriteFiles { buffer, .. } => take(buffer),
+                other => unreachable!("{other:?} came back for a write"),
+            },
+        )
     }
 
     /// What the system knows about a path; the empty path is the directory itself.
@@ -209,10 +216,13 @@ impl Directory {
     pub fn read(&self, batch: DirectoryBatch, metadata: bool) -> Pending<DirectoryBatch> {
         let directory = self.descriptor.clone();
         let operation = Operation::ReadDirectory { directory, metadata, batch };
-        self.handle.start(operation, |operation, _| match operation {
-            Operation::ReadDirectory { batch, .. } => batch,
-            other => unreachable!("{other:?} came back for a listing"),
-        })
+        self.handle.start(
+            || operation,
+            |operation, _| match operation {
+                Operation::ReadDirectory { batch, .. } => take(batch),
+                other => unreachable!("{other:?} came back for a listing"),
+            },
+        )
     }
 
     /// All extended attributes of a path, of a symbolic link itself, sorted by name.

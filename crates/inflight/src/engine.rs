@@ -110,11 +110,11 @@ impl Builder {
             (each * cores).clamp(4, 64)
         });
         let failed = |error| Error::new("start the I/O engine", None, error);
-        let pool =
-            SyscallPool::new(threads_max, self.workers * self.queue_depth).map_err(failed)?;
+        let pool = SyscallPool::new(threads_max).map_err(failed)?;
         let counters = Arc::new(Counters::new());
-        let inboxes =
-            (0..self.workers).map(|_| Inbox::open(self.queue_depth, counters.clone())).collect();
+        let inboxes = (0..self.workers)
+            .map(|number| Inbox::open(number, self.queue_depth, counters.clone()))
+            .collect();
         let buffers = Pool::new(Budget::new(self.memory_bytes_max));
         let request_bytes_max = self.request_bytes_max;
         let shared = Shared { inboxes, pool: buffers, counters, driver, reason, request_bytes_max };

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::mem::take;
 use std::path::Path;
 
 use crate::buffer::{AlignedBuffer, AlignedOffset, BLOCK_BYTES, Buffer, BufferList};
@@ -53,10 +54,13 @@ impl File {
     pub fn read(&self, buffer: Buffer, length: usize, offset: u64) -> Pending<Buffer> {
         let file = self.descriptor.clone();
         let operation = Operation::Read { file, buffer, length, offset };
-        self.handle.start(operation, |operation, _| match operation {
-            Operation::Read { buffer, .. } => buffer,
-            other => unreachable!("{other:?} came back for a read"),
-        })
+        self.handle.start(
+            || operation,
+            |operation, _| match operation {
+                Operation::Read { buffer, .. } => take(buffer),
+                other => unreachable!("{other:?} came back for a read"),
+            },
+        )
     }
 
     /// Appends `length` bytes from `offset`, in as many reads as it takes, none longer than the
@@ -96,10 +100,13 @@ impl File {
         assert!(end.is_some_and(|end| end <= buffer.len()), "a write must lie in its buffer");
         let file = self.descriptor.clone();
         let operation = Operation::Write { file, buffer, start, length, offset };
-        self.handle.start(operation, |operation, written| match operation {
-            Operation::Write { buffer, .. } => (buffer, written as usize),
-            other => unreachable!("{other:?} came back for a write"),
-        })
+        self.handle.start(
+            || operation,
+            |operation, written| match operation {
+                Operation::Write { buffer, .. } => (take(buffer), written as usize),
+                other => unreachable!("{other:?} came back for a write"),
+            },
+        )
     }
 
     /// Writes `buffer[start..start + length]` at `offset`, in as many writes as it takes, none
@@ -134,19 +141,25 @@ impl File {
     /// Fills the spare room of each buffer in turn from `offset` on. The result counts the bytes.
     pub fn read_vectored(&self, buffers: BufferList, offset: u64) -> Pending<(BufferList, usize)> {
         let operation = Operation::ReadVectored { file: self.descriptor.clone(), buffers, offset };
-        self.handle.start(operation, |operation, bytes| match operation {
-            Operation::ReadVectored { buffers, .. } => (buffers, bytes as usize),
-            other => unreachable!("{other:?} came back for a vectored read"),
-        })
+        self.handle.start(
+            || operation,
+            |operation, bytes| match operation {
+                Operation::ReadVectored { buffers, .. } => (take(buffers), bytes as usize),
+                other => unreachable!("{other:?} came back for a vectored read"),
+            },
+        )
     }
 
     /// Writes the filled part of each buffer in turn from `offset` on. The result counts the bytes.
     pub fn write_vectored(&self, buffers: BufferList, offset: u64) -> Pending<(BufferList, usize)> {
         let operation = Operation::WriteVectored { file: self.descriptor.clone(), buffers, offset };
-        self.handle.start(operation, |operation, bytes| match operation {
-            Operation::WriteVectored { buffers, .. } => (buffers, bytes as usize),
-            other => unreachable!("{other:?} came back for a vectored write"),
-        })
+        self.handle.start(
+            || operation,
+            |operation, bytes| match operation {
+                Operation::WriteVectored { buffers, .. } => (take(buffers), bytes as usize),
+                other => unreachable!("{other:?} came back for a vectored write"),
+            },
+        )
     }
 
     /// What the system knows about it.
@@ -191,24 +204,27 @@ impl File {
             to_offset: to,
             length,
         };
-        self.handle.start(operation, |_, bytes| bytes)
+        self.handle.start(|| operation, |_, bytes| bytes)
     }
 
     /// The first run of data at or after `offset`, as (first byte, byte behind the last); `None`
     /// when only a hole or the end follows.
     pub fn find_data(&self, offset: u64) -> Pending<Option<(u64, u64)>> {
         let operation = Operation::FindData { file: self.descriptor.clone(), offset, data: None };
-        self.handle.start(operation, |operation, _| match operation {
-            Operation::FindData { data, .. } => data,
-            other => unreachable!("{other:?} came back for a query of data"),
-        })
+        self.handle.start(
+            || operation,
+            |operation, _| match operation {
+                Operation::FindData { data, .. } => *data,
+                other => unreachable!("{other:?} came back for a query of data"),
+            },
+        )
     }
 
     /// How many of `places` places, spread evenly over the first `length` bytes, the page cache has:
     /// all of them where the system cannot say. An estimate of what reading it costs.
     pub fn sample_cache(&self, length: u64, places: u32) -> Pending<u64> {
         let file = self.descriptor.clone();
-        self.handle.start(Operation::SampleCache { file, length, places }, |_, cached| cached)
+        self.handle.start(|| Operation::SampleCache { file, length, places }, |_, cached| cached)
     }
 
     /// Closes it and waits for that, unless operations on it are still in flight: then the last

@@ -30,28 +30,39 @@ pub struct Handle {
 
 impl Handle {
     /// Submits any operation. The result is the operation (with what it owns) and its number.
+    #[inline]
     pub fn submit(&self, operation: Operation) -> Pending<(Operation, u64)> {
-        self.start(operation, |mut operation, value| match &mut operation {
-            Operation::Open { descriptor, .. } => {
-                *descriptor = Some(own_descriptor(value));
-                (operation, 0)
-            }
-            _ => (operation, value),
-        })
+        self.start(
+            || operation,
+            |operation, mut value| {
+                if let Operation::Open { descriptor, .. } = operation {
+                    *descriptor = Some(own_descriptor(value));
+                    value = 0;
+                }
+                (std::mem::replace(operation, Operation::Nop), value)
+            },
+        )
+    }
+
+    /// Does nothing: measures the way there and back.
+    #[inline]
+    pub fn nop(&self) -> Pending<()> {
+        self.start(|| Operation::Nop, |_, _| ())
     }
 
     /// Submits an operation of which only success matters.
     pub(crate) fn run(&self, operation: Operation) -> Pending<()> {
-        self.start(operation, |_, _| ())
+        self.start(|| operation, |_, _| ())
     }
 
-    /// Submits an operation; `finish` makes the result of what comes back.
+    /// Submits the operation that `make` makes; `finish` makes the result of what comes back.
+    #[inline]
     pub(crate) fn start<T>(
         &self,
-        operation: Operation,
-        finish: fn(Operation, u64) -> T,
+        make: impl FnOnce() -> Operation,
+        finish: fn(&mut Operation, u64) -> T,
     ) -> Pending<T> {
-        Pending::start(operation, &self.shared, finish)
+        Pending::start(make, &self.shared, finish)
     }
 
     /// Runs a future on one of the workers. Dropping the [`Task`] cancels it.

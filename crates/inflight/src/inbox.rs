@@ -1,189 +1,267 @@
-//! What other threads may touch of a worker: its slots, the queues into it, and its alarm clock.
+//! What others may touch of a worker: its slots, the queues into it, and its alarm clock.
 //!
 //! An inbox is freed when its engine is gone *and* every slot is home, so a future holds a plain
 //! pointer to it: that is how an operation costs no reference count. [`InboxRef`] is that pointer;
 //! every use of it is backed by the engine (through a handle) or by a slot that is out.
+//!
+//! What the worker submits and wakes itself takes the short way, without a lock, an exchange or a
+//! look at the alarm.
 
 use std::collections::VecDeque;
 use std::ops::Deref;
-use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::Thread;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_task::Runnable;
-use crossbeam_queue::ArrayQueue;
 
+use crate::alarm::Alarm;
+use crate::links::Queue;
+use crate::local::{self, WorkerOnly};
 use crate::metrics::Counters;
 use crate::operation::Operation;
-use crate::slot::{Outcome, Returned, Slots};
+use crate::slot::{Outcome, Placed, Returned, Slots};
 
 pub(crate) struct Inbox {
+    /// Which of the engine's workers this is.
+    number: usize,
     pub(crate) slots: Slots,
-    /// Slots submitted from elsewhere. Never full: each slot is in it at most once.
-    pub(crate) submissions: ArrayQueue<u32>,
-    /// Names of operations nobody waits for any more.
-    pub(crate) cancels: ArrayQueue<u64>,
-    /// Tasks ready to run.
-    tasks: Mutex<VecDeque<Runnable>>,
+    /// Slots submitted from elsewhere.
+    submissions: Queue,
+    /// Slots of operations that shall end early.
+    cancels: Queue,
+    /// Tasks woken from elsewhere.
+    tasks: RemoteTasks,
+    /// What the worker submitted and woke itself.
+    own: WorkerOnly<Own>,
     pub(crate) alarm: Alarm,
-    pub(crate) counters: Arc<Counters>,
-    /// Operations a driver holds.
-    pub(crate) in_flight: AtomicUsize,
+    counters: Arc<Counters>,
+    held: Held,
     /// The worker shall end once nothing is in flight.
     pub(crate) shutdown: AtomicBool,
     /// The worker has ended: submissions fail.
     ended: AtomicBool,
 }
 
+#[derive(Default)]
+struct RemoteTasks {
+    any: AtomicBool,
+    tasks: Mutex<VecDeque<Runnable>>,
+}
+
+impl RemoteTasks {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Runnable>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Default)]
+struct Own {
+    submitted: Vec<u32>,
+    tasks: VecDeque<Runnable>,
+}
+
+/// How many operations a driver holds: the first two are written by the worker alone.
+#[derive(Default)]
+struct Held {
+    started: AtomicUsize,
+    finished: AtomicUsize,
+    finished_elsewhere: AtomicUsize,
+}
+
 impl Inbox {
     /// An inbox that lives until [`InboxRef::close`] and the return of its last slot.
-    pub(crate) fn open(slots: usize, counters: Arc<Counters>) -> InboxRef {
+    pub(crate) fn open(number: usize, slots_max: usize, counters: Arc<Counters>) -> InboxRef {
         let inbox = Inbox {
-            slots: Slots::new(slots),
-            submissions: ArrayQueue::new(slots),
-            cancels: ArrayQueue::new(slots),
-            tasks: Mutex::default(),
-            alarm: Alarm::default(),
+            number,
+            slots: Slots::new(slots_max),
+            submissions: Queue::new(),
+            cancels: Queue::new(),
+            tasks: RemoteTasks::default(),
+            own: WorkerOnly::new(Own::default()),
+            alarm: Alarm::new(),
             counters,
-            in_flight: AtomicUsize::new(0),
+            held: Held::default(),
             shutdown: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         };
         InboxRef(NonNull::from(Box::leak(Box::new(inbox))))
     }
 
-    fn tasks(&self) -> MutexGuard<'_, VecDeque<Runnable>> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The calling thread is this inbox's worker from now on.
+    pub(crate) fn enter(&self) {
+        local::enter_worker(std::ptr::from_ref(self) as usize, self.number);
+        self.own.set_owner(true);
+        self.slots.set_worker(true);
+    }
+
+    /// The worker is gone: whatever it left, and whatever still arrives, fails at once.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        // Dropping a task may wake and schedule others; `schedule` refuses by now.
+        drop(self.own.with(|own| std::mem::take(&mut own.tasks)));
+        let left = self.own.with(|own| std::mem::take(&mut own.submitted));
+        left.into_iter().flatten().for_each(|index| self.fail(index));
+        while let Some(returned) = self.slots.give_back() {
+            self.send_on(&returned);
+        }
+        if self.own.with(|_| ()).is_some() {
+            self.slots.set_worker(false);
+            self.own.set_owner(false);
+            local::leave_worker();
+        }
+        let mut left = Vec::new();
+        self.submissions.close(|index| &self.slots.links(index).submission, &mut left);
+        left.into_iter().for_each(|index| self.fail(index));
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        drop(tasks);
     }
 
     pub(crate) fn schedule(&self, task: Runnable) {
-        let mut tasks = self.tasks();
+        if self.ended.load(Ordering::Acquire) {
+            return drop(task);
+        }
+        let mut task = Some(task);
+        self.own.with(|own| own.tasks.extend(task.take()));
+        let Some(task) = task else { return };
+        let mut tasks = self.tasks.lock();
         if self.ended.load(Ordering::Acquire) {
             // Outside the lock: what the task owns may schedule others when it is dropped.
             drop(tasks);
             return drop(task);
         }
         tasks.push_back(task);
+        self.tasks.any.store(true, Ordering::Relaxed);
         drop(tasks);
         self.alarm.ring();
     }
 
+    /// The worker's next task.
     pub(crate) fn next_task(&self) -> Option<Runnable> {
-        self.tasks().pop_front()
+        self.own.with(|own| own.tasks.pop_front()).flatten()
     }
 
-    pub(crate) fn is_idle(&self) -> bool {
-        self.submissions.is_empty() && self.cancels.is_empty() && self.tasks().is_empty()
-    }
-
-    /// The worker is gone: whatever it left, and whatever still arrives, fails at once.
-    pub(crate) fn end(&self, left: &[u32]) {
-        self.ended.store(true, Ordering::SeqCst);
-        left.iter().for_each(|index| self.fail(*index));
-        self.fail_submissions();
-        // Dropping a task may wake and schedule others; `schedule` refuses by now.
-        let tasks = std::mem::take(&mut *self.tasks());
-        drop(tasks);
-    }
-
-    pub(crate) fn fail_submissions(&self) {
-        while let Some(index) = self.submissions.pop() {
-            self.fail(index);
+    /// Puts what was woken elsewhere behind the worker's own tasks.
+    pub(crate) fn collect_tasks(&self) {
+        if self.tasks.any.load(Ordering::Relaxed) {
+            let mut tasks = self.tasks.lock();
+            self.tasks.any.store(false, Ordering::Relaxed);
+            self.own.with(|own| own.tasks.append(&mut tasks));
         }
     }
 
-    pub(crate) fn fail(&self, index: u32) {
-        self.start(index);
-        self.finish(index, Err(rustix::io::Errno::SHUTDOWN.raw_os_error()));
+    /// Whether the worker, our caller, has nothing to do but to wait for its driver.
+    pub(crate) fn is_idle(&self) -> bool {
+        let own = self.own.with(|own| own.tasks.is_empty() && own.submitted.is_empty());
+        own.unwrap_or(true)
+            && self.submissions.is_empty()
+            && self.cancels.is_empty()
+            && !self.tasks.any.load(Ordering::Relaxed)
+            && !self.slots.keeps_back()
     }
 
-    /// Counts the operation as held by a driver.
+    /// Whether nothing waits to be submitted or cancelled, while the engine ends.
+    pub(crate) fn has_no_requests(&self) -> bool {
+        self.own.with(|own| own.submitted.is_empty()).unwrap_or(true)
+            && self.submissions.is_empty()
+            && self.cancels.is_empty()
+            && !self.slots.keeps_back()
+    }
+
+    /// Moves what was submitted, here and elsewhere, to the end of `taken`.
+    pub(crate) fn take_submissions(&self, taken: &mut Vec<u32>) {
+        while self.slots.keeps_back()
+            && let Some(returned) = self.slots.give_back()
+        {
+            self.send_on(&returned);
+        }
+        self.own.with(|own| taken.append(&mut own.submitted));
+        self.submissions.take_all(|index| &self.slots.links(index).submission, taken);
+    }
+
+    /// Moves the slots of operations that shall end to the end of `taken`.
+    pub(crate) fn take_cancels(&self, taken: &mut Vec<u32>) {
+        self.cancels.take_all(|index| &self.slots.links(index).cancel, taken);
+    }
+
+    /// Refuses a submitted operation: the engine has ended.
+    pub(crate) fn fail(&self, index: u32) {
+        self.report(index, Err(rustix::io::Errno::SHUTDOWN.raw_os_error()));
+    }
+
+    /// Counts the operation as held by the worker's driver, our caller.
+    #[inline]
     pub(crate) fn start(&self, index: u32) {
         // SAFETY: the slot was just taken from a queue by a driver, the only holder.
         let direction = unsafe { self.slots.operation(index) }.direction();
         self.counters.start(direction);
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        add_alone(&self.held.started);
     }
 
-    /// Reports the operation's end, from whichever thread of the driver learned of it.
+    /// Reports the operation's end, as the worker's driver.
+    #[inline]
+    pub(crate) fn finish(&self, index: u32, outcome: Outcome) {
+        self.count_end(index, outcome);
+        self.report(index, outcome);
+        add_alone(&self.held.finished);
+    }
+
+    /// Reports the operation's end, from another thread of the driver.
     ///
     /// The slots of an inbox whose engine is gone cannot be in a driver, as the engine waits for
     /// its workers and these for their drivers; so this never frees the inbox under itself.
-    pub(crate) fn finish(&self, index: u32, outcome: Outcome) {
+    pub(crate) fn finish_elsewhere(&self, index: u32, outcome: Outcome) {
+        self.count_end(index, outcome);
+        self.report(index, outcome);
+        self.held.finished_elsewhere.fetch_add(1, Ordering::SeqCst);
+        if self.shutdown.load(Ordering::SeqCst) {
+            self.alarm.ring();
+        }
+    }
+
+    fn count_end(&self, index: u32, outcome: Outcome) {
         // SAFETY: the calling driver still holds the slot.
         let direction = unsafe { self.slots.operation(index) }.direction();
         self.counters.finish(direction, outcome.unwrap_or(0));
-        if let Some(Returned { next: Some(next), .. }) = self.slots.complete(index, outcome) {
-            self.push_submission(next);
-        }
-        if self.in_flight.fetch_sub(1, Ordering::SeqCst) == 1
-            && self.shutdown.load(Ordering::SeqCst)
-        {
-            self.alarm.ring();
+    }
+
+    fn report(&self, index: u32, outcome: Outcome) {
+        if let Some(returned) = self.slots.complete(index, outcome) {
+            self.send_on(&returned);
         }
     }
 
-    /// Submits a filled slot from any thread.
-    fn push_submission(&self, index: u32) {
-        let pushed = self.submissions.push(index);
-        debug_assert!(pushed.is_ok(), "a slot is in the queue at most once");
-        fence(Ordering::SeqCst);
-        if self.ended.load(Ordering::SeqCst) {
-            self.fail_submissions();
-        } else {
-            self.alarm.ring();
-        }
+    /// Operations that the driver holds, as its worker sees it.
+    pub(crate) fn in_flight(&self) -> usize {
+        let finished = self.held.finished.load(Ordering::Relaxed)
+            + self.held.finished_elsewhere.load(Ordering::SeqCst);
+        self.held.started.load(Ordering::Relaxed) - finished
     }
-}
 
-/// Wakes a worker that sleeps, and does nothing to one that does not.
-#[derive(Default)]
-pub(crate) struct Alarm {
-    asleep: AtomicBool,
-    thread: OnceLock<Thread>,
-    /// Where the worker sleeps in the kernel's queue: a file whose readiness ends that.
-    event: OnceLock<OwnedFd>,
-}
-
-impl Alarm {
-    /// Names the thread that sleeps, and the event it waits for instead of parking.
-    pub(crate) fn set(&self, thread: Thread, event: Option<OwnedFd>) {
-        let _ = self.thread.set(thread);
-        if let Some(event) = event {
-            let _ = self.event.set(event);
+    /// Submits the operation that a slot was filled with when it came home.
+    fn send_on(&self, returned: &Returned) {
+        if let Some(next) = returned.next {
+            self.submit(next);
         }
     }
 
-    pub(crate) fn event(&self) -> Option<&OwnedFd> {
-        self.event.get()
-    }
-
-    pub(crate) fn ring(&self) {
-        // Pairs with the fence in `fall_asleep`: either the sleeper sees what we queued, or we
-        // see that it sleeps.
-        fence(Ordering::SeqCst);
-        if !self.asleep.load(Ordering::Relaxed) || !self.asleep.swap(false, Ordering::AcqRel) {
+    /// Submits a filled slot.
+    #[inline]
+    fn submit(&self, index: u32) {
+        if self.own.with(|own| own.submitted.push(index)).is_some() {
             return;
         }
-        if let Some(event) = self.event.get() {
-            // A full counter means that it is signalled already.
-            let _ = rustix::io::write(event, &1u64.to_ne_bytes());
-        } else if let Some(thread) = self.thread.get() {
-            thread.unpark();
+        if self.submissions.push(index, &self.slots.links(index).submission) {
+            self.alarm.ring();
+        } else {
+            self.fail(index);
         }
     }
+}
 
-    /// Announces sleep. The caller must look at its queues once more before it sleeps.
-    pub(crate) fn fall_asleep(&self) {
-        self.asleep.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-    }
-
-    pub(crate) fn wake_up(&self) {
-        self.asleep.store(false, Ordering::Relaxed);
-    }
+/// Adds one to what nobody else writes.
+fn add_alone(count: &AtomicUsize) {
+    count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
 }
 
 /// A pointer to an inbox that is alive: see the module's text.
@@ -205,16 +283,33 @@ impl Deref for InboxRef {
     }
 }
 
+/// The inbox of an engine that this thread's next operation goes to: its own, if it is one of the
+/// workers, else each in turn.
+pub(crate) fn choose(inboxes: &[InboxRef]) -> InboxRef {
+    let (address, number) = local::worker();
+    match inboxes.get(number) {
+        Some(own) if own.0.as_ptr() as usize == address => *own,
+        _ => inboxes[local::next_turn() % inboxes.len()],
+    }
+}
+
 impl InboxRef {
-    /// Submits from a thread that is not the worker.
-    pub(crate) fn submit_remotely(self, index: u32) {
-        self.push_submission(index);
+    /// Submits an operation: says which slot it is in, or waits for.
+    #[inline]
+    pub(crate) fn start_operation(self, make: impl FnOnce() -> Operation) -> Placed {
+        let placed = self.slots.put_or_wait(make);
+        match placed {
+            Placed::In(index) => self.submit(index),
+            // The worker may be keeping free slots to itself.
+            Placed::Waiting(_) => self.alarm.ring(),
+        }
+        placed
     }
 
     /// Asks for an end of the operation in this slot, if it is still under way.
     pub(crate) fn cancel(self, index: u32) {
-        if let Some(name) = self.slots.name_in_flight(index)
-            && self.cancels.push(name).is_ok()
+        if self.slots.note_cancel(index)
+            && self.cancels.push(index, &self.slots.links(index).cancel)
         {
             self.alarm.ring();
         }
@@ -228,17 +323,15 @@ impl InboxRef {
         let Some(index) = self.slots.try_acquire() else {
             return Err(operation);
         };
-        self.slots.put(index, operation, true);
-        self.submit_remotely(index);
+        self.slots.put(index, || operation, true);
+        self.submit(index);
         Ok(())
     }
 
     /// Deals with a slot that went home through a future: the last one of a dead engine frees
     /// the inbox.
     pub(crate) fn returned(self, returned: Returned) {
-        if let Some(next) = returned.next {
-            self.push_submission(next);
-        }
+        self.send_on(&returned);
         if returned.last {
             // SAFETY: the engine is gone (the slots are closed) and no slot is out, so nobody
             // holds this pointer any more; `last` is reported exactly once.

@@ -23,6 +23,7 @@
 //! Start reading at [`Operation`], which lists what can be asked, then [`Handle`], through which
 //! it is asked, and [`Pending`], which says what dropping does.
 
+mod alarm;
 mod block_on;
 mod budget;
 mod buffer;
@@ -32,8 +33,10 @@ mod driver;
 mod engine;
 mod error;
 mod file;
+mod flight;
 mod handle;
 mod inbox;
+mod links;
 mod local;
 mod metadata;
 mod metrics;
@@ -42,6 +45,7 @@ mod pending;
 mod shared;
 mod slot;
 pub mod stream;
+mod sync;
 mod task;
 mod wait_list;
 mod worker;

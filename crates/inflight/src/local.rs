@@ -1,21 +1,15 @@
-//! What a worker's own thread submits: straight into its queue, without a lock or a wake-up.
+//! What a thread is to an engine: one of its workers, one of its pool, or a stranger.
 
 use std::cell::{Cell, RefCell};
-
-use crate::inbox::InboxRef;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 thread_local! {
-    /// The worker this thread is, and what it submitted to itself.
-    static LOCAL: RefCell<Option<Local>> = const { RefCell::new(None) };
+    /// The address of the inbox this thread is the worker of, and the worker's number.
+    static WORKER: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
     /// Whether this thread belongs to an engine, as a worker or in its pool.
     static OF_ENGINE: Cell<bool> = const { Cell::new(false) };
     /// Which worker this thread's next remote submission goes to.
     static TURN: Cell<usize> = const { Cell::new(0) };
-}
-
-struct Local {
-    inbox: InboxRef,
-    submitted: Vec<u32>,
 }
 
 /// Marks this thread as one that an engine waits for when it ends.
@@ -25,58 +19,66 @@ pub(crate) fn enter_engine() {
 
 /// Whether an engine waits for this thread when it ends.
 pub(crate) fn is_engine_thread() -> bool {
-    OF_ENGINE.try_with(Cell::get).unwrap_or(false)
+    OF_ENGINE.get()
 }
 
-/// Makes this thread the worker of `inbox`.
-pub(crate) fn enter_worker(inbox: InboxRef) {
+/// Makes this thread the worker of the inbox at `address`, which is number `number` of its engine.
+pub(crate) fn enter_worker(address: usize, number: usize) {
     enter_engine();
-    let submitted = Vec::with_capacity(inbox.slots.count());
-    LOCAL.with_borrow_mut(|local| *local = Some(Local { inbox, submitted }));
+    WORKER.set((address, number));
 }
 
-/// Ends that; gives what was submitted and not yet taken up.
-pub(crate) fn leave_worker() -> Vec<u32> {
-    LOCAL.take().map(|local| local.submitted).unwrap_or_default()
-}
-
-/// Hands what this worker submitted to itself to `scratch`, keeping the array.
-pub(crate) fn take_submitted(scratch: &mut Vec<u32>) {
-    LOCAL.with_borrow_mut(|local| {
-        if let Some(local) = local {
-            std::mem::swap(scratch, &mut local.submitted);
-        }
-    });
+/// Ends that.
+pub(crate) fn leave_worker() {
+    WORKER.set((0, 0));
 }
 
 /// Whether this thread is a worker of some engine.
 pub(crate) fn on_worker() -> bool {
-    LOCAL.try_with(|local| local.borrow().is_some()).unwrap_or(false)
+    WORKER.get().0 != 0
 }
 
-/// The worker of an engine that this thread's next operation goes to: itself, if it is one of
-/// them, else each in turn.
-pub(crate) fn choose(inboxes: &[InboxRef]) -> InboxRef {
-    // A thread that is ending has lost its locals: it is no worker any more.
-    let own = LOCAL.try_with(|local| local.borrow().as_ref().map(|local| local.inbox));
-    let own = own.ok().flatten();
-    if let Some(own) = own.filter(|own| inboxes.contains(own)) {
-        return own;
+/// Whose worker this thread is, if it is one: address of the inbox, and number.
+pub(crate) fn worker() -> (usize, usize) {
+    WORKER.get()
+}
+
+/// A number that goes up by one at each call on this thread.
+pub(crate) fn next_turn() -> usize {
+    TURN.replace(TURN.get().wrapping_add(1))
+}
+
+/// A number that no other living thread has.
+#[inline]
+fn token() -> usize {
+    WORKER.with(|worker| std::ptr::from_ref(worker) as usize)
+}
+
+/// Something that only one thread, its owner, may touch; for others it is not there.
+pub(crate) struct WorkerOnly<T> {
+    owner: AtomicUsize,
+    value: RefCell<T>,
+}
+
+// SAFETY: `with` hands the value to the owner's thread alone, `set_owner` is called by that thread
+// at its beginning and its end, and `T` may go from thread to thread.
+unsafe impl<T: Send> Sync for WorkerOnly<T> {}
+
+impl<T> WorkerOnly<T> {
+    pub(crate) fn new(value: T) -> WorkerOnly<T> {
+        WorkerOnly { owner: AtomicUsize::new(0), value: RefCell::new(value) }
     }
-    let turn = TURN.try_with(|turn| turn.replace(turn.get().wrapping_add(1))).unwrap_or(0);
-    inboxes[turn % inboxes.len()]
-}
 
-/// Queues a filled slot.
-pub(crate) fn enqueue(inbox: InboxRef, index: u32) {
-    let own = LOCAL.try_with(|local| match &mut *local.borrow_mut() {
-        Some(local) if local.inbox == inbox => {
-            local.submitted.push(index);
-            true
-        }
-        _ => false,
-    });
-    if !own.unwrap_or(false) {
-        inbox.submit_remotely(index);
+    /// Makes the calling thread the owner, or, as the owner, gives that up.
+    pub(crate) fn set_owner(&self, here: bool) {
+        let (from, to) = if here { (0, token()) } else { (token(), 0) };
+        let change = self.owner.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
+        assert!(change.is_ok(), "a worker's own things have one owner at a time");
+    }
+
+    /// `None` on all threads but the owner's. `f` must not come back here.
+    #[inline]
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+        (self.owner.load(Ordering::Relaxed) == token()).then(|| f(&mut self.value.borrow_mut()))
     }
 }

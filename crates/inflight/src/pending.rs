@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 
 use crate::error::{Error, Result};
 use crate::inbox::InboxRef;
-use crate::local::enqueue;
 use crate::operation::Operation;
 use crate::shared::Shared;
 use crate::slot::{Placed, system_error};
@@ -22,7 +21,7 @@ use crate::slot::{Placed, system_error};
 #[must_use = "the result says whether it worked"]
 pub struct Pending<T> {
     state: State,
-    finish: fn(Operation, u64) -> T,
+    finish: fn(&mut Operation, u64) -> T,
 }
 
 enum State {
@@ -41,17 +40,15 @@ enum State {
 }
 
 impl<T> Pending<T> {
+    #[inline]
     pub(crate) fn start(
-        operation: Operation,
+        make: impl FnOnce() -> Operation,
         shared: &Arc<Shared>,
-        finish: fn(Operation, u64) -> T,
+        finish: fn(&mut Operation, u64) -> T,
     ) -> Pending<T> {
         let inbox = shared.inbox();
-        let state = match inbox.slots.put_or_wait(operation) {
-            Placed::In(index) => {
-                enqueue(inbox, index);
-                State::InFlight { inbox, index }
-            }
+        let state = match inbox.start_operation(make) {
+            Placed::In(index) => State::InFlight { inbox, index },
             Placed::Waiting(ticket) => State::Waiting { inbox, ticket, _alive: shared.clone() },
         };
         Pending { state, finish }
@@ -61,6 +58,7 @@ impl<T> Pending<T> {
 impl<T> Future for Pending<T> {
     type Output = Result<T>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
         let this = &mut *self;
         if let State::Waiting { inbox, ticket, .. } = &this.state {
@@ -73,15 +71,17 @@ impl<T> Future for Pending<T> {
         let State::InFlight { inbox, index } = this.state else {
             panic!("polled after it was ready");
         };
-        let Some((operation, outcome, returned)) = inbox.slots.poll(index, context.waker()) else {
+        let finish = this.finish;
+        let taken = inbox.slots.poll(index, context.waker(), |operation, outcome| match outcome {
+            Ok(value) => Ok(finish(operation, value)),
+            Err(code) => Err(Error::of(operation, system_error(code))),
+        });
+        let Some((result, returned)) = taken else {
             return Poll::Pending;
         };
         this.state = State::Done;
         inbox.returned(returned);
-        Poll::Ready(match outcome {
-            Ok(value) => Ok((this.finish)(operation, value)),
-            Err(code) => Err(Error::of(&operation, system_error(code))),
-        })
+        Poll::Ready(result)
     }
 }
 

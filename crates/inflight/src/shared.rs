@@ -6,8 +6,7 @@ use std::sync::Arc;
 use crate::buffer::Pool;
 use crate::descriptor::Closer;
 use crate::driver::DriverChoice;
-use crate::inbox::InboxRef;
-use crate::local;
+use crate::inbox::{self, InboxRef};
 use crate::metrics::Counters;
 use crate::operation::Operation;
 
@@ -25,7 +24,7 @@ pub(crate) struct Shared {
 impl Shared {
     /// The worker that the calling thread's next operation goes to.
     pub(crate) fn inbox(&self) -> InboxRef {
-        local::choose(&self.inboxes)
+        inbox::choose(&self.inboxes)
     }
 }
 

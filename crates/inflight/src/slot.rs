@@ -1,69 +1,97 @@
 //! The pooled per-operation record that the kernel holds a pointer to.
 //!
 //! A slot owns its operation from submission until somebody takes the result, so the memory the
-//! kernel reads and writes stays where it is whatever happens to the future that waits. Slots are
-//! made once, at fixed addresses; taking and returning one allocates nothing.
-//!
-//! ```text
-//!           put                complete                 take
-//!   home ────────► pending ───────────────► completed ────────► home
-//!                     │ orphan                               ▲
-//!                     └─────────► orphaned ──────────────────┘
-//!                                           complete: the orphan rule runs
-//! ```
-//!
-//! Who may touch the operation: whoever puts it, then the driver while the slot is pending or
-//! orphaned, then whoever takes it (completed) or the completing driver (orphaned). Every hand-over
-//! is a release/acquire pair on the state, or goes through the queue that names the slot.
+//! kernel reads and writes stays where it is whatever happens to the future that waits. Slots lie
+//! in pages at fixed addresses, which are made as they are needed, up to a bound, and stay; taking
+//! and returning one allocates nothing. [`crate::flight`] says who may touch a slot when.
 //!
 //! A slot's name is its index together with a generation, so that a late cancel cannot hit the
 //! next operation in the same slot.
+//!
+//! Free slots are kept in two places: a stack of the worker's own, which needs no lock, and one
+//! behind a lock for everyone else. Whoever waits for a slot empties the worker's stack first.
 
 use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
-use atomic_waker::AtomicWaker;
-
+use crate::flight::{End, Flight};
+use crate::links::Link;
+use crate::local::WorkerOnly;
 use crate::operation::Operation;
 
 /// What a driver reports: a number, or the system's error.
 pub(crate) type Outcome = Result<u64, i32>;
 
-const HOME: u8 = 0;
-const PENDING: u8 = 1;
-const COMPLETED: u8 = 2;
-const ORPHANED: u8 = 3;
+/// Slots are made so many at a time.
+const PAGE_SLOTS: usize = 256;
+/// Free slots the worker keeps to itself at most, and takes from the shared ones at once.
+const OWN_SLOTS_MAX: usize = 256;
+const OWN_SLOTS_TAKEN: usize = 64;
 
 struct Slot {
-    state: AtomicU8,
+    flight: Flight,
     generation: AtomicU32,
-    waker: AtomicWaker,
+    /// The generation that a cancel is about, and whether it waits in the queue of cancels.
+    cancelled: AtomicU32,
+    cancel_queued: AtomicBool,
+    links: Links,
     record: UnsafeCell<Record>,
+}
+
+/// The links of the queues that a slot may be in.
+pub(crate) struct Links {
+    pub(crate) submission: Link,
+    pub(crate) cancel: Link,
 }
 
 struct Record {
     operation: Option<Operation>,
     outcome: Outcome,
+    arguments: Arguments,
+}
+
+/// Where a driver keeps what the kernel wants to find, or to fill, beside the operation.
+pub(crate) struct Arguments([MaybeUninit<u64>; ARGUMENT_WORDS]);
+
+const ARGUMENT_WORDS: usize = 32;
+
+impl Arguments {
+    /// Puts a value there, which stays where it is until the slot's next one.
+    pub(crate) fn place<T: Copy>(&mut self, value: T) -> *mut T {
+        const { assert!(size_of::<T>() <= 8 * ARGUMENT_WORDS && align_of::<T>() <= 8) };
+        let place = self.0.as_mut_ptr().cast::<T>();
+        // SAFETY: the room is large enough and aligned, as was checked above; `T` needs no drop.
+        unsafe { place.write(value) };
+        place
+    }
 }
 
 /// All slots of one worker.
 pub(crate) struct Slots {
-    slots: Box<[Slot]>,
+    pages: Box<[OnceLock<Box<[Slot]>>]>,
+    count_max: usize,
     home: Mutex<Home>,
+    /// Free slots that the worker keeps to itself.
+    own: WorkerOnly<Vec<u32>>,
+    /// Somebody waits for a slot: none may be kept back.
+    starving: AtomicBool,
 }
 
-// SAFETY: the module's text says who may touch a record when; the state and the lock enforce it.
+// SAFETY: `flight` says who may touch a record when.
 unsafe impl Sync for Slots {}
 // SAFETY: as above; nothing in a slot belongs to a thread.
 unsafe impl Send for Slots {}
 
 struct Home {
     free: Vec<u32>,
+    /// Slots that were ever made.
+    made: usize,
     /// Operations for which there was no slot, first come, first served.
     waiting: VecDeque<Waiting>,
     /// Tickets of operations that got a slot since their futures last looked, and the slots.
@@ -95,62 +123,152 @@ pub(crate) enum Placed {
 
 /// What became of a slot that an operation left.
 #[must_use]
+#[derive(Default)]
 pub(crate) struct Returned {
-    /// The arena was closed and this was its last slot out: it may be freed.
+    /// The slots were closed and this was the last one out: they may be freed.
     pub(crate) last: bool,
     /// It holds the next operation already, which is to be submitted.
     pub(crate) next: Option<u32>,
 }
 
-impl Slots {
-    pub(crate) fn new(count: usize) -> Slots {
-        let slot = |_| Slot {
-            state: AtomicU8::new(HOME),
+impl Slot {
+    fn new() -> Slot {
+        let links = Links { submission: Link::new(), cancel: Link::new() };
+        let arguments = Arguments([MaybeUninit::uninit(); ARGUMENT_WORDS]);
+        Slot {
+            flight: Flight::new(),
             generation: AtomicU32::new(0),
-            waker: AtomicWaker::new(),
-            record: UnsafeCell::new(Record { operation: None, outcome: Ok(0) }),
-        };
-        let last = u32::try_from(count).expect("slots are counted in thousands");
+            cancelled: AtomicU32::new(0),
+            cancel_queued: AtomicBool::new(false),
+            links,
+            record: UnsafeCell::new(Record { operation: None, outcome: Ok(0), arguments }),
+        }
+    }
+}
+
+impl Slots {
+    pub(crate) fn new(count_max: usize) -> Slots {
+        assert!(u32::try_from(count_max).is_ok_and(|count| count < u32::MAX), "slots have names");
         let home = Home {
-            free: (0..last).rev().collect(),
+            free: Vec::with_capacity(count_max.min(PAGE_SLOTS)),
+            made: 0,
             waiting: VecDeque::new(),
             granted: Vec::new(),
             next_ticket: 0,
             closed: false,
         };
-        Slots { slots: (0..count).map(slot).collect(), home: Mutex::new(home) }
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        self.slots.len()
+        let pages = (0..count_max.div_ceil(PAGE_SLOTS)).map(|_| OnceLock::new()).collect();
+        Slots {
+            pages,
+            count_max,
+            home: Mutex::new(home),
+            own: WorkerOnly::new(Vec::with_capacity(OWN_SLOTS_MAX)),
+            starving: AtomicBool::new(false),
+        }
     }
 
     fn home(&self) -> MutexGuard<'_, Home> {
         self.home.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[inline]
     fn slot(&self, index: u32) -> &Slot {
-        &self.slots[index as usize]
+        let page = self.pages[index as usize / PAGE_SLOTS].get();
+        &page.expect("a slot is named after it was made")[index as usize % PAGE_SLOTS]
+    }
+
+    #[inline]
+    pub(crate) fn links(&self, index: u32) -> &Links {
+        &self.slot(index).links
+    }
+
+    /// A free slot, made if need be; `None` if all that there may be are out.
+    fn free_slot(&self, home: &mut Home) -> Option<u32> {
+        if let Some(index) = home.free.pop() {
+            return Some(index);
+        }
+        let count = (self.count_max - home.made).min(PAGE_SLOTS);
+        if count == 0 {
+            return None;
+        }
+        let first = home.made;
+        let page = (0..count).map(|_| Slot::new()).collect();
+        let set = self.pages[first / PAGE_SLOTS].set(page);
+        debug_assert!(set.is_ok(), "a page is made once, under the lock");
+        home.made += count;
+        home.free.extend((first..home.made).rev().map(|index| index as u32));
+        home.free.pop()
     }
 
     /// Takes a slot, unless all are out.
+    #[inline]
     pub(crate) fn try_acquire(&self) -> Option<u32> {
-        self.home().free.pop()
+        if !self.starving.load(Ordering::Relaxed)
+            && let Some(index) = self.own.with(|own| own.pop()).flatten()
+        {
+            return Some(index);
+        }
+        let mut home = self.home();
+        if !home.waiting.is_empty() {
+            return None;
+        }
+        let first = self.free_slot(&mut home)?;
+        self.own.with(|own| {
+            let more = home.free.len() - home.free.len().min(OWN_SLOTS_TAKEN);
+            own.extend(home.free.drain(more..));
+        });
+        Some(first)
     }
 
     /// Puts the operation into a slot, or, if all are out, into the queue for the next one that
     /// comes home, whether anybody polls or not.
-    pub(crate) fn put_or_wait(&self, operation: Operation) -> Placed {
+    ///
+    /// `make` makes the operation: right where it is to lie, if a slot is free, as operations are
+    /// large to move.
+    #[inline]
+    pub(crate) fn put_or_wait(&self, make: impl FnOnce() -> Operation) -> Placed {
+        match self.try_acquire() {
+            Some(index) => {
+                self.put(index, make, false);
+                Placed::In(index)
+            }
+            None => self.wait(make()),
+        }
+    }
+
+    #[cold]
+    fn wait(&self, operation: Operation) -> Placed {
         let mut home = self.home();
-        if let Some(index) = home.free.pop() {
+        // One may have come home since.
+        if home.waiting.is_empty()
+            && let Some(index) = home.free.pop()
+        {
             drop(home);
-            self.put(index, operation, false);
+            self.put(index, || operation, false);
             return Placed::In(index);
         }
         let ticket = home.next_ticket;
         home.next_ticket += 1;
         home.waiting.push_back(Waiting { ticket, operation, waker: None });
+        self.starving.store(true, Ordering::Relaxed);
         Placed::Waiting(ticket)
+    }
+
+    /// Whether somebody waits for a slot while the worker, our caller, keeps some.
+    pub(crate) fn keeps_back(&self) -> bool {
+        self.starving.load(Ordering::Relaxed)
+            && self.own.with(|own| !own.is_empty()).unwrap_or(false)
+    }
+
+    /// One of the slots that the worker, our caller, kept, given to whoever waits or to everyone.
+    pub(crate) fn give_back(&self) -> Option<Returned> {
+        let index = self.own.with(|own| own.pop()).flatten()?;
+        Some(self.hand_on(index))
+    }
+
+    /// The calling thread is the worker from now on, or no more.
+    pub(crate) fn set_worker(&self, here: bool) {
+        self.own.set_owner(here);
     }
 
     /// The slot that a waiting operation was put into by now; else `waker` is told of its result.
@@ -184,132 +302,179 @@ impl Slots {
     pub(crate) fn close(&self) -> bool {
         let mut home = self.home();
         home.closed = true;
-        home.free.len() == self.slots.len()
+        home.free.len() == home.made
     }
 
     /// Sends a slot home, or on its next flight.
+    #[inline]
     fn release(&self, index: u32) -> Returned {
         let slot = self.slot(index);
-        slot.generation.fetch_add(1, Ordering::Relaxed);
-        slot.state.store(HOME, Ordering::Relaxed);
+        let generation = slot.generation.load(Ordering::Relaxed);
+        slot.generation.store(generation.wrapping_add(1), Ordering::Relaxed);
+        slot.flight.end();
+        let kept = !self.starving.load(Ordering::Relaxed)
+            && self.own.with(|own| {
+                let room = own.len() < OWN_SLOTS_MAX;
+                if room {
+                    own.push(index);
+                }
+                room
+            }) == Some(true);
+        if kept { Returned::default() } else { self.hand_on(index) }
+    }
+
+    /// Gives a slot that is home to whoever waits, or to everyone.
+    fn hand_on(&self, index: u32) -> Returned {
         let mut home = self.home();
         let Some(next) = home.waiting.pop_front() else {
+            self.starving.store(false, Ordering::Relaxed);
             home.free.push(index);
-            let last = home.closed && home.free.len() == self.slots.len();
+            let last = home.closed && home.free.len() == home.made;
             return Returned { last, next: None };
         };
+        let operation = next.operation;
+        self.put(index, || operation, false);
         if let Some(waker) = &next.waker {
-            slot.waker.register(waker);
+            // It was only just begun and is in no queue, so nobody can complete it yet.
+            self.slot(index).flight.poll(waker);
         }
-        self.put(index, next.operation, false);
         home.granted.push((next.ticket, index));
         Returned { last: false, next: Some(index) }
     }
 
     /// The slot's name: what a cancel must quote.
+    #[inline]
     pub(crate) fn name(&self, index: u32) -> u64 {
         u64::from(self.slot(index).generation.load(Ordering::Relaxed)) << 32 | u64::from(index)
     }
 
-    /// The name of the operation in the slot, while a driver may still hold it.
-    pub(crate) fn name_in_flight(&self, index: u32) -> Option<u64> {
-        let state = self.slot(index).state.load(Ordering::Acquire);
-        matches!(state, PENDING | ORPHANED).then(|| self.name(index))
-    }
-
     /// Whether `name` still is the name of an operation in flight.
     pub(crate) fn is_current(&self, name: u64) -> bool {
-        self.name_in_flight(name as u32) == Some(name)
+        let index = name as u32;
+        self.slot(index).flight.is_under_way() && self.name(index) == name
+    }
+
+    /// Notes that the operation in the slot shall end early, if it is under way. Says whether the
+    /// slot is to be put into the queue of cancels.
+    pub(crate) fn note_cancel(&self, index: u32) -> bool {
+        let slot = self.slot(index);
+        if !slot.flight.is_under_way() {
+            return false;
+        }
+        slot.cancelled.store(slot.generation.load(Ordering::Relaxed), Ordering::Relaxed);
+        !slot.cancel_queued.swap(true, Ordering::AcqRel)
+    }
+
+    /// The name that a slot out of the queue of cancels is about.
+    pub(crate) fn take_cancel(&self, index: u32) -> u64 {
+        let slot = self.slot(index);
+        slot.cancel_queued.swap(false, Ordering::AcqRel);
+        u64::from(slot.cancelled.load(Ordering::Relaxed)) << 32 | u64::from(index)
     }
 
     /// Puts the operation into an acquired slot. With `orphan` nobody will take the result.
-    pub(crate) fn put(&self, index: u32, operation: Operation, orphan: bool) {
+    #[inline]
+    pub(crate) fn put(&self, index: u32, make: impl FnOnce() -> Operation, orphan: bool) {
         let slot = self.slot(index);
-        debug_assert_eq!(slot.state.load(Ordering::Relaxed), HOME);
         // SAFETY: the slot was acquired by the caller and is not yet in any queue, so nobody
-        // else touches its record.
-        unsafe { (*slot.record.get()).operation = Some(operation) };
-        slot.state.store(if orphan { ORPHANED } else { PENDING }, Ordering::Release);
+        // else touches its record. It is empty, so nothing is lost by writing over it.
+        unsafe { (&raw mut (*slot.record.get()).operation).write(Some(make())) };
+        slot.flight.begin(orphan);
     }
 
-    /// The operation of a slot that is pending or orphaned.
+    /// The operation of a slot under way.
     ///
     /// # Safety
     /// The caller is the driver that holds the slot, and does not call this while a reference
     /// from an earlier call is alive.
-    #[allow(clippy::mut_from_ref, reason = "exclusive by the protocol in the module's text")]
+    #[allow(clippy::mut_from_ref, reason = "exclusive by the protocol of `flight`")]
+    #[inline]
     pub(crate) unsafe fn operation(&self, index: u32) -> &mut Operation {
+        // SAFETY: as the caller promises.
+        unsafe { self.operation_and_arguments(index) }.0
+    }
+
+    /// The same, and the room for its driver's arguments.
+    ///
+    /// # Safety
+    /// As for [`Slots::operation`].
+    #[allow(clippy::mut_from_ref, reason = "exclusive by the protocol of `flight`")]
+    #[inline]
+    pub(crate) unsafe fn operation_and_arguments(
+        &self,
+        index: u32,
+    ) -> (&mut Operation, &mut Arguments) {
         // SAFETY: between `put` and `complete` only the driver touches the record.
         let record = unsafe { &mut *self.slot(index).record.get() };
-        record.operation.as_mut().expect("a slot in flight holds its operation")
+        let operation = record.operation.as_mut().expect("a slot in flight holds its operation");
+        (operation, &mut record.arguments)
     }
 
     /// Ends the flight: hands the result to the waiting future, or, where that is gone, runs the
     /// orphan rule and sends the slot home.
+    #[inline]
     pub(crate) fn complete(&self, index: u32, outcome: Outcome) -> Option<Returned> {
         let slot = self.slot(index);
-        // SAFETY: between `put` and the swap below only the driver, our caller, touches it.
+        // SAFETY: between `put` and the completion only the driver, our caller, touches it.
         unsafe { (*slot.record.get()).outcome = outcome };
-        match slot.state.compare_exchange(PENDING, COMPLETED, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => {
-                // The future may take the slot home before this wake-up: then the waker is that
-                // of a later flight at worst, and a spurious wake-up harms nobody.
-                slot.waker.wake();
-                None
-            }
-            Err(_) => Some(self.bury(index)),
+        match slot.flight.complete() {
+            End::Shared => None,
+            End::Ours => Some(self.bury(index)),
         }
     }
 
     /// Takes the result if it is there; else `waker` is told when it is.
-    pub(crate) fn poll(&self, index: u32, waker: &Waker) -> Option<(Operation, Outcome, Returned)> {
-        let slot = self.slot(index);
-        if slot.state.load(Ordering::Acquire) != COMPLETED {
-            slot.waker.register(waker);
-            if slot.state.load(Ordering::Acquire) != COMPLETED {
-                return None;
-            }
-            // A waker left behind would keep its task, and that its engine, alive.
-            drop(slot.waker.take());
+    #[inline]
+    pub(crate) fn poll<T>(
+        &self,
+        index: u32,
+        waker: &Waker,
+        take: impl FnOnce(&mut Operation, Outcome) -> T,
+    ) -> Option<(T, Returned)> {
+        if !self.slot(index).flight.poll(waker) {
+            return None;
         }
         // SAFETY: completed, so the driver is done with the record, and only the one future that
         // owns the flight polls it.
-        let (operation, outcome) = unsafe { self.empty(index) };
-        Some((operation, outcome, self.release(index)))
+        let taken = unsafe { self.empty(index, take) };
+        Some((taken, self.release(index)))
     }
 
-    /// The future is gone. Says whether the operation is still in flight; if not, its result was
-    /// dealt with by the orphan rule.
+    /// The future is gone. `None` if the operation is still in flight; else its result was dealt
+    /// with by the orphan rule.
     pub(crate) fn orphan(&self, index: u32) -> Option<Returned> {
-        let slot = self.slot(index);
-        let swap =
-            slot.state.compare_exchange(PENDING, ORPHANED, Ordering::AcqRel, Ordering::Acquire);
-        match swap {
-            Ok(_) => None,
-            Err(_) => Some(self.bury(index)),
+        match self.slot(index).flight.abandon() {
+            End::Shared => None,
+            End::Ours => Some(self.bury(index)),
         }
     }
 
     /// The orphan rule: what the operation produced is given back to the system, what it owned is
     /// dropped (buffers go to their pool), and the slot goes home.
     fn bury(&self, index: u32) -> Returned {
+        let bury = |operation: &mut Operation, outcome| {
+            if let (Operation::Open { .. }, Ok(descriptor)) = (&operation, outcome) {
+                drop(own_descriptor(descriptor));
+            }
+        };
         // SAFETY: called by whichever of driver and future came second, so the other is done.
-        let (operation, outcome) = unsafe { self.empty(index) };
-        let _ = self.slot(index).waker.take();
-        if let (Operation::Open { .. }, Ok(descriptor)) = (&operation, outcome) {
-            drop(own_descriptor(descriptor));
-        }
-        drop(operation);
+        unsafe { self.empty(index, bury) };
         self.release(index)
     }
 
+    /// Takes from the record what is wanted and drops the rest, where it lies: operations are large
+    /// to move.
+    ///
     /// # Safety
     /// The caller is the only one to touch the record.
-    unsafe fn empty(&self, index: u32) -> (Operation, Outcome) {
+    #[inline]
+    unsafe fn empty<T>(&self, index: u32, take: impl FnOnce(&mut Operation, Outcome) -> T) -> T {
         // SAFETY: as the caller promises.
         let record = unsafe { &mut *self.slot(index).record.get() };
-        let operation = record.operation.take().expect("a slot in flight holds its operation");
-        (operation, record.outcome)
+        let operation = record.operation.as_mut().expect("a slot in flight holds its operation");
+        let taken = take(operation, record.outcome);
+        record.operation = None;
+        taken
     }
 }
 
@@ -334,7 +499,7 @@ mod tests {
     fn a_slot_goes_home_once_whoever_comes_second() {
         let slots = Slots::new(2);
         let index = slots.try_acquire().expect("free");
-        slots.put(index, Operation::Nop, false);
+        slots.put(index, || Operation::Nop, false);
         let name = slots.name(index);
         assert!(slots.is_current(name));
         assert!(slots.orphan(index).is_none(), "still in flight");
@@ -342,7 +507,7 @@ mod tests {
         assert!(!slots.is_current(name), "the name died with the flight");
 
         let index = slots.try_acquire().expect("free");
-        slots.put(index, Operation::Nop, false);
+        slots.put(index, || Operation::Nop, false);
         assert!(slots.complete(index, Ok(7)).is_none());
         assert!(slots.orphan(index).is_some(), "buried by the future");
         assert!(slots.close(), "all home");
@@ -351,9 +516,9 @@ mod tests {
     #[test]
     fn waiting_operations_go_on_unpolled_and_in_order() {
         let slots = Slots::new(1);
-        let Placed::In(index) = slots.put_or_wait(Operation::Nop) else { panic!("it was free") };
+        let Placed::In(index) = slots.put_or_wait(|| Operation::Nop) else { panic!("it was free") };
         let tickets: Vec<u64> = (0..3)
-            .map(|_| match slots.put_or_wait(Operation::Nop) {
+            .map(|_| match slots.put_or_wait(|| Operation::Nop) {
                 Placed::Waiting(ticket) => ticket,
                 Placed::In(_) => panic!("there is no second slot"),
             })
@@ -362,7 +527,8 @@ mod tests {
         assert_eq!(slots.stop_waiting(tickets[1]), None, "it never got one");
         for ticket in [tickets[0], tickets[2]] {
             assert!(slots.complete(index, Ok(7)).is_none());
-            let (_, outcome, returned) = slots.poll(index, Waker::noop()).expect("completed");
+            let taken = slots.poll(index, Waker::noop(), |_, outcome| outcome);
+            let (outcome, returned) = taken.expect("completed");
             assert_eq!(outcome, Ok(7));
             assert_eq!(returned.next, Some(index), "the next flight");
             assert_eq!(slots.placed(ticket, Waker::noop()), Some(index));

@@ -1,7 +1,8 @@
 //! One worker: its driver, its tasks, and the event loop.
 //!
 //! The only place where a worker blocks is [`Driver::turn`] with `wait`, and only after it
-//! announced its sleep and found every queue empty.
+//! announced its sleep and found every queue empty. Handing on and waiting are one call then: an
+//! operation that a lone task waits for costs one system call.
 
 use std::io;
 use std::sync::Arc;
@@ -10,7 +11,6 @@ use std::sync::mpsc::Sender;
 
 use crate::driver::{self, Driver, DriverChoice, SyscallPool};
 use crate::inbox::InboxRef;
-use crate::local::{enter_worker, leave_worker, take_submitted};
 
 /// How many tasks run before completions are looked at again.
 const TASKS_PER_TURN: usize = 128;
@@ -35,10 +35,9 @@ pub(crate) fn run(
     };
     // The builder waits for this; one that failed elsewhere listens no more, and ends this worker.
     let _ = opened.send(result);
-    let Some(driver) = driver else { return inbox.end(&[]) };
-    enter_worker(inbox);
-    let scratch = Vec::with_capacity(inbox.slots.count());
-    let mut worker = Worker { inbox, driver, scratch };
+    let Some(driver) = driver else { return inbox.end() };
+    inbox.enter();
+    let mut worker = Worker { inbox, driver, scratch: Vec::new() };
     // Operations that the kernel still holds cannot be taken from a worker that panicked, and
     // whoever waits for them would wait for ever: an end with a message is better.
     let bomb = AbortOnPanic;
@@ -46,7 +45,7 @@ pub(crate) fn run(
     std::mem::forget(bomb);
     // Its kernel queue goes first: nothing can complete any more.
     drop(worker);
-    inbox.end(&leave_worker());
+    inbox.end();
 }
 
 impl Worker {
@@ -55,14 +54,13 @@ impl Worker {
         if self.inbox.shutdown.load(Ordering::SeqCst) {
             return self.wind_down();
         }
-        let mut worked = self.run_tasks();
-        worked |= self.submit();
-        if worked {
-            self.driver.turn(false);
-            return true;
-        }
+        self.run_tasks();
+        self.submit();
         self.inbox.alarm.fall_asleep();
         let wait = self.inbox.is_idle() && !self.inbox.shutdown.load(Ordering::SeqCst);
+        if !wait {
+            self.inbox.alarm.wake_up();
+        }
         self.driver.turn(wait);
         self.inbox.alarm.wake_up();
         true
@@ -70,53 +68,43 @@ impl Worker {
 
     /// Once around while the engine ends: nothing new is begun, what is in flight is waited for.
     fn wind_down(&mut self) -> bool {
-        take_submitted(&mut self.scratch);
+        self.inbox.take_submissions(&mut self.scratch);
         for index in self.scratch.drain(..) {
             self.inbox.fail(index);
         }
-        self.inbox.fail_submissions();
-        while let Some(name) = self.inbox.cancels.pop() {
-            self.driver.cancel(name);
-        }
-        if self.inbox.in_flight.load(Ordering::SeqCst) == 0 {
+        self.cancel();
+        if self.inbox.in_flight() == 0 {
             return false;
         }
         self.inbox.alarm.fall_asleep();
-        let wait = self.inbox.submissions.is_empty()
-            && self.inbox.cancels.is_empty()
-            && self.inbox.in_flight.load(Ordering::SeqCst) > 0;
+        let wait = self.inbox.has_no_requests() && self.inbox.in_flight() > 0;
         self.driver.turn(wait);
         self.inbox.alarm.wake_up();
         true
     }
 
-    fn run_tasks(&mut self) -> bool {
-        for done in 0..TASKS_PER_TURN {
-            let Some(task) = self.inbox.next_task() else {
-                return done > 0;
-            };
+    fn run_tasks(&mut self) {
+        self.inbox.collect_tasks();
+        for _ in 0..TASKS_PER_TURN {
+            let Some(task) = self.inbox.next_task() else { return };
             task.run();
         }
-        true
     }
 
     /// Hands new operations and cancels to the driver.
-    fn submit(&mut self) -> bool {
-        let mut any = false;
-        take_submitted(&mut self.scratch);
+    fn submit(&mut self) {
+        self.inbox.take_submissions(&mut self.scratch);
         for index in self.scratch.drain(..) {
             self.driver.submit(index);
-            any = true;
         }
-        while let Some(index) = self.inbox.submissions.pop() {
-            self.driver.submit(index);
-            any = true;
+        self.cancel();
+    }
+
+    fn cancel(&mut self) {
+        self.inbox.take_cancels(&mut self.scratch);
+        for index in self.scratch.drain(..) {
+            self.driver.cancel(self.inbox.slots.take_cancel(index));
         }
-        while let Some(name) = self.inbox.cancels.pop() {
-            self.driver.cancel(name);
-            any = true;
-        }
-        any
     }
 }
 

@@ -143,8 +143,9 @@ impl fmt::Debug for Pool {
 /// spare room behind them.
 ///
 /// Dereferences to the filled bytes.
+#[derive(Default)]
 pub struct Buffer {
-    /// `Some` until the drop.
+    /// `Some` until it is dropped or taken; the default, without any, has no room.
     owner: Option<Owner>,
     length: usize,
 }
@@ -163,31 +164,28 @@ impl Buffer {
         Buffer { owner: Some(Owner::Arena(memory, start, bytes)), length: 0 }
     }
 
-    fn owner(&self) -> &Owner {
-        // It is only emptied in `drop`, after which nobody can call this.
-        self.owner.as_ref().expect("a live buffer has its memory")
-    }
-
     fn start(&self) -> *mut u8 {
-        match self.owner() {
-            Owner::Pool(block, ..) => block.as_ptr(),
+        match &self.owner {
+            Some(Owner::Pool(block, ..)) => block.as_ptr(),
             // SAFETY: parts lie inside their region.
-            Owner::Arena(memory, start, _) => unsafe { memory.region.as_ptr().add(*start) },
+            Some(Owner::Arena(memory, start, _)) => unsafe { memory.region.as_ptr().add(*start) },
+            None => std::ptr::without_provenance_mut(BLOCK_BYTES),
         }
     }
 
     /// Whether it comes from the pool: then it is aligned to a page and whole pages long.
     #[must_use]
     pub fn is_pooled(&self) -> bool {
-        matches!(self.owner(), Owner::Pool(..))
+        matches!(self.owner, Some(Owner::Pool(..)))
     }
 
     /// Bytes it can hold.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        match self.owner() {
-            Owner::Pool(block, ..) => block.bytes(),
-            Owner::Arena(_, _, bytes) => *bytes,
+        match &self.owner {
+            Some(Owner::Pool(block, ..)) => block.bytes(),
+            Some(Owner::Arena(_, _, bytes)) => *bytes,
+            None => 0,
         }
     }
 

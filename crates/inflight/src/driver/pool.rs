@@ -30,14 +30,13 @@ struct State {
 }
 
 impl SyscallPool {
-    /// A pool of at most `threads_max` threads for at most `operations_max` operations.
+    /// A pool of at most `threads_max` threads.
     ///
     /// # Errors
     /// When not even the first thread can be started.
-    pub(crate) fn new(threads_max: usize, operations_max: usize) -> io::Result<Arc<SyscallPool>> {
-        let state = State { queue: VecDeque::with_capacity(operations_max), ..State::default() };
+    pub(crate) fn new(threads_max: usize) -> io::Result<Arc<SyscallPool>> {
         let pool =
-            Arc::new(SyscallPool { threads_max, state: Mutex::new(state), work: Condvar::new() });
+            Arc::new(SyscallPool { threads_max, state: Mutex::default(), work: Condvar::new() });
         // The first thread must start for anything to work; further ones only add parallelism.
         let mut state = pool.state();
         pool.spawn(&mut state)?;
@@ -99,7 +98,7 @@ impl SyscallPool {
                 // SAFETY: the queue handed the slot to this thread alone, until `finish`.
                 let operation = unsafe { inbox.slots.operation(index) };
                 let outcome = syscall::perform(operation).map_err(rustix::io::Errno::raw_os_error);
-                inbox.finish(index, outcome);
+                inbox.finish_elsewhere(index, outcome);
                 state = self.state();
             } else if state.shutdown {
                 return;

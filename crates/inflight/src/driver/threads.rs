@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::interpreter::Driver;
 use super::pool::SyscallPool;
+use crate::alarm::Bell;
 use crate::inbox::InboxRef;
 
 pub(super) struct Threads {
@@ -18,9 +19,8 @@ pub(super) struct Threads {
 
 impl Threads {
     pub(super) fn open(inbox: InboxRef, pool: Arc<SyscallPool>) -> Threads {
-        inbox.alarm.set(std::thread::current(), None);
-        let accepted = Vec::with_capacity(inbox.slots.count());
-        Threads { inbox, pool, accepted }
+        inbox.alarm.set(Bell::Thread(std::thread::current()));
+        Threads { inbox, pool, accepted: Vec::new() }
     }
 }
 

@@ -12,18 +12,24 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
 
 use io_uring::types::{Fd, OpenHow};
-use io_uring::{IoUring, cqueue, opcode, squeue};
+use io_uring::{IoUring, opcode, squeue};
 use rustix::event::EventfdFlags;
 use rustix::fs::CWD;
 
 use super::interpreter::Driver;
 use super::pool::SyscallPool;
 use super::syscall;
+use crate::alarm::Bell;
 use crate::inbox::InboxRef;
 use crate::operation::{At, Create, Operation};
+use crate::slot::Arguments;
 
 /// Entries of the submission queue; a fuller batch is passed on in several calls.
 const SUBMISSIONS: u32 = 256;
+/// Entries of the completion queue; the kernel keeps those for which there is no room.
+const COMPLETIONS: u32 = 4096;
+/// Completions are looked for at every call, also at one that waits for none.
+const ENTER_GETEVENTS: u32 = 1;
 /// User data of the read on the alarm's event: no slot has this name.
 const ALARM: u64 = u64::MAX;
 /// User data of cancels, whose own results are of no interest.
@@ -35,8 +41,6 @@ pub(super) struct Uring {
     pool: Arc<SyscallPool>,
     /// Accepted, for the pool.
     accepted: Vec<u32>,
-    /// Where the kernel finds the arguments of an open, by slot.
-    open_how: Box<[OpenHow]>,
     /// Where the kernel puts the alarm's count.
     alarm_count: Box<u64>,
     alarm_armed: bool,
@@ -85,27 +89,26 @@ pub(super) fn probe() -> io::Result<()> {
 
 impl Uring {
     pub(super) fn open(inbox: InboxRef, pool: Arc<SyscallPool>) -> io::Result<Uring> {
-        let slots = inbox.slots.count();
-        let ring = setup((2 * slots as u32 + 64).max(SUBMISSIONS))?;
+        let ring = setup(COMPLETIONS)?;
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?;
-        inbox.alarm.set(std::thread::current(), Some(event));
+        inbox.alarm.set(Bell::Event(event));
         Ok(Uring {
             ring,
             inbox,
             pool,
-            accepted: Vec::with_capacity(slots),
-            open_how: vec![OpenHow::new(); slots].into_boxed_slice(),
+            accepted: Vec::new(),
             alarm_count: Box::new(0),
             alarm_armed: false,
         })
     }
 
     /// Puts an entry into the submission queue, passing on what is there when it is full.
+    #[inline]
     fn push(&mut self, entry: &squeue::Entry) {
         loop {
-            // SAFETY: what the entry points to (the slot's operation, the open arguments of its
-            // index, the alarm's count) stays where it is until its completion is reaped: slots
-            // keep their operation until then, and the other two live as long as the ring.
+            // SAFETY: what the entry points to (the slot's operation and arguments, the alarm's
+            // count) stays where it is until its completion is reaped: slots keep both until
+            // then, and the count lives as long as the ring.
             if unsafe { self.ring.submission().push(entry) }.is_ok() {
                 return;
             }
@@ -115,7 +118,10 @@ impl Uring {
 
     /// One system call: passes on what is queued and waits for `want` completions.
     fn enter(&mut self, want: usize) {
-        match self.ring.submitter().submit_and_wait(want) {
+        let queued = self.ring.submission().len() as u32;
+        let want = want as u32;
+        // SAFETY: no argument is passed that would have to be valid.
+        match unsafe { self.ring.submitter().enter::<()>(queued, want, ENTER_GETEVENTS, None) } {
             Ok(_) => {}
             Err(error) => match rustix::io::Errno::from_io_error(&error) {
                 // A signal; or the completion queue wants to be emptied first.
@@ -131,7 +137,7 @@ impl Uring {
         if self.alarm_armed {
             return;
         }
-        let Some(event) = self.inbox.alarm.event() else {
+        let Some(Bell::Event(event)) = self.inbox.alarm.bell() else {
             return;
         };
         let count: *mut u64 = &raw mut *self.alarm_count;
@@ -142,29 +148,15 @@ impl Uring {
     }
 
     fn reap(&mut self) {
-        // Small copies, so that finishing one (which may wake a task that submits) does not hold
-        // the queue.
-        const NONE: (u64, i32) = (0, 0);
-        let mut batch = [NONE; 256];
-        loop {
-            let mut count = 0;
-            for entry in self.ring.completion() {
-                let entry: cqueue::Entry = entry;
-                batch[count] = (entry.user_data(), entry.result());
-                count += 1;
-                if count == batch.len() {
-                    break;
-                }
-            }
-            for &(name, result) in &batch[..count] {
-                match name {
-                    ALARM => self.alarm_armed = false,
-                    CANCEL => {}
-                    _ => self.finish(name as u32, result),
-                }
-            }
-            if count < batch.len() {
-                return;
+        // One at a time: finishing one may wake a task that submits. Not more than there are now, as
+        // what finishes may put new ones in line.
+        let ended = self.ring.completion().len();
+        for _ in 0..ended {
+            let Some(entry) = self.ring.completion().next() else { return };
+            match entry.user_data() {
+                ALARM => self.alarm_armed = false,
+                CANCEL => {}
+                name => self.finish(name as u32, entry.result()),
             }
         }
     }
@@ -172,7 +164,7 @@ impl Uring {
     fn finish(&mut self, index: u32, result: i32) {
         let inbox = self.inbox;
         // SAFETY: the completion was reaped and not reported, so the slot is this driver's.
-        let operation = unsafe { inbox.slots.operation(index) };
+        let (operation, arguments) = unsafe { inbox.slots.operation_and_arguments(index) };
         if matches!(operation, Operation::Close { .. }) {
             // Cancelled before it began, the descriptor is still ours, and dropping it closes it.
             // Whatever else the kernel reports, the number is free again: never repeat a close.
@@ -184,7 +176,7 @@ impl Uring {
         }
         let retry = [rustix::io::Errno::INTR, rustix::io::Errno::AGAIN];
         if retry.iter().any(|errno| errno.raw_os_error() == -result) {
-            let entry = self.entry(index, operation).expect("it was an entry before");
+            let entry = self.entry(index, operation, arguments).expect("it was an entry before");
             self.push(&entry);
             return;
         }
@@ -198,16 +190,22 @@ impl Uring {
     }
 
     /// The ring's form of an operation, if it goes through the ring.
-    fn entry(&mut self, index: u32, operation: &mut Operation) -> Option<squeue::Entry> {
+    #[inline(always)]
+    fn entry(
+        &self,
+        index: u32,
+        operation: &mut Operation,
+        arguments: &mut Arguments,
+    ) -> Option<squeue::Entry> {
         let entry = match operation {
             Operation::Nop => opcode::Nop::new().build(),
             Operation::Open { at, options, .. } if options.create == Create::Never => {
                 let (flags, mode, resolve) = syscall::open_arguments(*options);
-                let how = &mut self.open_how[index as usize];
-                *how = OpenHow::new()
+                let how = OpenHow::new()
                     .flags(u64::from(flags.bits()))
                     .mode(u64::from(mode.bits()))
                     .resolve(resolve.bits());
+                let how = arguments.place(how);
                 opcode::OpenAt2::new(directory(at), at.path.as_ptr(), how).build()
             }
             Operation::Close { descriptor } => {
@@ -265,11 +263,11 @@ impl Driver for Uring {
         self.inbox.start(index);
         let inbox = self.inbox;
         // SAFETY: the slot was just handed to this driver.
-        let operation = unsafe { inbox.slots.operation(index) };
+        let (operation, arguments) = unsafe { inbox.slots.operation_and_arguments(index) };
         if !operation.is_valid() {
             return inbox.finish(index, Err(rustix::io::Errno::INVAL.raw_os_error()));
         }
-        match self.entry(index, operation) {
+        match self.entry(index, operation, arguments) {
             Some(entry) => self.push(&entry),
             None => self.accepted.push(index),
         }
