@@ -5,8 +5,10 @@
 //! the other. So a busy worker costs those who submit to it a load and no system call.
 
 use std::os::fd::OwnedFd;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
+
+use polling::Poller;
 
 use crate::sync::{AtomicBool, Ordering, fence};
 
@@ -42,10 +44,17 @@ impl Sleep {
 /// How a driver's worker is woken.
 #[derive(Debug)]
 pub(crate) enum Bell {
-    /// It is parked.
-    Thread(Thread),
     /// It waits in a kernel queue that watches this event.
     Event(OwnedFd),
+    /// It waits for sockets, if it said so before it announced its sleep; else it is parked.
+    Either { thread: Thread, poller: Arc<Poller>, polls: AtomicBool },
+}
+
+impl Bell {
+    /// The bell of the calling thread.
+    pub(crate) fn either(poller: Arc<Poller>) -> Bell {
+        Bell::Either { thread: std::thread::current(), poller, polls: AtomicBool::new(false) }
+    }
 }
 
 /// The alarm of one worker.
@@ -77,9 +86,29 @@ impl Alarm {
             Some(Bell::Event(event)) => {
                 let _ = rustix::io::write(event, &1u64.to_ne_bytes());
             }
-            Some(Bell::Thread(thread)) => thread.unpark(),
+            Some(Bell::Either { thread, poller, polls }) => {
+                if polls.load(Ordering::Relaxed) {
+                    // It fails only where the system's queue is broken; then the worker's next
+                    // look at it fails too, and it goes round at once.
+                    let _ = poller.notify();
+                } else {
+                    thread.unpark();
+                }
+            }
             None => {}
         }
+    }
+
+    /// Says whether the worker is going to wait for sockets when it sleeps; before it falls asleep.
+    pub(crate) fn set_polls(&self, on: bool) {
+        if let Some(Bell::Either { polls, .. }) = self.bell.get() {
+            polls.store(on, Ordering::Relaxed);
+        }
+    }
+
+    /// What was said last.
+    pub(crate) fn polls(&self) -> bool {
+        matches!(self.bell.get(), Some(Bell::Either { polls, .. }) if polls.load(Ordering::Relaxed))
     }
 
     pub(crate) fn fall_asleep(&self) {

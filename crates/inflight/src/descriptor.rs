@@ -1,41 +1,89 @@
-//! A share of an open descriptor.
+//! What is open, owned or shared.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use crate::operation::Address;
+
+/// Something open, owned by one holder; closed when it is dropped.
+#[derive(Debug)]
+pub struct OwnedDescriptor(OwnedFd);
+
+impl From<OwnedFd> for OwnedDescriptor {
+    fn from(descriptor: OwnedFd) -> OwnedDescriptor {
+        OwnedDescriptor(descriptor)
+    }
+}
+
+impl From<OwnedDescriptor> for OwnedFd {
+    fn from(descriptor: OwnedDescriptor) -> OwnedFd {
+        descriptor.0
+    }
+}
+
+impl AsFd for OwnedDescriptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 /// Closes descriptors that nobody waits for. The engine does it without blocking whoever drops.
 pub(crate) trait Closer: Send + Sync {
-    fn close(&self, descriptor: OwnedFd);
+    fn close(&self, descriptor: OwnedDescriptor);
 }
 
-/// A share of an open file or directory. Every operation in flight holds one, so the count of
-/// shares *is* the count of operations in flight, and the number can never be closed (and given
+/// What something open is called in messages.
+#[derive(Debug, Clone)]
+pub(crate) enum Label {
+    Path(Box<Path>),
+    Address(Address),
+}
+
+/// A share of an open file, directory or socket. Every operation in flight holds one, so the count
+/// of shares *is* the count of operations in flight, and the number can never be closed (and given
 /// to another file) under an operation. The last share closes it, through the engine.
 #[derive(Clone)]
 pub struct Descriptor(Arc<Inner>);
 
 struct Inner {
     /// `Some` until the drop.
-    descriptor: Option<OwnedFd>,
-    path: Box<Path>,
+    descriptor: Option<OwnedDescriptor>,
+    label: Label,
     closer: Arc<dyn Closer>,
 }
 
 impl Descriptor {
-    pub(crate) fn new(descriptor: OwnedFd, path: &Path, closer: Arc<dyn Closer>) -> Descriptor {
-        Descriptor(Arc::new(Inner { descriptor: Some(descriptor), path: path.into(), closer }))
+    pub(crate) fn new(
+        descriptor: OwnedDescriptor,
+        label: Label,
+        closer: Arc<dyn Closer>,
+    ) -> Descriptor {
+        Descriptor(Arc::new(Inner { descriptor: Some(descriptor), label, closer }))
     }
 
-    /// The path it was opened by, for messages.
+    /// The path it was opened by; empty for a socket.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.0.path
+        match &self.0.label {
+            Label::Path(path) => path,
+            Label::Address(_) => Path::new(""),
+        }
+    }
+
+    /// What it is called in messages: its path, or a socket's address.
+    #[must_use]
+    pub fn label(&self) -> Cow<'_, Path> {
+        match &self.0.label {
+            Label::Path(path) => Cow::Borrowed(path),
+            Label::Address(address) => Cow::Owned(PathBuf::from(address.to_string())),
+        }
     }
 
     /// Takes the descriptor out if this is the only share.
-    pub(crate) fn into_owned(self) -> Option<OwnedFd> {
+    pub(crate) fn into_owned(self) -> Option<OwnedDescriptor> {
         Arc::into_inner(self.0)?.descriptor.take()
     }
 }
@@ -48,7 +96,7 @@ impl AsFd for Descriptor {
 
 impl fmt::Debug for Descriptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Descriptor").field(&self.path()).finish()
+        f.debug_tuple("Descriptor").field(&self.label()).finish()
     }
 }
 

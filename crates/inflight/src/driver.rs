@@ -10,11 +10,16 @@ mod uring;
 
 use std::sync::Arc;
 
+use crate::buffer::Pool;
 use crate::inbox::InboxRef;
 
 pub(crate) use interpreter::Driver;
 pub use interpreter::DriverChoice;
 pub(crate) use pool::SyscallPool;
+pub(crate) use syscall::socket::adopt;
+
+/// Bytes of a buffer that is taken when something arrives.
+pub(crate) const RECEIVE_BYTES: usize = 16 << 10;
 
 /// Makes the driver of one worker, on that worker's thread.
 ///
@@ -24,11 +29,12 @@ pub(crate) fn open(
     choice: DriverChoice,
     inbox: InboxRef,
     pool: Arc<SyscallPool>,
+    buffers: Pool,
 ) -> std::io::Result<Box<dyn Driver>> {
     match choice {
         #[cfg(target_os = "linux")]
-        DriverChoice::Uring => Ok(Box::new(uring::Uring::open(inbox, pool)?)),
-        _ => Ok(Box::new(threads::Threads::open(inbox, pool))),
+        DriverChoice::Uring => Ok(Box::new(uring::Uring::open(inbox, pool, buffers)?)),
+        _ => Ok(Box::new(threads::Threads::open(inbox, pool, buffers)?)),
     }
 }
 

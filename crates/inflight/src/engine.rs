@@ -1,22 +1,22 @@
 //! The engine: builder, workers, shutdown.
 //!
 //! An engine owns no global state, so several live in one process. Dropping it cancels its tasks at
-//! their next wait and waits for the operations in flight; those submitted through a handle after
-//! that fail with a clear error.
+//! their next wait, cancels what waits for sockets and timers, and waits for the other operations in
+//! flight; those submitted through a handle after that fail with a clear error.
 
 use std::io;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crate::budget::Budget;
 use crate::buffer::Pool;
 use crate::driver::{self, DriverChoice, SyscallPool};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
-use crate::inbox::Inbox;
+use crate::inbox::{CutShort, Inbox, Stage};
 use crate::local::is_engine_thread;
 use crate::metrics::Counters;
 use crate::shared::Shared;
@@ -124,9 +124,10 @@ impl Builder {
         let (opened, results) = channel();
         for (number, inbox) in shared.inboxes.iter().copied().enumerate() {
             let (pool, opened) = (pool.clone(), opened.clone());
+            let buffers = shared.pool.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("inflight-worker-{number}"))
-                .spawn(move || worker::run(inbox, driver, pool, &opened))
+                .spawn(move || worker::run(inbox, driver, pool, buffers, &opened))
                 .map_err(failed)?;
             engine.workers.push(thread);
         }
@@ -201,6 +202,54 @@ impl Engine {
         &self.handle
     }
 
+    /// Ends the engine. Nothing new begins; what is in flight has until `deadline` to come to its
+    /// end, and is cancelled then, as far as it can be: a system call under way on a disk cannot.
+    /// Tells what was cut short; its futures get an error.
+    ///
+    /// Dropping the engine is different: what waits for the world outside (sockets, timers) is
+    /// cancelled at once, and reads and writes are waited for, however long they take.
+    #[must_use = "it says what was cut short"]
+    pub fn shut_down(mut self, deadline: Duration) -> Vec<CutShort> {
+        self.set_stage(Stage::Draining);
+        let until = Instant::now() + deadline;
+        let shared = self.handle.shared.clone();
+        let ended = || self.workers.iter().all(JoinHandle::is_finished);
+        // The workers tell nobody when they end; looking at them now and then costs nothing.
+        while !ended() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1).min(until - Instant::now()));
+        }
+        self.set_stage(Stage::CancelAll);
+        self.end();
+        shared.inboxes.iter().flat_map(|inbox| inbox.take_cut_short()).collect()
+    }
+
+    fn set_stage(&self, stage: Stage) {
+        self.handle.shared.inboxes.iter().for_each(|inbox| inbox.set_stage(stage));
+    }
+
+    /// Waits for the workers, who were told to end, and for the pool.
+    fn end(&mut self) {
+        let workers = std::mem::take(&mut self.workers);
+        let (pool, shared) = (self.pool.clone(), self.handle.shared.clone());
+        let end = move || {
+            for worker in workers {
+                // A worker that panicked has ended the process; nothing else can go wrong here.
+                let _ = worker.join();
+            }
+            pool.shut_down();
+            drop(shared);
+        };
+        if !is_engine_thread() {
+            return end();
+        }
+        // One of the engine's own threads cannot wait for itself: another one does. What is shared
+        // must outlive them all; without another thread it is never freed.
+        let alive = self.handle.shared.clone();
+        if std::thread::Builder::new().spawn(end).is_err() {
+            std::mem::forget(alive);
+        }
+    }
+
     /// Which driver runs, and why that one.
     #[must_use]
     pub fn driver(&self) -> (DriverChoice, &str) {
@@ -227,28 +276,7 @@ impl std::fmt::Debug for Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        for inbox in &self.handle.shared.inboxes {
-            inbox.shutdown.store(true, Ordering::SeqCst);
-            inbox.alarm.ring();
-        }
-        let workers = std::mem::take(&mut self.workers);
-        let (pool, shared) = (self.pool.clone(), self.handle.shared.clone());
-        let end = move || {
-            for worker in workers {
-                // A worker that panicked has ended the process; nothing else can go wrong here.
-                let _ = worker.join();
-            }
-            pool.shut_down();
-            drop(shared);
-        };
-        if !is_engine_thread() {
-            return end();
-        }
-        // One of the engine's own threads cannot wait for itself: another one does. What is shared
-        // must outlive them all; without another thread it is never freed.
-        let alive = self.handle.shared.clone();
-        if std::thread::Builder::new().spawn(end).is_err() {
-            std::mem::forget(alive);
-        }
+        self.set_stage(Stage::CancelWaits);
+        self.end();
     }
 }

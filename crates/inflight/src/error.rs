@@ -59,6 +59,12 @@ impl Error {
         self.0.source.kind()
     }
 
+    /// The system's number for the failure, if it is the system's.
+    #[must_use]
+    pub fn raw_os_error(&self) -> Option<i32> {
+        self.0.source.raw_os_error()
+    }
+
     /// Whether the path leads to nothing, or to something that is not what was asked for: a
     /// directory in place of a file, a link where none may be.
     #[must_use]

@@ -10,7 +10,7 @@ use crate::descriptor::Descriptor;
 use crate::error::{Error, Result};
 use crate::handle::{Handle, metadata_at};
 use crate::metadata::{Metadata, SetTimes};
-use crate::operation::{At, OpenOptions, Operation, SyncScope};
+use crate::operation::{Advice, At, OpenOptions, Operation, SyncScope};
 use crate::pending::Pending;
 
 /// An open file. Closed when dropped, or explicitly with [`File::close`].
@@ -173,6 +173,50 @@ impl File {
     /// Makes what was written durable.
     pub fn sync(&self, scope: SyncScope) -> Pending<()> {
         self.handle.run(Operation::Sync { file: self.descriptor.clone(), scope })
+    }
+
+    /// Writes like [`File::write`] and then makes the file durable, in one go. Where fewer bytes were
+    /// written than asked for, nothing was made durable: go on with the rest.
+    ///
+    /// # Panics
+    /// As for [`File::write`].
+    pub fn write_sync(
+        &self,
+        buffer: Buffer,
+        start: usize,
+        length: usize,
+        offset: u64,
+        scope: SyncScope,
+    ) -> Pending<(Buffer, usize)> {
+        let end = start.checked_add(length);
+        assert!(end.is_some_and(|end| end <= buffer.len()), "a write must lie in its buffer");
+        let file = self.descriptor.clone();
+        let operation = Operation::WriteSync { file, buffer, start, length, offset, scope };
+        self.handle.start(
+            || operation,
+            |operation, written| match operation {
+                Operation::WriteSync { buffer, .. } => (take(buffer), written as usize),
+                other => unreachable!("{other:?} came back for a write"),
+            },
+        )
+    }
+
+    /// Starts writing a range of what the page cache has to the device, without making it durable;
+    /// with `wait` it ends when they are written. A `length` of 0 means up to the end.
+    pub fn sync_range(&self, offset: u64, length: u64, wait: bool) -> Pending<()> {
+        let file = self.descriptor.clone();
+        self.handle.run(Operation::SyncRange { file, offset, length, wait })
+    }
+
+    /// Tells the page cache what is going to happen to a range. A `length` of 0 means up to the end.
+    pub fn advise(&self, offset: u64, length: u64, advice: Advice) -> Pending<()> {
+        let file = self.descriptor.clone();
+        self.handle.run(Operation::Advise { file, offset, length, advice })
+    }
+
+    /// Makes a range a hole, which reads as zeros and takes no space; the size stays.
+    pub fn punch_hole(&self, offset: u64, length: u64) -> Pending<()> {
+        self.handle.run(Operation::PunchHole { file: self.descriptor.clone(), offset, length })
     }
 
     /// Reserves space for a range; the file grows to hold it.

@@ -12,14 +12,13 @@ use std::sync::Arc;
 
 use crate::block_on::block_on;
 use crate::buffer::{Buffer, Pool};
-use crate::descriptor::Descriptor;
+use crate::descriptor::{Descriptor, Label};
 use crate::error::{Error, Result};
 use crate::metadata::Metadata;
 use crate::metrics::Metrics;
 use crate::operation::{At, OpenOptions, Operation, RemoveKind};
 use crate::pending::Pending;
 use crate::shared::Shared;
-use crate::slot::own_descriptor;
 use crate::task::Task;
 
 /// The way into an engine. All that can be opened starts here.
@@ -34,13 +33,7 @@ impl Handle {
     pub fn submit(&self, operation: Operation) -> Pending<(Operation, u64)> {
         self.start(
             || operation,
-            |operation, mut value| {
-                if let Operation::Open { descriptor, .. } = operation {
-                    *descriptor = Some(own_descriptor(value));
-                    value = 0;
-                }
-                (std::mem::replace(operation, Operation::Nop), value)
-            },
+            |operation, value| (std::mem::replace(operation, Operation::Nop), value),
         )
     }
 
@@ -152,7 +145,7 @@ impl Handle {
         let path = opened.path().unwrap_or_default();
         match opened {
             Operation::Open { descriptor: Some(descriptor), .. } => {
-                Ok(Descriptor::new(descriptor, &path, self.shared.clone()))
+                Ok(Descriptor::new(descriptor, Label::Path(path.into()), self.shared.clone()))
             }
             other => unreachable!("{other:?} came back for an open"),
         }

@@ -9,11 +9,13 @@
 
 use std::collections::VecDeque;
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_task::Runnable;
+use rustix::io::Errno;
 
 use crate::alarm::Alarm;
 use crate::links::Queue;
@@ -37,10 +39,34 @@ pub(crate) struct Inbox {
     pub(crate) alarm: Alarm,
     counters: Arc<Counters>,
     held: Held,
-    /// The worker shall end once nothing is in flight.
-    pub(crate) shutdown: AtomicBool,
+    /// Whether, and how, the worker shall end.
+    stage: AtomicU8,
+    /// What the end of the engine cut short.
+    cut_short: Mutex<Vec<CutShort>>,
     /// The worker has ended: submissions fail.
     ended: AtomicBool,
+}
+
+/// How far an engine is in its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Stage {
+    Running,
+    /// Nothing new begins; what is in flight is waited for.
+    Draining,
+    /// What waits for the world outside is cancelled, the rest waited for.
+    CancelWaits,
+    /// All is cancelled that can be.
+    CancelAll,
+}
+
+/// An operation that the end of its engine cut short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CutShort {
+    /// What was to be done, as a verb.
+    pub operation: &'static str,
+    /// To what: a path, or a socket's address.
+    pub path: Option<PathBuf>,
 }
 
 #[derive(Default)]
@@ -82,7 +108,8 @@ impl Inbox {
             alarm: Alarm::new(),
             counters,
             held: Held::default(),
-            shutdown: AtomicBool::new(false),
+            stage: AtomicU8::new(Stage::Running as u8),
+            cut_short: Mutex::default(),
             ended: AtomicBool::new(false),
         };
         InboxRef(NonNull::from(Box::leak(Box::new(inbox))))
@@ -186,15 +213,16 @@ impl Inbox {
 
     /// Refuses a submitted operation: the engine has ended.
     pub(crate) fn fail(&self, index: u32) {
-        self.report(index, Err(rustix::io::Errno::SHUTDOWN.raw_os_error()));
+        self.report(index, Err(Errno::SHUTDOWN.raw_os_error()));
     }
 
     /// Counts the operation as held by the worker's driver, our caller.
     #[inline]
     pub(crate) fn start(&self, index: u32) {
         // SAFETY: the slot was just taken from a queue by a driver, the only holder.
-        let direction = unsafe { self.slots.operation(index) }.direction();
-        self.counters.start(direction);
+        let operation = unsafe { self.slots.operation(index) };
+        self.slots.set_waits(index, operation.waits());
+        self.counters.start(operation.direction());
         add_alone(&self.held.started);
     }
 
@@ -214,15 +242,48 @@ impl Inbox {
         self.count_end(index, outcome);
         self.report(index, outcome);
         self.held.finished_elsewhere.fetch_add(1, Ordering::SeqCst);
-        if self.shutdown.load(Ordering::SeqCst) {
+        if self.stage() > Stage::Running {
             self.alarm.ring();
         }
     }
 
-    fn count_end(&self, index: u32, outcome: Outcome) {
+    pub(crate) fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::SeqCst) {
+            0 => Stage::Running,
+            1 => Stage::Draining,
+            2 => Stage::CancelWaits,
+            _ => Stage::CancelAll,
+        }
+    }
+
+    /// Goes on to a later stage of the engine's end.
+    pub(crate) fn set_stage(&self, stage: Stage) {
+        self.stage.fetch_max(stage as u8, Ordering::SeqCst);
+        self.alarm.ring();
+    }
+
+    /// Takes the list of what was cut short.
+    pub(crate) fn take_cut_short(&self) -> Vec<CutShort> {
+        std::mem::take(&mut *self.cut_short.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Gives an operation back to the worker's driver, from another thread of it: to be begun again.
+    pub(crate) fn hand_back(&self, index: u32) {
         // SAFETY: the calling driver still holds the slot.
         let direction = unsafe { self.slots.operation(index) }.direction();
-        self.counters.finish(direction, outcome.unwrap_or(0));
+        self.counters.finish(direction, 0);
+        self.submit(index);
+        self.held.finished_elsewhere.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn count_end(&self, index: u32, outcome: Outcome) {
+        // SAFETY: the calling driver still holds the slot.
+        let operation = unsafe { self.slots.operation(index) };
+        self.counters.finish(operation.direction(), outcome.unwrap_or(0));
+        if outcome == Err(Errno::CANCELED.raw_os_error()) && self.stage() > Stage::Running {
+            let cut = CutShort { operation: operation.name(), path: operation.path() };
+            self.cut_short.lock().unwrap_or_else(PoisonError::into_inner).push(cut);
+        }
     }
 
     fn report(&self, index: u32, outcome: Outcome) {
@@ -326,6 +387,13 @@ impl InboxRef {
         self.slots.put(index, || operation, true);
         self.submit(index);
         Ok(())
+    }
+
+    /// Ends an operation that no driver ever had.
+    pub(crate) fn post(self, index: u32, outcome: Outcome) {
+        if let Some(returned) = self.slots.complete(index, outcome) {
+            self.returned(returned);
+        }
     }
 
     /// Deals with a slot that went home through a future: the last one of a dead engine frees

@@ -27,6 +27,7 @@ mod alarm;
 mod block_on;
 mod budget;
 mod buffer;
+mod completion;
 mod descriptor;
 mod directory;
 mod driver;
@@ -44,9 +45,11 @@ mod operation;
 mod pending;
 mod shared;
 mod slot;
+mod socket;
 pub mod stream;
 mod sync;
 mod task;
+mod timer;
 mod wait_list;
 mod worker;
 
@@ -55,19 +58,24 @@ pub use budget::{Budget, Reservation, Reserve};
 pub use buffer::{
     AlignedBuffer, AlignedOffset, Arena, ArenaBytes, BLOCK_BYTES, Buffer, BufferList, Pool,
 };
-pub use descriptor::Descriptor;
+pub use completion::Completer;
+pub use descriptor::{Descriptor, OwnedDescriptor};
 pub use directory::Directory;
 pub use driver::DriverChoice;
 pub use engine::{Builder, DRIVER_VARIABLE, Engine};
 pub use error::{Error, Result};
 pub use file::{DirectFile, File};
 pub use handle::Handle;
+pub use inbox::CutShort;
 pub use metadata::{
     DirectoryBatch, DirectoryEntry, FileKind, Metadata, Owner, SetTimes, Timestamp,
 };
 pub use metrics::Metrics;
 pub use operation::{
-    At, FilePiece, NewFile, OpenOptions, Operation, RemoveKind, SyncScope, TRANSFER_BYTES_MAX,
+    Address, Advice, At, FilePiece, NewFile, OpenOptions, Operation, RemoveKind, Shutdown,
+    SocketOption, SyncScope, TRANSFER_BYTES_MAX,
 };
 pub use pending::Pending;
+pub use socket::{Connection, Datagrams, Listener};
 pub use task::Task;
+pub use timer::Elapsed;

@@ -10,216 +10,24 @@
 //!
 //! Limit: one operation moves at most [`TRANSFER_BYTES_MAX`] bytes, the kernel's own limit.
 
-use std::borrow::Cow;
-use std::ffi::{CStr, CString};
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+mod address;
+mod arguments;
+mod facts;
+
+use std::ffi::CString;
+use std::time::Duration;
 
 use crate::buffer::{Buffer, BufferList};
-use crate::descriptor::Descriptor;
+use crate::descriptor::{Descriptor, OwnedDescriptor};
 use crate::metadata::{DirectoryBatch, Metadata, Owner, SetTimes};
 
-/// The most bytes one read, write or copy moves: what Linux itself caps a call at.
-pub const TRANSFER_BYTES_MAX: usize = 0x7fff_f000;
-
-/// A path, absolute or relative to an open directory.
-///
-/// Resolution relative to a directory survives a rename of its parents and cannot be redirected
-/// by somebody who swaps a parent for a symbolic link.
-#[derive(Debug)]
-pub struct At {
-    /// What a relative `path` is relative to; the process's current directory when `None`.
-    pub directory: Option<Descriptor>,
-    /// The path as the system takes it; empty for `directory` itself.
-    pub path: Cow<'static, CStr>,
-}
-
-impl At {
-    /// `path` below `directory`, or below the current directory when there is none.
-    ///
-    /// # Errors
-    /// `InvalidInput` when the path holds a NUL byte.
-    pub fn new(directory: Option<&Descriptor>, path: &Path) -> std::io::Result<At> {
-        let path = CString::new(path.as_os_str().as_bytes())?;
-        Ok(At { directory: directory.cloned(), path: Cow::Owned(path) })
-    }
-
-    /// The whole path, for messages.
-    #[must_use]
-    pub fn display_path(&self) -> PathBuf {
-        display_path(self.directory.as_ref(), &self.path)
-    }
-}
-
-fn display_path(directory: Option<&Descriptor>, path: &CStr) -> PathBuf {
-    let path = Path::new(std::ffi::OsStr::from_bytes(path.to_bytes()));
-    match directory {
-        Some(directory) if path.as_os_str().is_empty() => directory.path().to_path_buf(),
-        Some(directory) => directory.path().join(path),
-        None => path.to_path_buf(),
-    }
-}
-
-/// A piece of a file, for [`Operation::ReadFiles`].
-#[derive(Debug)]
-pub struct FilePiece {
-    /// The file.
-    pub path: Cow<'static, CStr>,
-    /// First byte.
-    pub offset: u64,
-    /// Bytes.
-    pub length: usize,
-    /// Bytes that were read: fewer than `length` only where the file ended before.
-    pub read: usize,
-    /// Whether to look if the file goes on behind the piece.
-    pub expect_end: bool,
-    /// Whether it did; only if `expect_end` was set.
-    pub goes_on: bool,
-}
-
-impl FilePiece {
-    /// Bytes `offset..offset + length` of the file at `path`.
-    ///
-    /// # Errors
-    /// `InvalidInput` when the path holds a NUL byte.
-    pub fn new(path: &Path, offset: u64, length: usize) -> std::io::Result<FilePiece> {
-        let path = Cow::Owned(CString::new(path.as_os_str().as_bytes())?);
-        Ok(FilePiece { path, offset, length, read: 0, expect_end: false, goes_on: false })
-    }
-}
-
-/// A file to be made, for [`Operation::WriteFiles`].
-#[derive(Debug)]
-pub struct NewFile {
-    /// Its path, of which nothing may exist.
-    pub path: Cow<'static, CStr>,
-    /// Permission bits, not masked by the process.
-    pub mode: u32,
-    /// Where its bytes start in the buffer.
-    pub start: usize,
-    /// Bytes.
-    pub length: usize,
-}
-
-impl NewFile {
-    /// A file of `buffer[start..start + length]` at `path`.
-    ///
-    /// # Errors
-    /// `InvalidInput` when the path holds a NUL byte.
-    pub fn new(path: &Path, mode: u32, start: usize, length: usize) -> std::io::Result<NewFile> {
-        let path = Cow::Owned(CString::new(path.as_os_str().as_bytes())?);
-        Ok(NewFile { path, mode, start, length })
-    }
-}
-
-/// How a file is opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OpenOptions {
-    pub(crate) read: bool,
-    pub(crate) write: bool,
-    pub(crate) create: Create,
-    pub(crate) truncate: bool,
-    pub(crate) direct: bool,
-    pub(crate) directory: bool,
-    pub(crate) follow: bool,
-    pub(crate) beneath: bool,
-    pub(crate) mode: u32,
-}
-
-/// Whether opening makes a file that is not there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Create {
-    Never,
-    IfMissing,
-    Exclusive,
-}
-
-impl OpenOptions {
-    /// Reading an existing file.
-    #[must_use]
-    pub const fn reading() -> OpenOptions {
-        OpenOptions {
-            read: true,
-            write: false,
-            create: Create::Never,
-            truncate: false,
-            direct: false,
-            directory: false,
-            follow: true,
-            beneath: false,
-            mode: 0,
-        }
-    }
-
-    /// Writing an existing file.
-    #[must_use]
-    pub const fn writing() -> OpenOptions {
-        OpenOptions { read: false, write: true, ..OpenOptions::reading() }
-    }
-
-    /// Making a file that must not exist yet (a symbolic link in its place counts as existing).
-    #[must_use]
-    pub const fn creating(mode: u32) -> OpenOptions {
-        OpenOptions { create: Create::Exclusive, follow: false, mode, ..OpenOptions::writing() }
-    }
-
-    /// Writing a file, made when missing and emptied when not.
-    #[must_use]
-    pub const fn replacing(mode: u32) -> OpenOptions {
-        OpenOptions { create: Create::IfMissing, truncate: true, mode, ..OpenOptions::writing() }
-    }
-
-    /// Opening a directory, to read it or to resolve paths against it.
-    #[must_use]
-    pub const fn directory() -> OpenOptions {
-        OpenOptions { directory: true, ..OpenOptions::reading() }
-    }
-
-    /// Both directions, whatever this was before.
-    #[must_use]
-    pub const fn read_write(self) -> OpenOptions {
-        OpenOptions { read: true, write: true, ..self }
-    }
-
-    /// Around the page cache. Use [`crate::DirectFile`], whose types keep the alignment rules.
-    #[must_use]
-    pub(crate) const fn direct(self) -> OpenOptions {
-        OpenOptions { direct: true, ..self }
-    }
-
-    /// Refuses a symbolic link as the last component.
-    #[must_use]
-    pub const fn no_follow(self) -> OpenOptions {
-        OpenOptions { follow: false, ..self }
-    }
-
-    /// Refuses to leave the directory the path is relative to, and any symbolic link on the way.
-    #[must_use]
-    pub const fn beneath(self) -> OpenOptions {
-        OpenOptions { beneath: true, follow: false, ..self }
-    }
-}
-
-/// What a sync makes durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SyncScope {
-    /// The file's bytes and what is needed to read them back.
-    Data,
-    /// The file's bytes and all its metadata.
-    All,
-    /// Everything on the file system that the file lies on.
-    FileSystem,
-}
-
-/// What a path names when it is removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RemoveKind {
-    /// Anything but a directory.
-    File,
-    /// An empty directory.
-    Directory,
-}
+pub use address::Address;
+pub(crate) use arguments::Create;
+pub use arguments::{
+    Advice, At, FilePiece, NewFile, OpenOptions, RemoveKind, Shutdown, SocketOption, SyncScope,
+    TRANSFER_BYTES_MAX,
+};
+pub(crate) use facts::Direction;
 
 /// One request to the system. See the module's text for where results are.
 ///
@@ -236,12 +44,12 @@ pub enum Operation {
         /// How.
         options: OpenOptions,
         /// Receives the descriptor.
-        descriptor: Option<OwnedFd>,
+        descriptor: Option<OwnedDescriptor>,
     },
     /// Gives a descriptor back to the system.
     Close {
         /// What to close.
-        descriptor: OwnedFd,
+        descriptor: OwnedDescriptor,
     },
     /// Appends up to `length` bytes from `offset` to `buffer`. Result: bytes read, 0 at the end.
     Read {
@@ -465,138 +273,192 @@ pub enum Operation {
         /// Its value.
         value: Vec<u8>,
     },
-}
-
-impl Operation {
-    /// What the operation is called in messages.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Operation::Nop => "nop",
-            Operation::Open { .. } => "open",
-            Operation::Close { .. } => "close",
-            Operation::Read { .. } | Operation::ReadVectored { .. } => "read",
-            Operation::ReadFiles { .. } => "read",
-            Operation::Write { .. } | Operation::WriteVectored { .. } => "write",
-            Operation::WriteFiles { .. } => "write",
-            Operation::Sync { .. } => "sync",
-            Operation::Allocate { .. } => "allocate space for",
-            Operation::Truncate { .. } => "set the size of",
-            Operation::Metadata { .. } => "look at",
-            Operation::SetMode { .. } => "set the permissions of",
-            Operation::SetTimes { .. } => "set the times of",
-            Operation::SetOwner { .. } => "set the owner of",
-            Operation::Rename { .. } => "rename",
-            Operation::Remove { .. } => "remove",
-            Operation::CreateDirectory { .. } => "create directory",
-            Operation::CreateSymlink { .. } => "create symbolic link",
-            Operation::CreateHardLink { .. } => "create hard link",
-            Operation::ReadLink { .. } => "read symbolic link",
-            Operation::ReadDirectory { .. } => "list",
-            Operation::CopyRange { .. } => "copy",
-            Operation::FindData { .. } => "find the holes of",
-            Operation::SampleCache { .. } => "look for in the page cache",
-            Operation::ReadAttributes { .. } => "read extended attributes of",
-            Operation::WriteAttribute { .. } => "set extended attribute of",
-        }
-    }
-
-    /// The path the operation is about, as far as it is known.
-    #[must_use]
-    pub fn path(&self) -> Option<PathBuf> {
-        match self {
-            Operation::Nop | Operation::Close { .. } => None,
-            Operation::Open { at, .. }
-            | Operation::Metadata { at, .. }
-            | Operation::SetMode { at, .. }
-            | Operation::SetTimes { at, .. }
-            | Operation::SetOwner { at, .. }
-            | Operation::Remove { at, .. }
-            | Operation::CreateDirectory { at, .. }
-            | Operation::CreateSymlink { at, .. }
-            | Operation::CreateHardLink { at, .. }
-            | Operation::ReadLink { at, .. }
-            | Operation::ReadAttributes { at, .. }
-            | Operation::WriteAttribute { at, .. } => Some(at.display_path()),
-            Operation::Rename { from, .. } => Some(from.display_path()),
-            Operation::ReadFiles { directory, pieces, current, .. } => {
-                pieces.get(*current).map(|piece| display_path(directory.as_ref(), &piece.path))
-            }
-            Operation::WriteFiles { directory, files, current, .. } => {
-                files.get(*current).map(|file| display_path(directory.as_ref(), &file.path))
-            }
-            Operation::Read { file, .. }
-            | Operation::Write { file, .. }
-            | Operation::ReadVectored { file, .. }
-            | Operation::WriteVectored { file, .. }
-            | Operation::Sync { file, .. }
-            | Operation::Allocate { file, .. }
-            | Operation::Truncate { file, .. }
-            | Operation::ReadDirectory { directory: file, .. }
-            | Operation::FindData { file, .. }
-            | Operation::SampleCache { file, .. }
-            | Operation::CopyRange { to: file, .. } => Some(file.path().to_path_buf()),
-        }
-    }
-
-    /// The byte position the operation is about, where it has one.
-    #[must_use]
-    pub const fn offset(&self) -> Option<u64> {
-        match self {
-            Operation::Read { offset, .. }
-            | Operation::Write { offset, .. }
-            | Operation::ReadVectored { offset, .. }
-            | Operation::WriteVectored { offset, .. }
-            | Operation::Allocate { offset, .. }
-            | Operation::FindData { offset, .. } => Some(*offset),
-            Operation::CopyRange { to_offset, .. } => Some(*to_offset),
-            _ => None,
-        }
-    }
-
-    /// Whether what it asks for can be: ranges lie in their buffers and in what files can hold.
-    pub(crate) fn is_valid(&self) -> bool {
-        let inside = |buffer: &Buffer, start: usize, length: usize| {
-            start.checked_add(length).is_some_and(|end| end <= buffer.len())
-        };
-        let in_file = |offset: u64, length: u64| {
-            offset.checked_add(length).is_some_and(|end| end < i64::MAX as u64)
-        };
-        match self {
-            Operation::Read { length, offset, .. } => in_file(*offset, *length as u64),
-            Operation::Write { buffer, start, length, offset, .. } => {
-                inside(buffer, *start, *length) && in_file(*offset, *length as u64)
-            }
-            Operation::ReadFiles { pieces, .. } => {
-                pieces.iter().all(|piece| in_file(piece.offset, piece.length as u64))
-            }
-            Operation::WriteFiles { files, buffer, .. } => {
-                files.iter().all(|file| inside(buffer, file.start, file.length))
-            }
-            _ => true,
-        }
-    }
-
-    /// Whether the operation moves file contents, for the metrics.
-    pub(crate) const fn direction(&self) -> Direction {
-        match self {
-            Operation::Read { .. }
-            | Operation::ReadVectored { .. }
-            | Operation::ReadFiles { .. } => Direction::Read,
-            Operation::Write { .. }
-            | Operation::WriteVectored { .. }
-            | Operation::WriteFiles { .. } => Direction::Write,
-            Operation::CopyRange { .. } => Direction::Both,
-            _ => Direction::None,
-        }
-    }
-}
-
-/// Which way an operation moves file contents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Direction {
-    None,
-    Read,
-    Write,
-    Both,
+    /// Writes like [`Operation::Write`] and then makes the file durable, in one go. A write that
+    /// came out short is not followed by the sync. Result: bytes written.
+    WriteSync {
+        /// The open file.
+        file: Descriptor,
+        /// Holds the bytes.
+        buffer: Buffer,
+        /// First byte of the buffer to write.
+        start: usize,
+        /// Bytes to write.
+        length: usize,
+        /// Byte position in the file.
+        offset: u64,
+        /// How much of the file is made durable.
+        scope: SyncScope,
+    },
+    /// Starts writing a range of what the page cache has to the device, without making it durable:
+    /// a later sync has less to do.
+    SyncRange {
+        /// The open file.
+        file: Descriptor,
+        /// First byte.
+        offset: u64,
+        /// Bytes; 0 means up to the end.
+        length: u64,
+        /// Whether it ends only when they are written.
+        wait: bool,
+    },
+    /// Tells the page cache what is going to happen to a range.
+    Advise {
+        /// The open file.
+        file: Descriptor,
+        /// First byte.
+        offset: u64,
+        /// Bytes; 0 means up to the end.
+        length: u64,
+        /// What is going to happen.
+        advice: Advice,
+    },
+    /// Makes a range a hole, which reads as zeros and takes no space; the size stays.
+    PunchHole {
+        /// The open file.
+        file: Descriptor,
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        length: u64,
+    },
+    /// Makes a socket that listens for connections.
+    Listen {
+        /// Where; of an IP address with port 0 the system chooses the port.
+        address: Address,
+        /// How many connections may wait to be accepted.
+        backlog: u32,
+        /// Receives the descriptor.
+        descriptor: Option<OwnedDescriptor>,
+    },
+    /// Makes a socket for datagrams.
+    Bind {
+        /// Where it receives.
+        address: Address,
+        /// Receives the descriptor.
+        descriptor: Option<OwnedDescriptor>,
+    },
+    /// Waits for a connection.
+    Accept {
+        /// The listening socket.
+        listener: Descriptor,
+        /// Receives where the connection comes from.
+        peer: Address,
+        /// Receives the descriptor.
+        descriptor: Option<OwnedDescriptor>,
+    },
+    /// Connects.
+    Connect {
+        /// Where to.
+        address: Address,
+        /// Receives the descriptor.
+        descriptor: Option<OwnedDescriptor>,
+    },
+    /// Appends up to `length` bytes that arrive to `buffer`. Result: bytes received, 0 at the end.
+    Receive {
+        /// The connection.
+        socket: Descriptor,
+        /// Receives the bytes.
+        buffer: Buffer,
+        /// Bytes wanted.
+        length: usize,
+    },
+    /// Like [`Operation::Receive`], into a buffer that is taken from the pool only once there is
+    /// something to receive: an idle connection holds none. Fails with `ENOBUFS` where the pool
+    /// has none left.
+    ReceivePooled {
+        /// The connection.
+        socket: Descriptor,
+        /// Receives the buffer, with the bytes.
+        buffer: Buffer,
+    },
+    /// Fills the spare room of each buffer in turn. Result: bytes received in all.
+    ReceiveVectored {
+        /// The connection.
+        socket: Descriptor,
+        /// Receive the bytes.
+        buffers: BufferList,
+    },
+    /// Receives one datagram. Result: its bytes; what does not fit is lost.
+    ReceiveFrom {
+        /// The socket.
+        socket: Descriptor,
+        /// Receives the bytes.
+        buffer: Buffer,
+        /// Receives where it comes from.
+        peer: Address,
+    },
+    /// Sends `length` bytes of `buffer` from `start` on. Result: bytes sent.
+    Send {
+        /// The connection.
+        socket: Descriptor,
+        /// Holds the bytes.
+        buffer: Buffer,
+        /// First byte of the buffer to send.
+        start: usize,
+        /// Bytes to send.
+        length: usize,
+        /// Whether the network takes them from the buffer in place of a copy, where it can. The
+        /// operation then ends only when it has them; pays from some ten KiB on.
+        zero_copy: bool,
+    },
+    /// Sends the filled part of each buffer in turn. Result: bytes sent in all.
+    SendVectored {
+        /// The connection.
+        socket: Descriptor,
+        /// Hold the bytes.
+        buffers: BufferList,
+    },
+    /// Sends one datagram, the filled part of `buffer`. Result: bytes sent.
+    SendTo {
+        /// The socket.
+        socket: Descriptor,
+        /// Holds the bytes.
+        buffer: Buffer,
+        /// Where to.
+        address: Address,
+    },
+    /// Sends a range of a file without a copy through us. Result: bytes sent, 0 at the file's end.
+    SendFile {
+        /// The open file.
+        file: Descriptor,
+        /// First byte.
+        offset: u64,
+        /// The connection.
+        socket: Descriptor,
+        /// Bytes.
+        length: u64,
+    },
+    /// Ends one or both directions of a connection.
+    Shutdown {
+        /// The connection.
+        socket: Descriptor,
+        /// Which direction.
+        how: Shutdown,
+    },
+    /// Changes a setting of a socket.
+    SetSocketOption {
+        /// The socket.
+        socket: Descriptor,
+        /// The setting.
+        option: SocketOption,
+    },
+    /// Asks for the address of a socket.
+    SocketAddress {
+        /// The socket.
+        socket: Descriptor,
+        /// Whether that of the other end is meant.
+        peer: bool,
+        /// Receives it.
+        address: Address,
+    },
+    /// Ends after some time.
+    Sleep {
+        /// How long, from when the driver gets it.
+        duration: Duration,
+    },
+    /// Ends when the program says so: see [`crate::Handle::completion`]. Result: what it said.
+    Post {
+        /// Receives what came with it.
+        buffer: Buffer,
+    },
 }

@@ -55,6 +55,26 @@ impl<T> Pending<T> {
     }
 }
 
+impl<T> Pending<T> {
+    /// Asks for an early end. It comes as the error `ECANCELED`, unless the
+    /// operation ends by itself before; what it owned is dropped then. An operation that waits for a
+    /// slot, or is a system call under way, goes on.
+    pub fn cancel(&self) {
+        if let State::InFlight { inbox, index } = self.state {
+            inbox.cancel(index);
+        }
+    }
+
+    /// An operation that was put into its slot by hand.
+    pub(crate) fn in_slot(
+        inbox: InboxRef,
+        index: u32,
+        finish: fn(&mut Operation, u64) -> T,
+    ) -> Pending<T> {
+        Pending { state: State::InFlight { inbox, index }, finish }
+    }
+}
+
 impl<T> Future for Pending<T> {
     type Output = Result<T>;
 

@@ -1,10 +1,9 @@
 //! What handles, files and tasks of one engine share.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::buffer::Pool;
-use crate::descriptor::Closer;
+use crate::descriptor::{Closer, OwnedDescriptor};
 use crate::driver::DriverChoice;
 use crate::inbox::{self, InboxRef};
 use crate::metrics::Counters;
@@ -29,7 +28,7 @@ impl Shared {
 }
 
 impl Closer for Shared {
-    fn close(&self, descriptor: OwnedFd) {
+    fn close(&self, descriptor: OwnedDescriptor) {
         // Where no slot is free it is dropped, and so closed, on the spot.
         drop(self.inbox().submit_orphan(Operation::Close { descriptor }));
     }

@@ -15,7 +15,6 @@ use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
@@ -31,7 +30,7 @@ pub(crate) type Outcome = Result<u64, i32>;
 /// Slots are made so many at a time.
 const PAGE_SLOTS: usize = 256;
 /// Free slots the worker keeps to itself at most, and takes from the shared ones at once.
-const OWN_SLOTS_MAX: usize = 256;
+const OWN_SLOTS_MAX: usize = 128;
 const OWN_SLOTS_TAKEN: usize = 64;
 
 struct Slot {
@@ -40,6 +39,8 @@ struct Slot {
     /// The generation that a cancel is about, and whether it waits in the queue of cancels.
     cancelled: AtomicU32,
     cancel_queued: AtomicBool,
+    /// Whether the operation under way waits for the world outside.
+    waits: AtomicBool,
     links: Links,
     record: UnsafeCell<Record>,
 }
@@ -63,12 +64,22 @@ const ARGUMENT_WORDS: usize = 32;
 
 impl Arguments {
     /// Puts a value there, which stays where it is until the slot's next one.
-    pub(crate) fn place<T: Copy>(&mut self, value: T) -> *mut T {
+    pub(crate) fn place<T>(&mut self, value: T) -> *mut T {
         const { assert!(size_of::<T>() <= 8 * ARGUMENT_WORDS && align_of::<T>() <= 8) };
+        const { assert!(!std::mem::needs_drop::<T>(), "nobody would drop it") };
         let place = self.0.as_mut_ptr().cast::<T>();
-        // SAFETY: the room is large enough and aligned, as was checked above; `T` needs no drop.
+        // SAFETY: the room is large enough and aligned, as was checked above.
         unsafe { place.write(value) };
         place
+    }
+
+    /// What was placed there last.
+    ///
+    /// # Safety
+    /// That was a `T`.
+    pub(crate) unsafe fn placed<T: Copy>(&self) -> T {
+        // SAFETY: as the caller promises; the room is aligned for it, as `place` checked.
+        unsafe { self.0.as_ptr().cast::<T>().read() }
     }
 }
 
@@ -138,8 +149,9 @@ impl Slot {
         Slot {
             flight: Flight::new(),
             generation: AtomicU32::new(0),
-            cancelled: AtomicU32::new(0),
+            cancelled: AtomicU32::new(u32::MAX),
             cancel_queued: AtomicBool::new(false),
+            waits: AtomicBool::new(false),
             links,
             record: UnsafeCell::new(Record { operation: None, outcome: Ok(0), arguments }),
         }
@@ -354,6 +366,20 @@ impl Slots {
         self.slot(index).flight.is_under_way() && self.name(index) == name
     }
 
+    /// Notes whether the operation in the slot waits for the world outside.
+    #[inline]
+    pub(crate) fn set_waits(&self, index: u32, waits: bool) {
+        self.slot(index).waits.store(waits, Ordering::Relaxed);
+    }
+
+    /// The names of all operations under way, or only of those that wait for the world outside.
+    pub(crate) fn under_way(&self, all: bool) -> impl Iterator<Item = u64> {
+        let made = self.home().made as u32;
+        (0..made).map(|index| self.name(index)).filter(move |name| {
+            self.is_current(*name) && (all || self.slot(*name as u32).waits.load(Ordering::Relaxed))
+        })
+    }
+
     /// Notes that the operation in the slot shall end early, if it is under way. Says whether the
     /// slot is to be put into the queue of cancels.
     pub(crate) fn note_cancel(&self, index: u32) -> bool {
@@ -363,6 +389,12 @@ impl Slots {
         }
         slot.cancelled.store(slot.generation.load(Ordering::Relaxed), Ordering::Relaxed);
         !slot.cancel_queued.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether the operation in the slot was asked to end early.
+    pub(crate) fn is_cancelled(&self, index: u32) -> bool {
+        let slot = self.slot(index);
+        slot.cancelled.load(Ordering::Relaxed) == slot.generation.load(Ordering::Relaxed)
     }
 
     /// The name that a slot out of the queue of cancels is about.
@@ -449,16 +481,11 @@ impl Slots {
         }
     }
 
-    /// The orphan rule: what the operation produced is given back to the system, what it owned is
-    /// dropped (buffers go to their pool), and the slot goes home.
+    /// The orphan rule: what the operation owns is dropped, and that includes what it produced:
+    /// descriptors are closed, buffers go to their pool. The slot goes home.
     fn bury(&self, index: u32) -> Returned {
-        let bury = |operation: &mut Operation, outcome| {
-            if let (Operation::Open { .. }, Ok(descriptor)) = (&operation, outcome) {
-                drop(own_descriptor(descriptor));
-            }
-        };
         // SAFETY: called by whichever of driver and future came second, so the other is done.
-        unsafe { self.empty(index, bury) };
+        unsafe { self.empty(index, |_, _| ()) };
         self.release(index)
     }
 
@@ -476,14 +503,6 @@ impl Slots {
         record.operation = None;
         taken
     }
-}
-
-/// Takes ownership of the descriptor that an open produced.
-pub(crate) fn own_descriptor(result: u64) -> OwnedFd {
-    let raw = RawFd::try_from(result).expect("the system's descriptors fit their type");
-    // SAFETY: the number came from a successful open whose result is consumed exactly once: by
-    // the future that takes it or by the orphan rule, never by both.
-    unsafe { OwnedFd::from_raw_fd(raw) }
 }
 
 /// The error a driver's outcome stands for.

@@ -6,11 +6,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 
+use crate::buffer::Pool;
 use crate::driver::{self, Driver, DriverChoice, SyscallPool};
-use crate::inbox::InboxRef;
+use crate::inbox::{InboxRef, Stage};
 
 /// How many tasks run before completions are looked at again.
 const TASKS_PER_TURN: usize = 128;
@@ -18,7 +18,10 @@ const TASKS_PER_TURN: usize = 128;
 struct Worker {
     inbox: InboxRef,
     driver: Box<dyn Driver>,
-    scratch: Vec<u32>,
+    submitted: Vec<u32>,
+    cancelled: Vec<u32>,
+    /// The stage of the engine's end that was dealt with.
+    reached: Stage,
 }
 
 /// The whole life of a worker's thread.
@@ -26,9 +29,10 @@ pub(crate) fn run(
     inbox: InboxRef,
     choice: DriverChoice,
     pool: Arc<SyscallPool>,
+    buffers: Pool,
     opened: &Sender<io::Result<()>>,
 ) {
-    let driver = driver::open(choice, inbox, pool);
+    let driver = driver::open(choice, inbox, pool, buffers);
     let (driver, result) = match driver {
         Ok(driver) => (Some(driver), Ok(())),
         Err(error) => (None, Err(error)),
@@ -37,7 +41,13 @@ pub(crate) fn run(
     let _ = opened.send(result);
     let Some(driver) = driver else { return inbox.end() };
     inbox.enter();
-    let mut worker = Worker { inbox, driver, scratch: Vec::new() };
+    let mut worker = Worker {
+        inbox,
+        driver,
+        submitted: Vec::new(),
+        cancelled: Vec::new(),
+        reached: Stage::Running,
+    };
     // Operations that the kernel still holds cannot be taken from a worker that panicked, and
     // whoever waits for them would wait for ever: an end with a message is better.
     let bomb = AbortOnPanic;
@@ -51,13 +61,13 @@ pub(crate) fn run(
 impl Worker {
     /// Once around; says whether to go on.
     fn turn(&mut self) -> bool {
-        if self.inbox.shutdown.load(Ordering::SeqCst) {
+        if self.inbox.stage() > Stage::Running {
             return self.wind_down();
         }
         self.run_tasks();
         self.submit();
         self.inbox.alarm.fall_asleep();
-        let wait = self.inbox.is_idle() && !self.inbox.shutdown.load(Ordering::SeqCst);
+        let wait = self.inbox.is_idle() && self.inbox.stage() == Stage::Running;
         if !wait {
             self.inbox.alarm.wake_up();
         }
@@ -68,16 +78,27 @@ impl Worker {
 
     /// Once around while the engine ends: nothing new is begun, what is in flight is waited for.
     fn wind_down(&mut self) -> bool {
-        self.inbox.take_submissions(&mut self.scratch);
-        for index in self.scratch.drain(..) {
+        self.take_requests();
+        for index in self.submitted.drain(..) {
             self.inbox.fail(index);
         }
         self.cancel();
+        let stage = self.inbox.stage();
+        if stage > self.reached {
+            self.reached = stage;
+            if stage > Stage::Draining {
+                for name in self.inbox.slots.under_way(stage == Stage::CancelAll) {
+                    self.driver.cancel(name);
+                }
+            }
+        }
         if self.inbox.in_flight() == 0 {
             return false;
         }
         self.inbox.alarm.fall_asleep();
-        let wait = self.inbox.has_no_requests() && self.inbox.in_flight() > 0;
+        let wait = self.inbox.has_no_requests()
+            && self.inbox.in_flight() > 0
+            && self.inbox.stage() == self.reached;
         self.driver.turn(wait);
         self.inbox.alarm.wake_up();
         true
@@ -93,16 +114,22 @@ impl Worker {
 
     /// Hands new operations and cancels to the driver.
     fn submit(&mut self) {
-        self.inbox.take_submissions(&mut self.scratch);
-        for index in self.scratch.drain(..) {
+        self.take_requests();
+        for index in self.submitted.drain(..) {
             self.driver.submit(index);
         }
         self.cancel();
     }
 
+    /// Takes what shall end before what shall begin: whoever cancels has submitted before, so the
+    /// driver has everything that it is asked to cancel.
+    fn take_requests(&mut self) {
+        self.inbox.take_cancels(&mut self.cancelled);
+        self.inbox.take_submissions(&mut self.submitted);
+    }
+
     fn cancel(&mut self) {
-        self.inbox.take_cancels(&mut self.scratch);
-        for index in self.scratch.drain(..) {
+        for index in self.cancelled.drain(..) {
             self.driver.cancel(self.inbox.slots.take_cancel(index));
         }
     }

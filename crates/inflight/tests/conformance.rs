@@ -1,4 +1,6 @@
-//! What every driver must do, run over each of them.
+//! What every driver must do with files and directories, run over each of them.
+
+mod support;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -6,39 +8,11 @@ use std::path::Path;
 
 use inflight::stream::{Reader, Writer, walk};
 use inflight::{
-    AlignedBuffer, AlignedOffset, Buffer, BufferList, DirectoryBatch, DriverChoice, Engine,
+    Advice, AlignedBuffer, AlignedOffset, Buffer, BufferList, DirectoryBatch, DriverChoice, Engine,
     FileKind, FilePiece, NewFile, OpenOptions, Owner, RemoveKind, SetTimes, SyncScope, Timestamp,
 };
 
-/// Runs a test once on each driver, in a directory of its own.
-fn on_each_driver(test: impl Fn(&Engine, &Path)) {
-    for driver in [DriverChoice::Uring, DriverChoice::Threads] {
-        let built = Engine::builder().driver(driver).workers(2).build();
-        let engine = match built {
-            Ok(engine) => engine,
-            // Where the system forbids io_uring there is only one driver to test.
-            Err(error) if driver == DriverChoice::Uring => {
-                eprintln!("not run on io_uring: {error}");
-                continue;
-            }
-            Err(error) => panic!("{error}"),
-        };
-        assert_eq!(engine.driver().0, driver);
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        test(&engine, directory.path());
-    }
-}
-
-fn bytes(engine: &Engine, content: &[u8]) -> Buffer {
-    let mut buffer = engine.pool().try_get(content.len()).expect("within the budget");
-    buffer.extend_from_slice(content);
-    buffer
-}
-
-/// Content that differs at every position, for noticing what is in the wrong place.
-fn content(length: usize) -> Vec<u8> {
-    (0..length).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
-}
+use support::{bytes, content, on_each_driver};
 
 #[test]
 fn a_file_is_written_and_read_back() {
@@ -239,6 +213,59 @@ fn modes_times_and_attributes_stick() {
                 assert_eq!(attributes, [(c"user.test".into(), b"v\0".to_vec())]);
             }
             assert_eq!(root.attributes("link".as_ref()).await.unwrap(), []);
+        });
+    });
+}
+
+#[test]
+fn what_is_written_and_synced_in_one_go_is_there() {
+    on_each_driver(|engine, directory| {
+        engine.block_on(async {
+            let options = OpenOptions::creating(0o600).read_write();
+            let file = engine.open(&directory.join("file"), options).await.unwrap();
+            for (scope, start) in
+                [(SyncScope::Data, 0), (SyncScope::All, 1000), (SyncScope::FileSystem, 2000)]
+            {
+                let buffer = bytes(engine, &content(3000)[..]);
+                let write = file.write_sync(buffer, start, 1000, start as u64, scope);
+                let (buffer, written) = write.await.unwrap();
+                assert_eq!((buffer.len(), written), (3000, 1000));
+            }
+            let buffer = file.read_full(engine.buffer(4096).await, 4096, 0).await.unwrap();
+            assert_eq!(&*buffer, &content(3000)[..]);
+            file.sync_range(0, 0, true).await.unwrap();
+            file.sync_range(1000, 1000, false).await.unwrap();
+            let reading = engine.open(file.path(), OpenOptions::reading()).await.unwrap();
+            let write = reading.write_sync(buffer, 0, 10, 0, SyncScope::Data);
+            let error = write.await.map(|_| ()).unwrap_err();
+            assert!(error.to_string().contains("cannot write and sync"), "{error}");
+        });
+    });
+}
+
+#[test]
+fn advice_is_taken_and_holes_are_made() {
+    on_each_driver(|engine, directory| {
+        engine.block_on(async {
+            let options = OpenOptions::creating(0o600).read_write();
+            let file = engine.open(&directory.join("file"), options).await.unwrap();
+            drop(file.write_full(bytes(engine, &[7; 65536]), 0, 65536, 0).await.unwrap());
+            for advice in [
+                Advice::Normal,
+                Advice::Sequential,
+                Advice::Random,
+                Advice::WillNeed,
+                Advice::DontNeed,
+            ] {
+                file.advise(0, 0, advice).await.unwrap();
+            }
+            file.punch_hole(16384, 16384).await.unwrap();
+            assert_eq!(file.metadata().await.unwrap().size, 65536);
+            let buffer = file.read_full(engine.buffer(65536).await, 65536, 0).await.unwrap();
+            let hole = |at: usize| (16384..32768).contains(&at);
+            let right = |(at, byte): (usize, &u8)| *byte == if hole(at) { 0 } else { 7 };
+            assert!(buffer.iter().enumerate().all(right));
+            assert_eq!(file.find_data(16384).await.unwrap(), Some((32768, 65536)));
         });
     });
 }

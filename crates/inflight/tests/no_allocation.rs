@@ -3,9 +3,12 @@
 //! One test in a file of its own, as the counter sees all threads of the process.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use inflight::{BufferList, DriverChoice, Engine, OpenOptions, Operation};
+use inflight::{
+    BufferList, Connection, DriverChoice, Engine, OpenOptions, Operation, SocketOption,
+};
 
 struct Counting;
 
@@ -27,6 +30,16 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
+
+fn anywhere() -> std::net::SocketAddr {
+    "127.0.0.1:0".parse().expect("an address")
+}
+
+async fn pair(engine: &Engine) -> (Connection, Connection) {
+    let listener = engine.listen(anywhere()).await.expect("listens");
+    let client = engine.connect(listener.address().await.expect("has one")).await;
+    (client.expect("connects"), listener.accept().await.expect("accepts").0)
+}
 
 #[test]
 fn no_operation_allocates_in_the_steady_state() {
@@ -65,6 +78,58 @@ fn no_operation_allocates_in_the_steady_state() {
             }
             let allocations = ALLOCATIONS.load(Relaxed) - counted;
             assert_eq!(allocations, 0, "in 500 rounds of 7 operations on {driver:?}");
+
+            // The same for sockets, timers and completions.
+            let (client, server) = pair(&engine).await;
+            let one = engine.bind(anywhere()).await.expect("bound");
+            let to = one.address().await.expect("has one");
+            for connection in [&client, &server] {
+                connection.set_option(SocketOption::NoDelay(true)).await.expect("set");
+            }
+            let mut datagram = engine.buffer(4096).await;
+            for round in 0..600u64 {
+                if round == 100 {
+                    counted = ALLOCATIONS.load(Relaxed);
+                }
+                buffer.clear();
+                buffer.extend_zeros(100);
+                (buffer, _) = client.send(buffer, 0, 100).await.expect("sent");
+                buffer.clear();
+                buffer = server.receive(buffer, 100).await.expect("received");
+                // One that waits first.
+                let waiting = client.receive_pooled();
+                let mut waiting = std::pin::pin!(waiting);
+                let noop = std::task::Waker::noop();
+                let _ = waiting.as_mut().poll(&mut std::task::Context::from_waker(noop));
+                // Without a copy, the buffer comes back when the other end's system says so, which
+                // may take 40 ms.
+                (buffer, _) = match round % 20 {
+                    0 => server.send_zero_copy(buffer, 0, 100).await.expect("sent"),
+                    _ => server.send(buffer, 0, 100).await.expect("sent"),
+                };
+                drop(waiting.await.expect("received"));
+                list.buffers_mut()[0].clear();
+                list.buffers_mut()[0].extend_zeros(10);
+                list.buffers_mut()[1].clear();
+                (list, _) = client.send_vectored(list).await.expect("sent");
+                list.buffers_mut().iter_mut().for_each(inflight::Buffer::clear);
+                (list, _) = server.receive_vectored(list).await.expect("received");
+                datagram.clear();
+                datagram.extend_zeros(10);
+                datagram = one.send_to(datagram, to.clone()).await.expect("sent");
+                datagram.clear();
+                (datagram, _) = one.receive_from(datagram).await.expect("received");
+                assert_eq!(client.send_file(&file, 0, 50).await.expect("sent"), 50);
+                buffer.clear();
+                buffer = server.receive(buffer, 50).await.expect("received");
+                engine.sleep(std::time::Duration::ZERO).await.expect("slept");
+                drop(engine.sleep(std::time::Duration::from_secs(3600)));
+                let (completer, posted) = engine.completion().expect("a slot is free");
+                completer.complete(round, inflight::Buffer::default());
+                posted.await.expect("posted");
+            }
+            let allocations = ALLOCATIONS.load(Relaxed) - counted;
+            assert_eq!(allocations, 0, "in 500 rounds of 14 operations on {driver:?}");
         });
     }
 }

@@ -1,24 +1,18 @@
 //! Faults that were found once and shall not come back, by the property they broke.
 
+mod support;
+
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Waker};
 
 use inflight::stream::{Reader, Writer};
-use inflight::{Buffer, Builder, DriverChoice, Engine, OpenOptions, Operation};
+use inflight::{Buffer, Builder, Engine, OpenOptions, Operation};
+use support::engines;
 
 fn on_each_driver(settings: impl Fn(Builder) -> Builder, test: impl Fn(Engine, &Path)) {
-    for driver in [DriverChoice::Uring, DriverChoice::Threads] {
-        // Where the system forbids io_uring there is one driver to test; where it does not, no
-        // setting may make it fail.
-        if driver == DriverChoice::Uring
-            && let Err(error) = Engine::builder().driver(driver).build()
-        {
-            eprintln!("not run on io_uring: {error}");
-            continue;
-        }
-        let engine = settings(Engine::builder().driver(driver)).build().expect("an engine");
+    for engine in engines(settings) {
         let directory = tempfile::tempdir().expect("a temporary directory");
         test(engine, directory.path());
     }

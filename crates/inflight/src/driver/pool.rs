@@ -11,7 +11,9 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use super::syscall;
+use rustix::io::Errno;
+
+use super::syscall::{self, socket};
 use crate::inbox::InboxRef;
 use crate::local::enter_engine;
 
@@ -86,7 +88,7 @@ impl SyscallPool {
         };
         state.queue.remove(place);
         drop(state);
-        inbox.finish(index, Err(rustix::io::Errno::CANCELED.raw_os_error()));
+        inbox.finish_elsewhere(index, Err(Errno::CANCELED.raw_os_error()));
     }
 
     fn run(&self) {
@@ -97,8 +99,15 @@ impl SyscallPool {
                 drop(state);
                 // SAFETY: the queue handed the slot to this thread alone, until `finish`.
                 let operation = unsafe { inbox.slots.operation(index) };
-                let outcome = syscall::perform(operation).map_err(rustix::io::Errno::raw_os_error);
-                inbox.finish_elsewhere(index, outcome);
+                match syscall::perform(operation) {
+                    // A socket that took all it could: its driver waits until it can take more.
+                    Err(Errno::AGAIN) if socket::readiness(operation).is_some() => {
+                        inbox.hand_back(index);
+                    }
+                    outcome => {
+                        inbox.finish_elsewhere(index, outcome.map_err(Errno::raw_os_error));
+                    }
+                }
                 state = self.state();
             } else if state.shutdown {
                 return;

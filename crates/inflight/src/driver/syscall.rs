@@ -2,9 +2,12 @@
 //!
 //! Interrupted calls are repeated. Unsafe code here is limited to handing buffers to the kernel.
 
+pub(super) mod socket;
+
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::num::NonZeroU64;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
     self, AtFlags, CWD, FallocateFlags, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, SeekFrom,
@@ -15,7 +18,7 @@ use rustix::io::{Errno, IoSlice, IoSliceMut, ReadWriteFlags, Result, retry_on_in
 use crate::buffer::Buffer;
 use crate::metadata::{DirectoryBatch, FileKind, Metadata, Owner, SetTimes, Timestamp};
 use crate::operation::{
-    At, Create, FilePiece, NewFile, OpenOptions, Operation, RemoveKind, SyncScope,
+    Address, Advice, At, Create, FilePiece, NewFile, OpenOptions, Operation, RemoveKind, SyncScope,
     TRANSFER_BYTES_MAX,
 };
 
@@ -24,9 +27,15 @@ const DIRECTORY_BYTES: usize = 32 << 10;
 
 /// Performs the operation. The result is what its documentation says.
 pub(super) fn perform(operation: &mut Operation) -> Result<u64> {
+    if socket::readiness(operation).is_some() || is_instant(operation) {
+        return socket::perform(operation);
+    }
     match operation {
         Operation::Nop => Ok(0),
-        Operation::Open { at, options, .. } => open(at, *options),
+        Operation::Open { at, options, descriptor } => {
+            *descriptor = Some(open_owned(directory(at), &at.path, *options)?.into());
+            Ok(0)
+        }
         Operation::Close { .. } => {
             // Dropping the descriptor closes it; the system has no useful error here.
             *operation = Operation::Nop;
@@ -40,6 +49,14 @@ pub(super) fn perform(operation: &mut Operation) -> Result<u64> {
             let bytes = write_range(buffer, *start, *length);
             retry_on_intr(|| rustix::io::pwrite(&*file, bytes, *offset)).map(|n| n as u64)
         }
+        Operation::WriteSync { file, buffer, start, length, offset, scope } => {
+            let bytes = write_range(buffer, *start, *length);
+            let written = retry_on_intr(|| rustix::io::pwrite(&*file, bytes, *offset))?;
+            if written == bytes.len() {
+                sync(file.as_fd(), *scope)?;
+            }
+            Ok(written as u64)
+        }
         Operation::ReadVectored { .. } | Operation::WriteVectored { .. } => vectored(operation),
         Operation::ReadFiles { directory, options, pieces, current, buffer } => {
             let directory = directory.as_ref().map_or(CWD, |directory| directory.as_fd());
@@ -49,11 +66,17 @@ pub(super) fn perform(operation: &mut Operation) -> Result<u64> {
             let directory = directory.as_ref().map_or(CWD, |directory| directory.as_fd());
             write_files(directory, files, current, buffer)
         }
-        Operation::Sync { file, scope } => done(match scope {
-            SyncScope::Data => fs::fdatasync(file),
-            SyncScope::All => fs::fsync(file),
-            SyncScope::FileSystem => fs::syncfs(file),
-        }),
+        Operation::Sync { file, scope } => done(sync(file.as_fd(), *scope)),
+        Operation::SyncRange { file, offset, length, wait } => {
+            done(sync_range(file.as_fd(), *offset, *length, *wait))
+        }
+        Operation::Advise { file, offset, length, advice } => {
+            done(fs::fadvise(file, *offset, NonZeroU64::new(*length), system_advice(*advice)))
+        }
+        Operation::PunchHole { file, offset, length } => {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            done(retry_on_intr(|| fs::fallocate(&*file, flags, *offset, *length)))
+        }
         Operation::Allocate { file, offset, length } => {
             let allocate = || fs::fallocate(&*file, FallocateFlags::empty(), *offset, *length);
             done(retry_on_intr(allocate))
@@ -77,6 +100,7 @@ pub(super) fn perform(operation: &mut Operation) -> Result<u64> {
         Operation::ReadDirectory { directory, metadata, batch } => {
             read_directory(directory.as_fd(), *metadata, batch)
         }
+        Operation::Listen { .. } | Operation::Bind { .. } => socket::perform(operation),
         _ => perform_on_path(operation),
     }
 }
@@ -136,6 +160,52 @@ fn perform_on_path(operation: &mut Operation) -> Result<u64> {
     }
 }
 
+/// Whether the operation is a system call that never waits for anything, so that handing it to
+/// another thread would cost more than the call.
+pub(super) fn is_instant(operation: &Operation) -> bool {
+    match operation {
+        Operation::Shutdown { .. }
+        | Operation::SetSocketOption { .. }
+        | Operation::SocketAddress { .. } => true,
+        Operation::Listen { address, .. } | Operation::Bind { address, .. } => {
+            // A path is made in a file system.
+            !matches!(address, Address::Path(_))
+        }
+        _ => false,
+    }
+}
+
+fn sync(file: BorrowedFd<'_>, scope: SyncScope) -> Result<()> {
+    match scope {
+        SyncScope::Data => fs::fdatasync(file),
+        SyncScope::All => fs::fsync(file),
+        SyncScope::FileSystem => fs::syncfs(file),
+    }
+}
+
+fn sync_range(file: BorrowedFd<'_>, offset: u64, length: u64, wait: bool) -> Result<()> {
+    let mut flags = libc::SYNC_FILE_RANGE_WRITE;
+    if wait {
+        flags |= libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    }
+    let (file, offset, length) = (file.as_raw_fd(), offset as i64, length as i64);
+    // SAFETY: a system call on an open descriptor that takes plain numbers.
+    match unsafe { libc::sync_file_range(file, offset, length, flags) } {
+        0 => Ok(()),
+        _ => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
+    }
+}
+
+fn system_advice(advice: Advice) -> fs::Advice {
+    match advice {
+        Advice::Normal => fs::Advice::Normal,
+        Advice::Sequential => fs::Advice::Sequential,
+        Advice::Random => fs::Advice::Random,
+        Advice::WillNeed => fs::Advice::WillNeed,
+        Advice::DontNeed => fs::Advice::DontNeed,
+    }
+}
+
 fn done(result: Result<()>) -> Result<u64> {
     result.map(|()| 0)
 }
@@ -153,20 +223,6 @@ pub(super) fn read_length(buffer: &Buffer, length: usize) -> usize {
 pub(super) fn write_range(buffer: &Buffer, start: usize, length: usize) -> &[u8] {
     // Out of range is a bug of the caller that `File::write` rules out.
     &buffer[start..start + length.min(TRANSFER_BYTES_MAX)]
-}
-
-/// Counts what a read wrote behind its buffer's filled part as filled.
-///
-/// # Safety
-/// The kernel wrote `bytes` bytes into the spare room of the operation's buffers.
-pub(super) unsafe fn settle(operation: &mut Operation, bytes: usize) {
-    match operation {
-        // SAFETY: as the caller promises.
-        Operation::Read { buffer, .. } => unsafe { buffer.assume_filled(bytes) },
-        // SAFETY: as the caller promises.
-        Operation::ReadVectored { buffers, .. } => unsafe { buffers.assume_filled(bytes) },
-        _ => {}
-    }
 }
 
 /// The system's form of [`OpenOptions`].
@@ -241,11 +297,6 @@ fn open_step_by_step(
     retry_on_intr(|| fs::openat(from, rest, flags | OFlags::NOFOLLOW, mode))
 }
 
-fn open(at: &At, options: OpenOptions) -> Result<u64> {
-    let descriptor = open_owned(directory(at), &at.path, options)?;
-    Ok(descriptor.into_raw_fd() as u64)
-}
-
 /// One read into the spare room.
 fn read_some(file: BorrowedFd<'_>, buffer: &mut Buffer, length: usize, offset: u64) -> Result<u64> {
     // SAFETY: the spare room is `length` bytes or more and ours alone; it is only written to.
@@ -254,9 +305,14 @@ fn read_some(file: BorrowedFd<'_>, buffer: &mut Buffer, length: usize, offset: u
     };
     let read = || rustix::io::pread(file, &mut *spare, offset).map(|(filled, _)| filled.len());
     let bytes = retry_on_intr(read)?;
-    // SAFETY: the kernel just wrote that many bytes there.
+    Ok(assume_read(buffer, bytes))
+}
+
+/// Counts what a call that succeeded wrote into the spare room; how much, as a result.
+fn assume_read(buffer: &mut Buffer, bytes: usize) -> u64 {
+    // SAFETY: the callers pass what the kernel says it wrote there.
     unsafe { buffer.assume_filled(bytes) };
-    Ok(bytes as u64)
+    bytes as u64
 }
 
 fn vectored(operation: &mut Operation) -> Result<u64> {
@@ -502,7 +558,6 @@ fn attribute_path(at: &At) -> CString {
     if at.path.to_bytes().first() == Some(&b'/') {
         return at.path.clone().into_owned();
     }
-    use std::os::fd::AsRawFd;
     let mut path = format!("/proc/self/fd/{}/", directory.as_fd().as_raw_fd()).into_bytes();
     path.extend_from_slice(at.path.to_bytes());
     // Neither part holds a NUL.

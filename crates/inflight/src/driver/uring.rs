@@ -7,22 +7,25 @@
 //! Setup: SINGLE_ISSUER and DEFER_TASKRUN, so completions are processed when this thread looks
 //! for them and never interrupt it; older kernels get a plain ring.
 
+mod entry;
+mod provided;
+
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-use io_uring::types::{Fd, OpenHow};
+use io_uring::types::Fd;
 use io_uring::{IoUring, opcode, squeue};
 use rustix::event::EventfdFlags;
-use rustix::fs::CWD;
 
+use self::entry::{Meaning, Plan};
+use self::provided::Provided;
 use super::interpreter::Driver;
 use super::pool::SyscallPool;
-use super::syscall;
 use crate::alarm::Bell;
-use crate::inbox::InboxRef;
-use crate::operation::{At, Create, Operation};
-use crate::slot::Arguments;
+use crate::buffer::Pool;
+use crate::inbox::{InboxRef, Stage};
+use crate::operation::Operation;
 
 /// Entries of the submission queue; a fuller batch is passed on in several calls.
 const SUBMISSIONS: u32 = 256;
@@ -36,11 +39,15 @@ const ALARM: u64 = u64::MAX;
 const CANCEL: u64 = u64::MAX - 1;
 
 pub(super) struct Uring {
+    /// First, so that it is gone before the memory it knows of.
     ring: IoUring,
     inbox: InboxRef,
     pool: Arc<SyscallPool>,
     /// Accepted, for the pool.
     accepted: Vec<u32>,
+    buffers: Pool,
+    /// What the kernel receives into by itself, once somebody asked for that.
+    provided: Option<Provided>,
     /// Where the kernel puts the alarm's count.
     alarm_count: Box<u64>,
     alarm_armed: bool,
@@ -74,6 +81,15 @@ pub(super) fn probe() -> io::Result<()> {
         opcode::Writev::CODE,
         opcode::OpenAt2::CODE,
         opcode::Close::CODE,
+        opcode::Fsync::CODE,
+        opcode::Accept::CODE,
+        opcode::Connect::CODE,
+        opcode::Recv::CODE,
+        opcode::Send::CODE,
+        opcode::RecvMsg::CODE,
+        opcode::SendMsg::CODE,
+        opcode::PollAdd::CODE,
+        opcode::Timeout::CODE,
         opcode::AsyncCancel::CODE,
     ];
     if !ring.params().is_feature_nodrop() || !ring.params().is_feature_submit_stable() {
@@ -88,7 +104,11 @@ pub(super) fn probe() -> io::Result<()> {
 }
 
 impl Uring {
-    pub(super) fn open(inbox: InboxRef, pool: Arc<SyscallPool>) -> io::Result<Uring> {
+    pub(super) fn open(
+        inbox: InboxRef,
+        pool: Arc<SyscallPool>,
+        buffers: Pool,
+    ) -> io::Result<Uring> {
         let ring = setup(COMPLETIONS)?;
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?;
         inbox.alarm.set(Bell::Event(event));
@@ -97,6 +117,8 @@ impl Uring {
             inbox,
             pool,
             accepted: Vec::new(),
+            buffers,
+            provided: None,
             alarm_count: Box::new(0),
             alarm_armed: false,
         })
@@ -112,6 +134,16 @@ impl Uring {
             if unsafe { self.ring.submission().push(entry) }.is_ok() {
                 return;
             }
+            self.enter(0);
+        }
+    }
+
+    /// Sees to it that so many entries can be pushed without a system call between them.
+    fn make_room(&mut self, entries: usize) {
+        let queue = self.ring.submission();
+        let room = queue.capacity() - queue.len();
+        drop(queue);
+        if room < entries {
             self.enter(0);
         }
     }
@@ -156,121 +188,66 @@ impl Uring {
             match entry.user_data() {
                 ALARM => self.alarm_armed = false,
                 CANCEL => {}
-                name => self.finish(name as u32, entry.result()),
+                name => self.complete(name as u32, entry.result(), entry.flags()),
             }
         }
     }
 
-    fn finish(&mut self, index: u32, result: i32) {
+    /// Works a completion into its operation, and reports that if it was the last.
+    #[inline]
+    fn complete(&mut self, index: u32, result: i32, flags: u32) {
         let inbox = self.inbox;
         // SAFETY: the completion was reaped and not reported, so the slot is this driver's.
         let (operation, arguments) = unsafe { inbox.slots.operation_and_arguments(index) };
-        if matches!(operation, Operation::Close { .. }) {
-            // Cancelled before it began, the descriptor is still ours, and dropping it closes it.
-            // Whatever else the kernel reports, the number is free again: never repeat a close.
-            if result != -rustix::io::Errno::CANCELED.raw_os_error() {
-                release_closed(operation);
+        match entry::meaning(operation, arguments, &mut self.provided, (result, flags)) {
+            Meaning::Ended(outcome) => inbox.finish(index, outcome),
+            // A cancel may show as an interruption.
+            Meaning::Again if inbox.slots.is_cancelled(index) || inbox.stage() > Stage::Running => {
+                inbox.finish(index, Err(rustix::io::Errno::CANCELED.raw_os_error()));
             }
-            self.inbox.finish(index, Ok(0));
-            return;
+            Meaning::Again => self.begin(index),
+            Meaning::Pool => self.accepted.push(index),
+            Meaning::More => {}
         }
-        let retry = [rustix::io::Errno::INTR, rustix::io::Errno::AGAIN];
-        if retry.iter().any(|errno| errno.raw_os_error() == -result) {
-            let entry = self.entry(index, operation, arguments).expect("it was an entry before");
-            self.push(&entry);
-            return;
-        }
-        if result < 0 {
-            self.inbox.finish(index, Err(-result));
-            return;
-        }
-        // SAFETY: the kernel reported that many bytes written into the spare room it was given.
-        unsafe { syscall::settle(operation, result as usize) };
-        self.inbox.finish(index, Ok(result as u64));
     }
 
-    /// The ring's form of an operation, if it goes through the ring.
-    #[inline(always)]
-    fn entry(
-        &self,
-        index: u32,
-        operation: &mut Operation,
-        arguments: &mut Arguments,
-    ) -> Option<squeue::Entry> {
-        let entry = match operation {
-            Operation::Nop => opcode::Nop::new().build(),
-            Operation::Open { at, options, .. } if options.create == Create::Never => {
-                let (flags, mode, resolve) = syscall::open_arguments(*options);
-                let how = OpenHow::new()
-                    .flags(u64::from(flags.bits()))
-                    .mode(u64::from(mode.bits()))
-                    .resolve(resolve.bits());
-                let how = arguments.place(how);
-                opcode::OpenAt2::new(directory(at), at.path.as_ptr(), how).build()
+    /// Sends an operation on its way.
+    #[inline]
+    fn begin(&mut self, index: u32) {
+        let inbox = self.inbox;
+        // SAFETY: the slot is this driver's, and nothing of it is on its way.
+        let (operation, arguments) = unsafe { inbox.slots.operation_and_arguments(index) };
+        if matches!(operation, Operation::ReceivePooled { .. }) && self.provided.is_none() {
+            let submitter = self.ring.submitter();
+            self.provided = Some(Provided::open(&submitter, &self.buffers));
+        }
+        let in_ring = self.provided.as_ref().is_some_and(Provided::in_ring);
+        let name = inbox.slots.name(index);
+        match entry::plan(operation, arguments, in_ring) {
+            Plan::Ring(entry) => self.push(&entry.user_data(name)),
+            Plan::Linked(first, second) => {
+                // Both in one call, or the kernel does not see the link.
+                self.make_room(2);
+                self.push(&first.user_data(name));
+                self.push(&second.user_data(name));
             }
-            Operation::Close { descriptor } => {
-                opcode::Close::new(Fd(descriptor.as_raw_fd())).build()
-            }
-            Operation::Read { file, buffer, length, offset } => {
-                let length = syscall::read_length(buffer, *length);
-                opcode::Read::new(raw(file), buffer.spare_ptr(), length as u32)
-                    .offset(*offset)
-                    .build()
-            }
-            Operation::Write { file, buffer, start, length, offset } => {
-                let bytes = syscall::write_range(buffer, *start, *length);
-                opcode::Write::new(raw(file), bytes.as_ptr(), bytes.len() as u32)
-                    .offset(*offset)
-                    .build()
-            }
-            Operation::ReadVectored { file, buffers, offset } => {
-                let file = raw(file);
-                let vectors = buffers.spare_vectors();
-                opcode::Readv::new(file, vectors.as_ptr().cast(), vectors.len() as u32)
-                    .offset(*offset)
-                    .build()
-            }
-            Operation::WriteVectored { file, buffers, offset } => {
-                let file = raw(file);
-                let vectors = buffers.filled_vectors();
-                opcode::Writev::new(file, vectors.as_ptr().cast(), vectors.len() as u32)
-                    .offset(*offset)
-                    .build()
-            }
-            _ => return None,
-        };
-        Some(entry.user_data(self.inbox.slots.name(index)))
-    }
-}
-
-fn raw(descriptor: &impl AsFd) -> Fd {
-    Fd(descriptor.as_fd().as_raw_fd())
-}
-
-fn directory(at: &At) -> Fd {
-    at.directory.as_ref().map_or(Fd(CWD.as_raw_fd()), raw)
-}
-
-/// The kernel closed the descriptor: ours must not close the number again.
-fn release_closed(operation: &mut Operation) {
-    if let Operation::Close { descriptor } = std::mem::replace(operation, Operation::Nop) {
-        let _: RawFd = std::os::fd::IntoRawFd::into_raw_fd(descriptor);
+            Plan::Pool => self.accepted.push(index),
+            Plan::Done(outcome) => inbox.finish(index, outcome),
+        }
     }
 }
 
 impl Driver for Uring {
+    #[inline]
     fn submit(&mut self, index: u32) {
         self.inbox.start(index);
         let inbox = self.inbox;
         // SAFETY: the slot was just handed to this driver.
-        let (operation, arguments) = unsafe { inbox.slots.operation_and_arguments(index) };
+        let operation = unsafe { inbox.slots.operation(index) };
         if !operation.is_valid() {
             return inbox.finish(index, Err(rustix::io::Errno::INVAL.raw_os_error()));
         }
-        match self.entry(index, operation, arguments) {
-            Some(entry) => self.push(&entry),
-            None => self.accepted.push(index),
-        }
+        self.begin(index);
     }
 
     fn cancel(&mut self, name: u64) {

@@ -1,0 +1,252 @@
+//! What operations are told: paths, ways to open, scopes.
+
+use std::borrow::Cow;
+use std::ffi::{CStr, CString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::descriptor::Descriptor;
+
+/// The most bytes one read, write or copy moves: what Linux itself caps a call at.
+pub const TRANSFER_BYTES_MAX: usize = 0x7fff_f000;
+
+/// A path, absolute or relative to an open directory.
+///
+/// Resolution relative to a directory survives a rename of its parents and cannot be redirected
+/// by somebody who swaps a parent for a symbolic link.
+#[derive(Debug)]
+pub struct At {
+    /// What a relative `path` is relative to; the process's current directory when `None`.
+    pub directory: Option<Descriptor>,
+    /// The path as the system takes it; empty for `directory` itself.
+    pub path: Cow<'static, CStr>,
+}
+
+impl At {
+    /// `path` below `directory`, or below the current directory when there is none.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the path holds a NUL byte.
+    pub fn new(directory: Option<&Descriptor>, path: &Path) -> std::io::Result<At> {
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        Ok(At { directory: directory.cloned(), path: Cow::Owned(path) })
+    }
+
+    /// The whole path, for messages.
+    #[must_use]
+    pub fn display_path(&self) -> PathBuf {
+        display_path(self.directory.as_ref(), &self.path)
+    }
+}
+
+pub(super) fn display_path(directory: Option<&Descriptor>, path: &CStr) -> PathBuf {
+    let path = Path::new(std::ffi::OsStr::from_bytes(path.to_bytes()));
+    match directory {
+        Some(directory) if path.as_os_str().is_empty() => directory.path().to_path_buf(),
+        Some(directory) => directory.path().join(path),
+        None => path.to_path_buf(),
+    }
+}
+
+/// A piece of a file, for [`Operation::ReadFiles`].
+#[derive(Debug)]
+pub struct FilePiece {
+    /// The file.
+    pub path: Cow<'static, CStr>,
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub length: usize,
+    /// Bytes that were read: fewer than `length` only where the file ended before.
+    pub read: usize,
+    /// Whether to look if the file goes on behind the piece.
+    pub expect_end: bool,
+    /// Whether it did; only if `expect_end` was set.
+    pub goes_on: bool,
+}
+
+impl FilePiece {
+    /// Bytes `offset..offset + length` of the file at `path`.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the path holds a NUL byte.
+    pub fn new(path: &Path, offset: u64, length: usize) -> std::io::Result<FilePiece> {
+        let path = Cow::Owned(CString::new(path.as_os_str().as_bytes())?);
+        Ok(FilePiece { path, offset, length, read: 0, expect_end: false, goes_on: false })
+    }
+}
+
+/// A file to be made, for [`Operation::WriteFiles`].
+#[derive(Debug)]
+pub struct NewFile {
+    /// Its path, of which nothing may exist.
+    pub path: Cow<'static, CStr>,
+    /// Permission bits, not masked by the process.
+    pub mode: u32,
+    /// Where its bytes start in the buffer.
+    pub start: usize,
+    /// Bytes.
+    pub length: usize,
+}
+
+impl NewFile {
+    /// A file of `buffer[start..start + length]` at `path`.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the path holds a NUL byte.
+    pub fn new(path: &Path, mode: u32, start: usize, length: usize) -> std::io::Result<NewFile> {
+        let path = Cow::Owned(CString::new(path.as_os_str().as_bytes())?);
+        Ok(NewFile { path, mode, start, length })
+    }
+}
+
+/// How a file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenOptions {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+    pub(crate) create: Create,
+    pub(crate) truncate: bool,
+    pub(crate) direct: bool,
+    pub(crate) directory: bool,
+    pub(crate) follow: bool,
+    pub(crate) beneath: bool,
+    pub(crate) mode: u32,
+}
+
+/// Whether opening makes a file that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Create {
+    Never,
+    IfMissing,
+    Exclusive,
+}
+
+impl OpenOptions {
+    /// Reading an existing file.
+    #[must_use]
+    pub const fn reading() -> OpenOptions {
+        OpenOptions {
+            read: true,
+            write: false,
+            create: Create::Never,
+            truncate: false,
+            direct: false,
+            directory: false,
+            follow: true,
+            beneath: false,
+            mode: 0,
+        }
+    }
+
+    /// Writing an existing file.
+    #[must_use]
+    pub const fn writing() -> OpenOptions {
+        OpenOptions { read: false, write: true, ..OpenOptions::reading() }
+    }
+
+    /// Making a file that must not exist yet (a symbolic link in its place counts as existing).
+    #[must_use]
+    pub const fn creating(mode: u32) -> OpenOptions {
+        OpenOptions { create: Create::Exclusive, follow: false, mode, ..OpenOptions::writing() }
+    }
+
+    /// Writing a file, made when missing and emptied when not.
+    #[must_use]
+    pub const fn replacing(mode: u32) -> OpenOptions {
+        OpenOptions { create: Create::IfMissing, truncate: true, mode, ..OpenOptions::writing() }
+    }
+
+    /// Opening a directory, to read it or to resolve paths against it.
+    #[must_use]
+    pub const fn directory() -> OpenOptions {
+        OpenOptions { directory: true, ..OpenOptions::reading() }
+    }
+
+    /// Both directions, whatever this was before.
+    #[must_use]
+    pub const fn read_write(self) -> OpenOptions {
+        OpenOptions { read: true, write: true, ..self }
+    }
+
+    /// Around the page cache. Use [`crate::DirectFile`], whose types keep the alignment rules.
+    #[must_use]
+    pub(crate) const fn direct(self) -> OpenOptions {
+        OpenOptions { direct: true, ..self }
+    }
+
+    /// Refuses a symbolic link as the last component.
+    #[must_use]
+    pub const fn no_follow(self) -> OpenOptions {
+        OpenOptions { follow: false, ..self }
+    }
+
+    /// Refuses to leave the directory the path is relative to, and any symbolic link on the way.
+    #[must_use]
+    pub const fn beneath(self) -> OpenOptions {
+        OpenOptions { beneath: true, follow: false, ..self }
+    }
+}
+
+/// What a sync makes durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncScope {
+    /// The file's bytes and what is needed to read them back.
+    Data,
+    /// The file's bytes and all its metadata.
+    All,
+    /// Everything on the file system that the file lies on.
+    FileSystem,
+}
+
+/// What a path names when it is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemoveKind {
+    /// Anything but a directory.
+    File,
+    /// An empty directory.
+    Directory,
+}
+
+/// What is going to happen to a range of a file, so that the page cache can prepare for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advice {
+    /// Nothing special.
+    Normal,
+    /// It is read front to back.
+    Sequential,
+    /// It is read here and there: reading ahead is in vain.
+    Random,
+    /// It is read soon: start now.
+    WillNeed,
+    /// It is not read again soon: its pages may go.
+    DontNeed,
+}
+
+/// Which direction of a connection is shut down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Nothing more is received.
+    Receive,
+    /// Nothing more is sent; the other side sees the end.
+    Send,
+    /// Both.
+    Both,
+}
+
+/// A setting of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SocketOption {
+    /// Small packets are sent at once (TCP).
+    NoDelay(bool),
+    /// A silent connection is probed.
+    KeepAlive(bool),
+    /// How long closing waits for what was not sent yet.
+    Linger(Option<Duration>),
+    /// Bytes the system keeps of what was received.
+    ReceiveBuffer(usize),
+    /// Bytes the system keeps of what is to be sent.
+    SendBuffer(usize),
+}

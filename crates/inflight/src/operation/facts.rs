@@ -1,0 +1,216 @@
+//! What can be said of an operation without running it.
+
+use std::path::PathBuf;
+
+use super::Operation;
+use super::arguments::display_path;
+use crate::buffer::Buffer;
+
+impl Operation {
+    /// What the operation is called in messages.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Operation::Nop => "nop",
+            Operation::Open { .. } => "open",
+            Operation::Close { .. } => "close",
+            Operation::Read { .. } | Operation::ReadVectored { .. } => "read",
+            Operation::ReadFiles { .. } => "read",
+            Operation::Write { .. } | Operation::WriteVectored { .. } => "write",
+            Operation::WriteFiles { .. } => "write",
+            Operation::Sync { .. } => "sync",
+            Operation::Allocate { .. } => "allocate space for",
+            Operation::Truncate { .. } => "set the size of",
+            Operation::Metadata { .. } => "look at",
+            Operation::SetMode { .. } => "set the permissions of",
+            Operation::SetTimes { .. } => "set the times of",
+            Operation::SetOwner { .. } => "set the owner of",
+            Operation::Rename { .. } => "rename",
+            Operation::Remove { .. } => "remove",
+            Operation::CreateDirectory { .. } => "create directory",
+            Operation::CreateSymlink { .. } => "create symbolic link",
+            Operation::CreateHardLink { .. } => "create hard link",
+            Operation::ReadLink { .. } => "read symbolic link",
+            Operation::ReadDirectory { .. } => "list",
+            Operation::CopyRange { .. } => "copy",
+            Operation::FindData { .. } => "find the holes of",
+            Operation::SampleCache { .. } => "look for in the page cache",
+            Operation::ReadAttributes { .. } => "read extended attributes of",
+            Operation::WriteAttribute { .. } => "set extended attribute of",
+            Operation::WriteSync { .. } => "write and sync",
+            Operation::SyncRange { .. } => "sync a range of",
+            Operation::Advise { .. } => "advise on",
+            Operation::PunchHole { .. } => "make a hole in",
+            Operation::Listen { .. } => "listen on",
+            Operation::Bind { .. } => "bind to",
+            Operation::Accept { .. } => "accept a connection on",
+            Operation::Connect { .. } => "connect to",
+            Operation::Receive { .. }
+            | Operation::ReceivePooled { .. }
+            | Operation::ReceiveVectored { .. }
+            | Operation::ReceiveFrom { .. } => "receive from",
+            Operation::Send { .. }
+            | Operation::SendVectored { .. }
+            | Operation::SendTo { .. }
+            | Operation::SendFile { .. } => "send to",
+            Operation::Shutdown { .. } => "shut down",
+            Operation::SetSocketOption { .. } => "set an option of",
+            Operation::SocketAddress { .. } => "ask for the address of",
+            Operation::Sleep { .. } => "sleep",
+            Operation::Post { .. } => "wait for what is posted",
+        }
+    }
+
+    /// The path, or the socket's address, that the operation is about, as far as it is known.
+    #[must_use]
+    pub fn path(&self) -> Option<PathBuf> {
+        match self {
+            Operation::Nop
+            | Operation::Close { .. }
+            | Operation::Sleep { .. }
+            | Operation::Post { .. } => None,
+            Operation::Listen { address, .. }
+            | Operation::Bind { address, .. }
+            | Operation::Connect { address, .. }
+            | Operation::SendTo { address, .. } => Some(PathBuf::from(address.to_string())),
+            Operation::Open { at, .. }
+            | Operation::Metadata { at, .. }
+            | Operation::SetMode { at, .. }
+            | Operation::SetTimes { at, .. }
+            | Operation::SetOwner { at, .. }
+            | Operation::Remove { at, .. }
+            | Operation::CreateDirectory { at, .. }
+            | Operation::CreateSymlink { at, .. }
+            | Operation::CreateHardLink { at, .. }
+            | Operation::ReadLink { at, .. }
+            | Operation::ReadAttributes { at, .. }
+            | Operation::WriteAttribute { at, .. } => Some(at.display_path()),
+            Operation::Rename { from, .. } => Some(from.display_path()),
+            Operation::ReadFiles { directory, pieces, current, .. } => {
+                pieces.get(*current).map(|piece| display_path(directory.as_ref(), &piece.path))
+            }
+            Operation::WriteFiles { directory, files, current, .. } => {
+                files.get(*current).map(|file| display_path(directory.as_ref(), &file.path))
+            }
+            Operation::Read { file, .. }
+            | Operation::Write { file, .. }
+            | Operation::ReadVectored { file, .. }
+            | Operation::WriteVectored { file, .. }
+            | Operation::Sync { file, .. }
+            | Operation::Allocate { file, .. }
+            | Operation::Truncate { file, .. }
+            | Operation::ReadDirectory { directory: file, .. }
+            | Operation::FindData { file, .. }
+            | Operation::SampleCache { file, .. }
+            | Operation::CopyRange { to: file, .. }
+            | Operation::WriteSync { file, .. }
+            | Operation::SyncRange { file, .. }
+            | Operation::Advise { file, .. }
+            | Operation::PunchHole { file, .. }
+            | Operation::Accept { listener: file, .. }
+            | Operation::Receive { socket: file, .. }
+            | Operation::ReceivePooled { socket: file, .. }
+            | Operation::ReceiveVectored { socket: file, .. }
+            | Operation::ReceiveFrom { socket: file, .. }
+            | Operation::Send { socket: file, .. }
+            | Operation::SendVectored { socket: file, .. }
+            | Operation::SendFile { socket: file, .. }
+            | Operation::Shutdown { socket: file, .. }
+            | Operation::SetSocketOption { socket: file, .. }
+            | Operation::SocketAddress { socket: file, .. } => Some(file.label().into_owned()),
+        }
+    }
+
+    /// The byte position the operation is about, where it has one.
+    #[must_use]
+    pub const fn offset(&self) -> Option<u64> {
+        match self {
+            Operation::Read { offset, .. }
+            | Operation::Write { offset, .. }
+            | Operation::ReadVectored { offset, .. }
+            | Operation::WriteVectored { offset, .. }
+            | Operation::Allocate { offset, .. }
+            | Operation::WriteSync { offset, .. }
+            | Operation::SyncRange { offset, .. }
+            | Operation::Advise { offset, .. }
+            | Operation::PunchHole { offset, .. }
+            | Operation::FindData { offset, .. } => Some(*offset),
+            Operation::CopyRange { to_offset, .. } => Some(*to_offset),
+            _ => None,
+        }
+    }
+
+    /// Whether what it asks for can be: ranges lie in their buffers and in what files can hold.
+    pub(crate) fn is_valid(&self) -> bool {
+        let inside = |buffer: &Buffer, start: usize, length: usize| {
+            start.checked_add(length).is_some_and(|end| end <= buffer.len())
+        };
+        let in_file = |offset: u64, length: u64| {
+            offset.checked_add(length).is_some_and(|end| end < i64::MAX as u64)
+        };
+        match self {
+            Operation::Read { length, offset, .. } => in_file(*offset, *length as u64),
+            Operation::Write { buffer, start, length, offset, .. }
+            | Operation::WriteSync { buffer, start, length, offset, .. } => {
+                inside(buffer, *start, *length) && in_file(*offset, *length as u64)
+            }
+            Operation::ReadFiles { pieces, .. } => {
+                pieces.iter().all(|piece| in_file(piece.offset, piece.length as u64))
+            }
+            Operation::WriteFiles { files, buffer, .. } => {
+                files.iter().all(|file| inside(buffer, file.start, file.length))
+            }
+            Operation::Send { buffer, start, length, .. } => inside(buffer, *start, *length),
+            Operation::SendFile { offset, length, .. }
+            | Operation::Allocate { offset, length, .. }
+            | Operation::PunchHole { offset, length, .. }
+            | Operation::SyncRange { offset, length, .. }
+            | Operation::Advise { offset, length, .. } => in_file(*offset, *length),
+            // Nobody but a program's own code can end it.
+            Operation::Post { .. } => false,
+            _ => true,
+        }
+    }
+
+    /// Whether the operation waits for the world outside (a peer, a time), maybe for ever.
+    pub(crate) const fn waits(&self) -> bool {
+        matches!(
+            self,
+            Operation::Accept { .. }
+                | Operation::Connect { .. }
+                | Operation::Receive { .. }
+                | Operation::ReceivePooled { .. }
+                | Operation::ReceiveVectored { .. }
+                | Operation::ReceiveFrom { .. }
+                | Operation::Send { .. }
+                | Operation::SendVectored { .. }
+                | Operation::SendTo { .. }
+                | Operation::SendFile { .. }
+                | Operation::Sleep { .. }
+        )
+    }
+
+    /// Whether the operation moves file contents, for the metrics.
+    pub(crate) const fn direction(&self) -> Direction {
+        match self {
+            Operation::Read { .. }
+            | Operation::ReadVectored { .. }
+            | Operation::ReadFiles { .. } => Direction::Read,
+            Operation::Write { .. }
+            | Operation::WriteVectored { .. }
+            | Operation::WriteSync { .. }
+            | Operation::WriteFiles { .. } => Direction::Write,
+            Operation::CopyRange { .. } => Direction::Both,
+            _ => Direction::None,
+        }
+    }
+}
+
+/// Which way an operation moves file contents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    None,
+    Read,
+    Write,
+    Both,
+}
