@@ -19,6 +19,8 @@ mod staging;
 
 use std::path::Path;
 
+use inflight::{Directory, SyncScope};
+
 use crate::error::{Error, Result};
 use crate::format::PatchFile;
 use crate::job::{Job, Phase};
@@ -57,7 +59,9 @@ pub struct ApplyReport {
 /// exist, once it is whole.
 ///
 /// # Errors
-/// See [`crate::Error`]; then there is nothing of the name `new`.
+/// See [`crate::Error`]; then there is nothing of the name `new`, but for one case: if the last step
+/// fails, the sync of the directory that `new` is in, the whole tree is there, and may lose its name
+/// if the power fails.
 pub async fn apply(
     job: &Job,
     patch: &Path,
@@ -82,10 +86,16 @@ pub async fn apply(
     job.progress.expect(report.bytes);
 
     let staging = Staging::create(handle, new, &inputs.new).await?;
-    let built = build_and_name(job, &inputs, &staging, new, options).await;
-    if let Err(error) = built {
-        staging.remove(&inputs.new).await;
-        return Err(inputs.explain(job, error).await);
+    let above = match build_and_name(job, &inputs, &staging, new, options).await {
+        Ok(above) => above,
+        Err(error) => {
+            staging.remove(&inputs.new).await;
+            return Err(inputs.explain(job, error).await);
+        }
+    };
+    if options.sync {
+        // The tree is in its place by now, and stays there whatever comes of this.
+        above.sync(SyncScope::All).await?;
     }
     Ok(report)
 }
@@ -96,7 +106,7 @@ async fn build_and_name(
     staging: &Staging,
     new: &Path,
     options: ApplyOptions,
-) -> Result<()> {
+) -> Result<Directory> {
     staging.create_directories(&inputs.new).await?;
     job.progress.enter(Phase::Build);
     build::build(job, inputs, staging).await?;
@@ -107,7 +117,7 @@ async fn build_and_name(
     if options.sync {
         staging.sync().await?;
     }
-    staging.publish(new, options.sync).await
+    staging.publish(new).await
 }
 
 /// `new` must not exist; a dangling link of that name counts.

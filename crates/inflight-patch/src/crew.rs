@@ -16,7 +16,15 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 pub(crate) type Work<T> = async_task::Task<T>;
 
 pub(crate) struct Crew {
-    pool: Arc<ThreadPool>,
+    threads: Threads,
+}
+
+/// Where work is done.
+#[derive(Clone)]
+enum Threads {
+    Pool(Arc<ThreadPool>),
+    /// At once, on the thread that hands it over: where everything is to happen in one order.
+    Caller,
 }
 
 impl Crew {
@@ -26,23 +34,31 @@ impl Crew {
             .thread_name(|number| format!("inflight-cpu-{number}"))
             .build()
             .map_err(io::Error::other)?;
-        Ok(Crew { pool: Arc::new(pool) })
+        Ok(Crew { threads: Threads::Pool(Arc::new(pool)) })
+    }
+
+    /// A crew that is whoever hands work to it.
+    pub(crate) fn of_caller() -> Crew {
+        Crew { threads: Threads::Caller }
     }
 
     pub(crate) fn threads(&self) -> usize {
-        self.pool.current_num_threads()
+        match &self.threads {
+            Threads::Pool(pool) => pool.current_num_threads(),
+            Threads::Caller => 1,
+        }
     }
 
     /// A way to put work on the crew that can be given to tasks.
     pub(crate) fn hand(&self) -> Hand {
-        Hand { pool: self.pool.clone() }
+        Hand { threads: self.threads.clone() }
     }
 }
 
 /// Puts work on a [`Crew`].
 #[derive(Clone)]
 pub(crate) struct Hand {
-    pool: Arc<ThreadPool>,
+    threads: Threads,
 }
 
 impl Hand {
@@ -51,7 +67,18 @@ impl Hand {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Work<T> {
-        let pool = Arc::downgrade(&self.pool);
+        let pool = match &self.threads {
+            Threads::Pool(pool) => Arc::downgrade(pool),
+            Threads::Caller => {
+                let builder = async_task::Builder::new().propagate_panic(true);
+                let schedule = |runnable: Runnable| {
+                    runnable.run();
+                };
+                let (runnable, task) = builder.spawn(move |()| async move { work() }, schedule);
+                runnable.schedule();
+                return task;
+            }
+        };
         // A crew that is gone runs nothing more: the runnable is dropped, the task cancelled.
         let schedule = move |runnable: Runnable| {
             if let Some(pool) = pool.upgrade() {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 
-use inflight::Handle;
+use inflight::{DriverChoice, Handle};
 
 use crate::crew::Crew;
 use crate::error::{Error, Result};
@@ -31,9 +31,13 @@ impl Job {
         let limit = handle.pool().budget().limit();
         // Every thread works on buffers of its own: more of them than memory serves would wait.
         let threads = threads.min((limit / THREAD_BYTES) as usize).max(1);
-        let crew = Crew::new(threads).map_err(|error| {
-            Error::Io(inflight::Error::new("start the processor threads", None, error))
-        })?;
+        let crew = match handle.driver() {
+            // Everything happens in one order there.
+            DriverChoice::Simulated => Crew::of_caller(),
+            _ => Crew::new(threads).map_err(|error| {
+                Error::Io(inflight::Error::new("start the processor threads", None, error))
+            })?,
+        };
         Ok(Job { handle: handle.clone(), crew, progress: Arc::default() })
     }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
-use crate::local::on_worker;
+use crate::local::{on_worker, turning};
 
 /// Wakes a thread that waits in [`block_on`].
 struct Parked {
@@ -38,10 +38,15 @@ thread_local! {
 /// # Panics
 /// When called on a worker of an engine: it would wait for itself.
 pub fn block_on<F: Future>(future: F) -> F::Output {
-    assert!(!on_worker(), "block_on on a worker would wait for itself; await the future instead");
+    let turning = turning();
+    assert!(
+        turning.is_some() || !on_worker(),
+        "block_on on a worker would wait for itself; await the future instead"
+    );
     let parked = PARKED.take().unwrap_or_else(|| {
         Arc::new(Parked { thread: std::thread::current(), woken: AtomicBool::new(false) })
     });
+    parked.woken.store(false, Ordering::Relaxed);
     let waker = Waker::from(parked.clone());
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);
@@ -51,7 +56,10 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
             return output;
         }
         while !parked.woken.swap(false, Ordering::AcqRel) {
-            std::thread::park();
+            match turning {
+                Some((turn, simulation)) => turn(simulation),
+                None => std::thread::park(),
+            }
         }
     }
 }

@@ -10,23 +10,56 @@ use crate::operation::Address;
 
 /// Something open, owned by one holder; closed when it is dropped.
 #[derive(Debug)]
-pub struct OwnedDescriptor(OwnedFd);
+pub struct OwnedDescriptor(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    System(OwnedFd),
+    Foreign(Box<dyn Foreign>),
+}
+
+/// Something open that the system does not know of: it is a driver's own.
+pub(crate) trait Foreign: fmt::Debug + Send + Sync {
+    /// What the driver knows it by.
+    fn number(&self) -> u64;
+}
+
+impl OwnedDescriptor {
+    pub(crate) fn foreign(descriptor: impl Foreign + 'static) -> OwnedDescriptor {
+        OwnedDescriptor(Kind::Foreign(Box::new(descriptor)))
+    }
+
+    /// The system's descriptor, unless it is on a simulated disk.
+    ///
+    /// # Errors
+    /// Gives itself back in that case.
+    pub fn into_system(self) -> Result<OwnedFd, OwnedDescriptor> {
+        match self.0 {
+            Kind::System(descriptor) => Ok(descriptor),
+            kind => Err(OwnedDescriptor(kind)),
+        }
+    }
+
+    /// What the driver knows it by, if the system does not know it.
+    pub(crate) fn foreign_number(&self) -> Option<u64> {
+        match &self.0 {
+            Kind::System(_) => None,
+            Kind::Foreign(foreign) => Some(foreign.number()),
+        }
+    }
+
+    /// The system's descriptor. Only for operations that are [the system's](crate::Operation::is_for_system).
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        match &self.0 {
+            Kind::System(descriptor) => descriptor.as_fd(),
+            Kind::Foreign(foreign) => unreachable!("{foreign:?} in a driver of the system's"),
+        }
+    }
+}
 
 impl From<OwnedFd> for OwnedDescriptor {
     fn from(descriptor: OwnedFd) -> OwnedDescriptor {
-        OwnedDescriptor(descriptor)
-    }
-}
-
-impl From<OwnedDescriptor> for OwnedFd {
-    fn from(descriptor: OwnedDescriptor) -> OwnedFd {
-        descriptor.0
-    }
-}
-
-impl AsFd for OwnedDescriptor {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        OwnedDescriptor(Kind::System(descriptor))
     }
 }
 
@@ -82,15 +115,34 @@ impl Descriptor {
         }
     }
 
+    fn owned(&self) -> &OwnedDescriptor {
+        self.0.descriptor.as_ref().expect("open until the last share is dropped")
+    }
+
+    /// What the driver knows it by, if the system does not know it.
+    pub(crate) fn foreign_number(&self) -> Option<u64> {
+        self.owned().foreign_number()
+    }
+
     /// Takes the descriptor out if this is the only share.
     pub(crate) fn into_owned(self) -> Option<OwnedDescriptor> {
         Arc::into_inner(self.0)?.descriptor.take()
     }
 }
 
+/// # Panics
+/// Where it is on a simulated disk: the system knows nothing of that.
+impl AsFd for OwnedDescriptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd()
+    }
+}
+
+/// # Panics
+/// Where it is on a simulated disk: the system knows nothing of that.
 impl AsFd for Descriptor {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.descriptor.as_ref().expect("open until the last share is dropped").as_fd()
+        self.owned().fd()
     }
 }
 

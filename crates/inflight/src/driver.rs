@@ -3,6 +3,7 @@
 
 mod interpreter;
 mod pool;
+mod simulated;
 mod syscall;
 mod threads;
 #[cfg(target_os = "linux")]
@@ -16,6 +17,7 @@ use crate::inbox::InboxRef;
 pub(crate) use interpreter::Driver;
 pub use interpreter::DriverChoice;
 pub(crate) use pool::SyscallPool;
+pub use simulated::{Faults, SimulatedDisk};
 pub(crate) use syscall::socket::adopt;
 
 /// Bytes of a buffer that is taken when something arrives.
@@ -36,6 +38,11 @@ pub(crate) fn open(
         DriverChoice::Uring => Ok(Box::new(uring::Uring::open(inbox, pool, buffers)?)),
         _ => Ok(Box::new(threads::Threads::open(inbox, pool, buffers)?)),
     }
+}
+
+/// Makes the driver of the one worker of an engine on a simulated disk.
+pub(crate) fn open_simulated(inbox: InboxRef, disk: &SimulatedDisk) -> Box<dyn Driver> {
+    Box::new(simulated::Simulated::open(inbox, disk))
 }
 
 /// Why io_uring cannot be used here; `Ok` if it can.

@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 
 use crate::budget::Budget;
 use crate::buffer::Pool;
-use crate::driver::{self, DriverChoice, SyscallPool};
+use crate::driver::{self, DriverChoice, SimulatedDisk, SyscallPool};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::inbox::{CutShort, Inbox, Stage};
 use crate::local::is_engine_thread;
 use crate::metrics::Counters;
 use crate::shared::Shared;
+use crate::simulation::Simulation;
 use crate::worker;
 
 /// Names the driver to use: `uring` or `threads`.
@@ -97,6 +98,25 @@ impl Builder {
         self
     }
 
+    /// Starts an engine on a simulated disk. It has one worker, which runs on whatever thread is in
+    /// [`Handle::block_on`]; nothing goes on while none is.
+    #[must_use]
+    pub fn simulated(self, disk: &SimulatedDisk) -> Engine {
+        let counters = Arc::new(Counters::new());
+        let inbox = Inbox::open(0, self.queue_depth, counters.clone());
+        let shared = Shared {
+            inboxes: Box::new([inbox]),
+            pool: Pool::new(Budget::new(self.memory_bytes_max)),
+            simulation: Some(Simulation::new(inbox, disk)),
+            counters,
+            driver: DriverChoice::Simulated,
+            reason: "asked for by the program".into(),
+            request_bytes_max: self.request_bytes_max,
+        };
+        let handle = Handle { shared: Arc::new(shared) };
+        Engine { handle, pool: None, workers: Vec::new() }
+    }
+
     /// Starts the engine.
     ///
     /// # Errors
@@ -117,10 +137,19 @@ impl Builder {
             .collect();
         let buffers = Pool::new(Budget::new(self.memory_bytes_max));
         let request_bytes_max = self.request_bytes_max;
-        let shared = Shared { inboxes, pool: buffers, counters, driver, reason, request_bytes_max };
+        let simulation = None;
+        let shared = Shared {
+            inboxes,
+            pool: buffers,
+            simulation,
+            counters,
+            driver,
+            reason,
+            request_bytes_max,
+        };
         let shared = Arc::new(shared);
         let handle = Handle { shared: shared.clone() };
-        let mut engine = Engine { handle, pool: pool.clone(), workers: Vec::new() };
+        let mut engine = Engine { handle, pool: Some(pool.clone()), workers: Vec::new() };
         let (opened, results) = channel();
         for (number, inbox) in shared.inboxes.iter().copied().enumerate() {
             let (pool, opened) = (pool.clone(), opened.clone());
@@ -156,6 +185,11 @@ fn choose(forced: Option<DriverChoice>) -> Result<(DriverChoice, String)> {
         (None, Some(driver)) => (Some(driver), "asked for by the environment"),
         (None, None) => (None, ""),
     };
+    if wanted == Some(DriverChoice::Simulated) {
+        let text = "an engine on a simulated disk is made with Builder::simulated";
+        let error = io::Error::new(io::ErrorKind::InvalidInput, text);
+        return Err(Error::new("start the I/O engine", None, error));
+    }
     if wanted == Some(DriverChoice::Threads) {
         return Ok((DriverChoice::Threads, by.into()));
     }
@@ -177,7 +211,7 @@ fn choose(forced: Option<DriverChoice>) -> Result<(DriverChoice, String)> {
 /// [`Handle::spawn`] to their ends before.
 pub struct Engine {
     handle: Handle,
-    pool: Arc<SyscallPool>,
+    pool: Option<Arc<SyscallPool>>,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -224,6 +258,9 @@ impl Engine {
     }
 
     fn set_stage(&self, stage: Stage) {
+        if let Some(simulation) = &self.handle.shared.simulation {
+            return simulation.end(stage);
+        }
         self.handle.shared.inboxes.iter().for_each(|inbox| inbox.set_stage(stage));
     }
 
@@ -236,7 +273,9 @@ impl Engine {
                 // A worker that panicked has ended the process; nothing else can go wrong here.
                 let _ = worker.join();
             }
-            pool.shut_down();
+            if let Some(pool) = pool {
+                pool.shut_down();
+            }
             drop(shared);
         };
         if !is_engine_thread() {

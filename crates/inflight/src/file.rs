@@ -310,6 +310,9 @@ impl fmt::Debug for File {
     }
 }
 
+/// How often a direct write may end inside its first block before that is an error.
+const WRITES_IN_VAIN_MAX: u32 = 16;
+
 /// A file whose reads and writes go around the page cache. The types of its methods keep the
 /// alignment rules: there is no way to ask for what the device would refuse.
 #[derive(Debug, Clone)]
@@ -388,7 +391,7 @@ impl DirectFile {
         offset: AlignedOffset,
     ) -> Result<AlignedBuffer> {
         let (mut buffer, padding) = buffer.into_padded();
-        let (length, mut done) = (buffer.len(), 0);
+        let (length, mut done, mut in_vain) = (buffer.len(), 0, 0);
         while done < length {
             let at = offset.bytes() + done as u64;
             let (back, written) = self.file.write(buffer, done, length - done, at).await?;
@@ -398,7 +401,8 @@ impl DirectFile {
             if done < length {
                 done -= done % BLOCK_BYTES;
             }
-            if done <= before {
+            in_vain = if done > before { 0 } else { in_vain + 1 };
+            if written == 0 || in_vain == WRITES_IN_VAIN_MAX {
                 let error = std::io::ErrorKind::WriteZero.into();
                 return Err(Error::new("write", Some(self.file.path().into()), error));
             }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crate::block_on::block_on;
 use crate::buffer::{Buffer, Pool};
 use crate::descriptor::{Descriptor, Label};
+use crate::driver::DriverChoice;
 use crate::error::{Error, Result};
 use crate::metadata::Metadata;
 use crate::metrics::Metrics;
@@ -72,7 +73,16 @@ impl Handle {
     /// # Panics
     /// When called on a worker of an engine: it would wait for itself.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
-        block_on(future)
+        match &self.shared.simulation {
+            Some(simulation) => simulation.enter(|| block_on(future)),
+            None => block_on(future),
+        }
+    }
+
+    /// Which driver the engine has.
+    #[must_use]
+    pub fn driver(&self) -> DriverChoice {
+        self.shared.driver
     }
 
     /// The pool that all of the engine's buffers come from.

@@ -122,6 +122,30 @@ impl Inbox {
         self.slots.set_worker(true);
     }
 
+    /// Whether the calling thread is this inbox's worker.
+    pub(crate) fn is_worker_here(&self) -> bool {
+        local::worker().0 == std::ptr::from_ref(self) as usize
+    }
+
+    /// Undoes [`Inbox::enter`], unless [`Inbox::end`] has.
+    pub(crate) fn leave(&self) {
+        while let Some(returned) = self.slots.give_back() {
+            self.send_on(&returned);
+        }
+        if self.own.with(|_| ()).is_some() {
+            // What is left waits for whoever enters next.
+            let (submitted, tasks) = self
+                .own
+                .with(|own| (std::mem::take(&mut own.submitted), std::mem::take(&mut own.tasks)))
+                .unwrap_or_default();
+            self.slots.set_worker(false);
+            self.own.set_owner(false);
+            local::leave_worker();
+            submitted.into_iter().for_each(|index| self.submit(index));
+            tasks.into_iter().for_each(|task| self.schedule(task));
+        }
+    }
+
     /// The worker is gone: whatever it left, and whatever still arrives, fails at once.
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::SeqCst);

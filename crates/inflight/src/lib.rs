@@ -44,6 +44,7 @@ mod metrics;
 mod operation;
 mod pending;
 mod shared;
+mod simulation;
 mod slot;
 mod socket;
 pub mod stream;
@@ -61,7 +62,7 @@ pub use buffer::{
 pub use completion::Completer;
 pub use descriptor::{Descriptor, OwnedDescriptor};
 pub use directory::Directory;
-pub use driver::DriverChoice;
+pub use driver::{DriverChoice, Faults, SimulatedDisk};
 pub use engine::{Builder, DRIVER_VARIABLE, Engine};
 pub use error::{Error, Result};
 pub use file::{DirectFile, File};

@@ -12,6 +12,24 @@ thread_local! {
     static TURN: Cell<usize> = const { Cell::new(0) };
 }
 
+/// What to call, and with what, where this thread would sleep.
+pub(crate) type Turning = (fn(usize), usize);
+
+thread_local! {
+    /// Set while this thread is the worker of a simulated engine.
+    static TURNING: Cell<Option<Turning>> = const { Cell::new(None) };
+}
+
+/// What this thread does in place of sleeping.
+pub(crate) fn turning() -> Option<Turning> {
+    TURNING.get()
+}
+
+/// Sets that; gives what it was.
+pub(crate) fn set_turning(turning: Option<Turning>) -> Option<Turning> {
+    TURNING.replace(turning)
+}
+
 /// Marks this thread as one that an engine waits for when it ends.
 pub(crate) fn enter_engine() {
     OF_ENGINE.set(true);

@@ -8,10 +8,13 @@ use crate::driver::DriverChoice;
 use crate::inbox::{self, InboxRef};
 use crate::metrics::Counters;
 use crate::operation::Operation;
+use crate::simulation::Simulation;
 
 pub(crate) struct Shared {
     pub(crate) inboxes: Box<[InboxRef]>,
     pub(crate) pool: Pool,
+    /// The worker, where the disk is a simulated one.
+    pub(crate) simulation: Option<Simulation>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) driver: DriverChoice,
     /// Why this driver.

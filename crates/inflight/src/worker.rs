@@ -15,7 +15,7 @@ use crate::inbox::{InboxRef, Stage};
 /// How many tasks run before completions are looked at again.
 const TASKS_PER_TURN: usize = 128;
 
-struct Worker {
+pub(crate) struct Worker {
     inbox: InboxRef,
     driver: Box<dyn Driver>,
     submitted: Vec<u32>,
@@ -41,13 +41,7 @@ pub(crate) fn run(
     let _ = opened.send(result);
     let Some(driver) = driver else { return inbox.end() };
     inbox.enter();
-    let mut worker = Worker {
-        inbox,
-        driver,
-        submitted: Vec::new(),
-        cancelled: Vec::new(),
-        reached: Stage::Running,
-    };
+    let mut worker = Worker::new(inbox, driver);
     // Operations that the kernel still holds cannot be taken from a worker that panicked, and
     // whoever waits for them would wait for ever: an end with a message is better.
     let bomb = AbortOnPanic;
@@ -58,26 +52,53 @@ pub(crate) fn run(
     inbox.end();
 }
 
+/// Runs tasks that are ready, up to a number; says whether there were any. They may come back here,
+/// in a simulation.
+pub(crate) fn run_tasks(inbox: InboxRef) -> bool {
+    inbox.collect_tasks();
+    for done in 0..TASKS_PER_TURN {
+        let Some(task) = inbox.next_task() else { return done > 0 };
+        task.run();
+    }
+    true
+}
+
 impl Worker {
+    pub(crate) fn new(inbox: InboxRef, driver: Box<dyn Driver>) -> Worker {
+        Worker {
+            inbox,
+            driver,
+            submitted: Vec::new(),
+            cancelled: Vec::new(),
+            reached: Stage::Running,
+        }
+    }
+
     /// Once around; says whether to go on.
     fn turn(&mut self) -> bool {
         if self.inbox.stage() > Stage::Running {
             return self.wind_down();
         }
-        self.run_tasks();
+        run_tasks(self.inbox);
+        self.work(true);
+        true
+    }
+
+    /// Hands on what was submitted, and looks at what ended; with `may_wait`, waits for that if
+    /// there is nothing else to do.
+    pub(crate) fn work(&mut self, may_wait: bool) {
         self.submit();
         self.inbox.alarm.fall_asleep();
-        let wait = self.inbox.is_idle() && self.inbox.stage() == Stage::Running;
+        let wait = may_wait && self.inbox.is_idle() && self.inbox.stage() == Stage::Running;
         if !wait {
             self.inbox.alarm.wake_up();
         }
         self.driver.turn(wait);
         self.inbox.alarm.wake_up();
-        true
     }
 
     /// Once around while the engine ends: nothing new is begun, what is in flight is waited for.
-    fn wind_down(&mut self) -> bool {
+    pub(crate) fn wind_down(&mut self) -> bool {
         self.take_requests();
         for index in self.submitted.drain(..) {
             self.inbox.fail(index);
@@ -102,14 +123,6 @@ impl Worker {
         self.driver.turn(wait);
         self.inbox.alarm.wake_up();
         true
-    }
-
-    fn run_tasks(&mut self) {
-        self.inbox.collect_tasks();
-        for _ in 0..TASKS_PER_TURN {
-            let Some(task) = self.inbox.next_task() else { return };
-            task.run();
-        }
     }
 
     /// Hands new operations and cancels to the driver.

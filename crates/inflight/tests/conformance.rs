@@ -12,11 +12,11 @@ use inflight::{
     FileKind, FilePiece, NewFile, OpenOptions, Owner, RemoveKind, SetTimes, SyncScope, Timestamp,
 };
 
-use support::{bytes, content, on_each_driver};
+use support::{bytes, content, on_each_disk, on_each_driver};
 
 #[test]
 fn a_file_is_written_and_read_back() {
-    on_each_driver(|engine, directory| {
+    on_each_disk(|engine, directory| {
         engine.block_on(async {
             let path = directory.join("file");
             let file = engine.open(&path, OpenOptions::creating(0o640)).await.unwrap();
@@ -45,7 +45,7 @@ fn a_file_is_written_and_read_back() {
 
 #[test]
 fn reads_append_behind_what_is_there() {
-    on_each_driver(|engine, directory| {
+    on_each_disk(|engine, directory| {
         engine.block_on(async {
             let path = directory.join("file");
             drop(write_whole(engine, directory, "file", b"0123456789").await);
@@ -64,7 +64,7 @@ async fn write_whole(engine: &Engine, directory: &Path, name: &str, content: &[u
 
 #[test]
 fn many_small_files_take_one_operation_each_way() {
-    on_each_driver(|engine, directory| {
+    on_each_disk(|engine, directory| {
         engine.block_on(async {
             let root = engine.open_directory(directory).await.unwrap();
             let buffer = bytes(engine, b"__content__");
@@ -105,7 +105,7 @@ fn many_small_files_take_one_operation_each_way() {
 
 #[test]
 fn vectored_operations_spread_over_their_buffers() {
-    on_each_driver(|engine, directory| {
+    on_each_disk(|engine, directory| {
         engine.block_on(async {
             let options = OpenOptions::creating(0o600).read_write();
             let file = engine.open(&directory.join("file"), options).await.unwrap();
@@ -128,7 +128,7 @@ fn vectored_operations_spread_over_their_buffers() {
 
 #[test]
 fn direct_io_reads_and_writes_whole_blocks() {
-    on_each_driver(|engine, directory| {
+    on_each_disk(|engine, directory| {
         engine.block_on(async {
             let path = directory.join("file");
             let options = OpenOptions::creating(0o600).read_write();
@@ -152,7 +152,7 @@ fn direct_io_reads_and_writes_whole_blocks() {
 
 #[test]
 fn names_are_made_changed_and_removed() {
-    on_each_driver(|engine, directory| {
+    on_each_disk(|engine, directory| {
         engine.block_on(async {
             let root = engine.open_directory(directory).await.unwrap();
             let odd = Path::new(OsStr::from_bytes(b"odd \xff name"));
@@ -188,7 +188,7 @@ fn names_are_made_changed_and_removed() {
 
 #[test]
 fn modes_times_and_attributes_stick() {
-    on_each_driver(|engine, directory| {
+    on_each_disk(|engine, directory| {
         engine.block_on(async {
             let root = engine.open_directory(directory).await.unwrap();
             drop(write_whole(engine, directory, "file", b"x").await);
@@ -219,17 +219,21 @@ fn modes_times_and_attributes_stick() {
 
 #[test]
 fn what_is_written_and_synced_in_one_go_is_there() {
-    on_each_driver(|engine, directory| {
+    on_each_disk(|engine, directory| {
         engine.block_on(async {
             let options = OpenOptions::creating(0o600).read_write();
             let file = engine.open(&directory.join("file"), options).await.unwrap();
             for (scope, start) in
                 [(SyncScope::Data, 0), (SyncScope::All, 1000), (SyncScope::FileSystem, 2000)]
             {
-                let buffer = bytes(engine, &content(3000)[..]);
-                let write = file.write_sync(buffer, start, 1000, start as u64, scope);
-                let (buffer, written) = write.await.unwrap();
-                assert_eq!((buffer.len(), written), (3000, 1000));
+                let (mut buffer, mut done) = (bytes(engine, &content(3000)[..]), 0);
+                while done < 1000 {
+                    let (from, left) = (start + done, 1000 - done);
+                    let write = file.write_sync(buffer, from, left, from as u64, scope);
+                    let (back, written) = write.await.unwrap();
+                    (buffer, done) = (back, done + written);
+                }
+                assert_eq!((buffer.len(), done), (3000, 1000));
             }
             let buffer = file.read_full(engine.buffer(4096).await, 4096, 0).await.unwrap();
             assert_eq!(&*buffer, &content(3000)[..]);
@@ -245,7 +249,7 @@ fn what_is_written_and_synced_in_one_go_is_there() {
 
 #[test]
 fn advice_is_taken_and_holes_are_made() {
-    on_each_driver(|engine, directory| {
+    on_each_disk(|engine, directory| {
         engine.block_on(async {
             let options = OpenOptions::creating(0o600).read_write();
             let file = engine.open(&directory.join("file"), options).await.unwrap();
@@ -272,7 +276,7 @@ fn advice_is_taken_and_holes_are_made() {
 
 #[test]
 fn what_was_just_written_is_in_the_page_cache() {
-    on_each_driver(|engine, directory| {
+    on_each_disk(|engine, directory| {
         engine.block_on(async {
             let options = OpenOptions::creating(0o600).read_write();
             let file = engine.open(&directory.join("file"), options).await.unwrap();
@@ -287,7 +291,7 @@ fn what_was_just_written_is_in_the_page_cache() {
 
 #[test]
 fn space_sizes_and_holes_are_managed() {
-    on_each_driver(|engine, directory| {
+    on_each_disk(|engine, directory| {
         engine.block_on(async {
             let options = OpenOptions::creating(0o600).read_write();
             let file = engine.open(&directory.join("file"), options).await.unwrap();
@@ -315,7 +319,7 @@ fn space_sizes_and_holes_are_managed() {
 
 #[test]
 fn directories_are_listed_in_batches_with_metadata() {
-    on_each_driver(|engine, directory| {
+    on_each_disk(|engine, directory| {
         engine.block_on(async {
             let root = engine.open_directory(directory).await.unwrap();
             for number in 0..1500 {
@@ -343,7 +347,7 @@ fn directories_are_listed_in_batches_with_metadata() {
 
 #[test]
 fn beneath_refuses_to_leave_the_directory() {
-    on_each_driver(|engine, directory| {
+    on_each_disk(|engine, directory| {
         engine.block_on(async {
             drop(write_whole(engine, directory, "secret", b"s").await);
             let root = engine.open_directory(directory).await.unwrap();
@@ -361,7 +365,7 @@ fn beneath_refuses_to_leave_the_directory() {
 
 #[test]
 fn making_a_file_never_goes_through_a_planted_link() {
-    on_each_driver(|engine, directory| {
+    on_each_disk(|engine, directory| {
         engine.block_on(async {
             drop(write_whole(engine, directory, "precious", b"data").await);
             let root = engine.open_directory(directory).await.unwrap();
@@ -376,14 +380,14 @@ fn making_a_file_never_goes_through_a_planted_link() {
             }
             assert_eq!(walk(&root).await.unwrap().len(), 1, "nothing was made");
             let file = root.open("precious".as_ref(), OpenOptions::reading()).await.unwrap();
-            assert_eq!(&*file.read(engine.buffer(10).await, 10, 0).await.unwrap(), b"data");
+            assert_eq!(&*file.read_full(engine.buffer(10).await, 10, 0).await.unwrap(), b"data");
         });
     });
 }
 
 #[test]
 fn errors_say_what_where_and_what_to_do() {
-    on_each_driver(|engine, directory| {
+    on_each_disk(|engine, directory| {
         engine.block_on(async {
             let path = directory.join("not there");
             let error = engine.open(&path, OpenOptions::reading()).await.unwrap_err();
@@ -402,7 +406,7 @@ fn errors_say_what_where_and_what_to_do() {
 
 #[test]
 fn streams_copy_any_length_exactly() {
-    on_each_driver(|engine, directory| {
+    on_each_disk(|engine, directory| {
         engine.block_on(async {
             for (number, length) in [0usize, 1, 4095, 4096, 65536, 300_001].into_iter().enumerate()
             {
@@ -446,7 +450,7 @@ fn streams_copy_any_length_exactly() {
 
 #[test]
 fn a_reader_notices_that_its_file_shrank() {
-    on_each_driver(|engine, directory| {
+    on_each_disk(|engine, directory| {
         engine.block_on(async {
             drop(write_whole(engine, directory, "file", &content(10_000)).await);
             let file = engine.open(&directory.join("file"), OpenOptions::reading()).await.unwrap();
@@ -465,7 +469,7 @@ fn a_reader_notices_that_its_file_shrank() {
 
 #[test]
 fn walking_lists_a_tree_in_order() {
-    on_each_driver(|engine, directory| {
+    on_each_disk(|engine, directory| {
         engine.block_on(async {
             let root = engine.open_directory(directory).await.unwrap();
             for path in ["b", "a", "a/z", "a/z/deep", "a.d", "a/b"] {
@@ -518,7 +522,7 @@ fn more_operations_than_slots_wait_their_turn() {
 
 #[test]
 fn tasks_run_panic_and_are_cancelled() {
-    on_each_driver(|engine, directory| {
+    on_each_disk(|engine, directory| {
         let handle = engine.handle().clone();
         let path = directory.to_path_buf();
         let task = engine.spawn(async move {

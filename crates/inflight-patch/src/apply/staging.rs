@@ -74,8 +74,10 @@ impl Staging {
         Ok(self.directory.sync(SyncScope::FileSystem).await?)
     }
 
-    /// Gives the finished tree its name; with `sync`, so that the name is durable.
-    pub(super) async fn publish(&self, target: &Path, sync: bool) -> Result<()> {
+    /// Gives the finished tree its name. From then on it is no more ours to remove. Gives the
+    /// directory of that name, whose sync makes it durable.
+    pub(super) async fn publish(&self, target: &Path) -> Result<Directory> {
+        let above = self.handle.open_directory(parent(target)).await?;
         let built = match self.single {
             true => self.path.join(SINGLE),
             false => self.path.clone(),
@@ -85,11 +87,7 @@ impl Staging {
             // The tree is in place; a directory that stays behind would be no reason to fail.
             let _ = self.handle.remove(&self.path, RemoveKind::Directory).await;
         }
-        if sync {
-            let above = self.handle.open_directory(parent(target)).await?;
-            above.sync(SyncScope::All).await?;
-        }
-        Ok(())
+        Ok(above)
     }
 
     /// Renames without replacing, where the file system can; else after a last look.

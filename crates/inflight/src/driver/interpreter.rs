@@ -7,21 +7,24 @@ pub enum DriverChoice {
     Uring,
     /// System calls on a pool of threads.
     Threads,
+    /// A [`SimulatedDisk`](crate::SimulatedDisk).
+    Simulated,
 }
 
 impl DriverChoice {
-    /// The name, as the environment variable `INFLIGHT_DRIVER` takes it.
+    /// The name, as the environment variable `INFLIGHT_DRIVER` takes those of the system's.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             DriverChoice::Uring => "uring",
             DriverChoice::Threads => "threads",
+            DriverChoice::Simulated => "simulated",
         }
     }
 }
 
 /// An interpreter of operations, owned by one worker and used by its thread alone.
-pub(crate) trait Driver {
+pub(crate) trait Driver: Send {
     /// Accepts the operation in a slot.
     fn submit(&mut self, index: u32);
     /// Tries to end an operation early.

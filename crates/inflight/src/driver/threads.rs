@@ -120,7 +120,7 @@ impl Driver for Threads {
         *self.place(index) = Place::Pool;
         // SAFETY: the slot was just handed to this driver.
         let operation = unsafe { self.inbox.slots.operation(index) };
-        if !operation.is_valid() {
+        if !operation.is_valid() || !operation.is_for_system() {
             return self.inbox.finish(index, Err(Errno::INVAL.raw_os_error()));
         }
         match operation {

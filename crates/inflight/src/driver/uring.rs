@@ -244,7 +244,7 @@ impl Driver for Uring {
         let inbox = self.inbox;
         // SAFETY: the slot was just handed to this driver.
         let operation = unsafe { inbox.slots.operation(index) };
-        if !operation.is_valid() {
+        if !operation.is_valid() || !operation.is_for_system() {
             return inbox.finish(index, Err(rustix::io::Errno::INVAL.raw_os_error()));
         }
         self.begin(index);

@@ -49,7 +49,7 @@ pub(super) fn display_path(directory: Option<&Descriptor>, path: &CStr) -> PathB
     }
 }
 
-/// A piece of a file, for [`Operation::ReadFiles`].
+/// A piece of a file, for [`crate::Operation::ReadFiles`].
 #[derive(Debug)]
 pub struct FilePiece {
     /// The file.
@@ -77,7 +77,7 @@ impl FilePiece {
     }
 }
 
-/// A file to be made, for [`Operation::WriteFiles`].
+/// A file to be made, for [`crate::Operation::WriteFiles`].
 #[derive(Debug)]
 pub struct NewFile {
     /// Its path, of which nothing may exist.

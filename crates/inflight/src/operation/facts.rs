@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use super::Operation;
-use super::arguments::display_path;
+use super::arguments::{At, display_path};
 use crate::buffer::Buffer;
+use crate::descriptor::Descriptor;
 
 impl Operation {
     /// What the operation is called in messages.
@@ -169,6 +170,64 @@ impl Operation {
             // Nobody but a program's own code can end it.
             Operation::Post { .. } => false,
             _ => true,
+        }
+    }
+
+    /// Whether the operation is about nothing that is open on a simulated disk.
+    pub(crate) fn is_for_system(&self) -> bool {
+        let system = |descriptor: &Descriptor| descriptor.foreign_number().is_none();
+        let at = |at: &At| at.directory.as_ref().is_none_or(system);
+        match self {
+            Operation::Nop
+            | Operation::Listen { .. }
+            | Operation::Bind { .. }
+            | Operation::Connect { .. }
+            | Operation::Sleep { .. }
+            | Operation::Post { .. } => true,
+            Operation::Close { descriptor } => descriptor.foreign_number().is_none(),
+            Operation::Open { at: path, .. }
+            | Operation::Metadata { at: path, .. }
+            | Operation::SetMode { at: path, .. }
+            | Operation::SetTimes { at: path, .. }
+            | Operation::SetOwner { at: path, .. }
+            | Operation::Remove { at: path, .. }
+            | Operation::CreateDirectory { at: path, .. }
+            | Operation::CreateSymlink { at: path, .. }
+            | Operation::ReadLink { at: path, .. }
+            | Operation::ReadAttributes { at: path, .. }
+            | Operation::WriteAttribute { at: path, .. } => at(path),
+            Operation::Rename { from, to, .. } => at(from) && at(to),
+            Operation::CreateHardLink { original, at: path } => at(original) && at(path),
+            Operation::ReadFiles { directory, .. } | Operation::WriteFiles { directory, .. } => {
+                directory.as_ref().is_none_or(system)
+            }
+            Operation::CopyRange { from, to, .. } => system(from) && system(to),
+            Operation::SendFile { file, socket, .. } => system(file) && system(socket),
+            Operation::Read { file, .. }
+            | Operation::Write { file, .. }
+            | Operation::ReadVectored { file, .. }
+            | Operation::WriteVectored { file, .. }
+            | Operation::WriteSync { file, .. }
+            | Operation::Sync { file, .. }
+            | Operation::SyncRange { file, .. }
+            | Operation::Advise { file, .. }
+            | Operation::PunchHole { file, .. }
+            | Operation::Allocate { file, .. }
+            | Operation::Truncate { file, .. }
+            | Operation::ReadDirectory { directory: file, .. }
+            | Operation::FindData { file, .. }
+            | Operation::SampleCache { file, .. }
+            | Operation::Accept { listener: file, .. }
+            | Operation::Receive { socket: file, .. }
+            | Operation::ReceivePooled { socket: file, .. }
+            | Operation::ReceiveVectored { socket: file, .. }
+            | Operation::ReceiveFrom { socket: file, .. }
+            | Operation::Send { socket: file, .. }
+            | Operation::SendVectored { socket: file, .. }
+            | Operation::SendTo { socket: file, .. }
+            | Operation::Shutdown { socket: file, .. }
+            | Operation::SetSocketOption { socket: file, .. }
+            | Operation::SocketAddress { socket: file, .. } => system(file),
         }
     }
 

@@ -6,6 +6,9 @@ use crate::error::{Error, Result};
 use crate::file::{DirectFile, File};
 use crate::pending::Pending;
 
+/// How often a direct read may end inside the block it began in before that is an error.
+const READS_IN_VAIN_MAX: u32 = 16;
+
 /// Reads a range in order, `depth` requests of `request_bytes` ahead of its user.
 ///
 /// Memory: at most `depth + 1` buffers of `request_bytes`, from the engine's budget.
@@ -123,19 +126,25 @@ impl Reader {
     /// Reads what a short read left out.
     async fn complete(&self, mut buffer: Buffer, start: u64, length: usize) -> Result<Buffer> {
         buffer.truncate(length);
+        let mut in_vain = 0;
         while buffer.len() < length {
             // Through whatever alignment allows.
             let (before, at) = (buffer.len(), start + buffer.len() as u64);
+            let from = match &self.source {
+                Source::Buffered(_) => before,
+                Source::Direct(_) => before - before % BLOCK_BYTES,
+            };
             buffer = match &self.source {
                 Source::Buffered(file) => file.read(buffer, length - before, at).await?,
                 Source::Direct(file) => {
-                    let whole = before - before % BLOCK_BYTES;
-                    buffer.truncate(whole);
-                    let from = start + whole as u64;
-                    file.file().read(buffer, self.request_bytes - whole, from).await?
+                    buffer.truncate(from);
+                    let at = start + from as u64;
+                    file.file().read(buffer, self.request_bytes - from, at).await?
                 }
             };
-            if buffer.len() <= before {
+            // A direct read may end inside a block, again and again, but not for ever.
+            in_vain = if buffer.len() > before { 0 } else { in_vain + 1 };
+            if buffer.len() == from || in_vain == READS_IN_VAIN_MAX {
                 let error = std::io::ErrorKind::UnexpectedEof.into();
                 return Err(Error::new("read", Some(self.file().path().into()), error));
             }

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use inflight::{Buffer, Builder, DriverChoice, Engine};
+use inflight::{Buffer, Builder, DriverChoice, Engine, Faults, SimulatedDisk};
 
 /// An engine on each driver that the system allows.
 pub fn engines(settings: impl Fn(Builder) -> Builder) -> impl Iterator<Item = Engine> {
@@ -24,11 +24,25 @@ pub fn engines(settings: impl Fn(Builder) -> Builder) -> impl Iterator<Item = En
     })
 }
 
-/// Runs a test once on each driver, in a directory of its own.
+/// Runs a test once on each driver of the system's, in a directory of its own.
 pub fn on_each_driver(test: impl Fn(&Engine, &Path)) {
     for engine in engines(|builder| builder.workers(2)) {
         let directory = tempfile::tempdir().expect("a temporary directory");
         test(&engine, directory.path());
+    }
+}
+
+/// The same, and on simulated disks: a good one, and one where what may happen does.
+pub fn on_each_disk(test: impl Fn(&Engine, &Path)) {
+    on_each_driver(&test);
+    let faults = Faults { short_once_in: 3, interrupted_once_in: 3, ..Faults::default() };
+    for (seed, faults) in [(1, Faults::default()), (2, faults), (3, faults)] {
+        let disk = SimulatedDisk::new(seed);
+        let engine = Engine::builder().simulated(&disk);
+        let directory = Path::new("/directory");
+        engine.block_on(engine.create_directory(directory, 0o755)).expect("made");
+        disk.set_faults(faults);
+        test(&engine, directory);
     }
 }
 

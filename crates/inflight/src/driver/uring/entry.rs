@@ -256,7 +256,7 @@ pub(super) fn meaning(
                 && let Operation::Close { descriptor } =
                     std::mem::replace(operation, Operation::Nop)
             {
-                let _ = OwnedFd::from(descriptor).into_raw_fd();
+                let _ = descriptor.into_system().map(OwnedFd::into_raw_fd);
             }
             return Meaning::Ended(Ok(0));
         }

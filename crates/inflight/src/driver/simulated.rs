@@ -1,0 +1,114 @@
+//! The simulated driver: an in-memory disk, and a clock that moves only when everyone waits.
+//!
+//! Each operation takes effect at some later time of that clock, by chance: so operations overtake
+//! each other wherever they may. All that happens by chance follows from the disk's seed. The
+//! worker runs on the thread that blocks on a future, and nothing else does: a program that does no
+//! more than this engine's operations does the same again with the same seed.
+//!
+//! Modelled after the simulators of FoundationDB and TigerBeetle.
+
+mod chance;
+mod disk;
+mod path;
+mod perform;
+mod tree;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use rustix::io::Errno;
+
+use self::chance::Chance;
+pub use self::disk::{Faults, SimulatedDisk};
+use super::interpreter::Driver;
+use crate::inbox::InboxRef;
+use crate::operation::Operation;
+
+/// The longest that an operation takes, in nanoseconds of the simulated clock.
+const DELAY_MAX_NS: u64 = 1_000_000;
+
+pub(super) struct Simulated {
+    inbox: InboxRef,
+    disk: SimulatedDisk,
+    chance: Chance,
+    /// Nanoseconds since the driver was opened.
+    now_ns: u64,
+    /// Operations by when they take effect; then by chance, then by name.
+    under_way: BinaryHeap<Reverse<(u64, u64, u64)>>,
+}
+
+impl Simulated {
+    pub(super) fn open(inbox: InboxRef, disk: &SimulatedDisk) -> Simulated {
+        let chance = Chance::new(disk.state().chance.next());
+        Simulated { inbox, disk: disk.clone(), chance, now_ns: 0, under_way: BinaryHeap::new() }
+    }
+
+    fn begin(&mut self, index: u32, delay_ns: u64) {
+        let due = self.now_ns.saturating_add(delay_ns);
+        let name = self.inbox.slots.name(index);
+        self.under_way.push(Reverse((due, self.chance.next(), name)));
+    }
+
+    fn some_delay(&mut self) -> u64 {
+        1 + self.chance.below(DELAY_MAX_NS)
+    }
+
+    /// The next operation takes effect.
+    fn perform_next(&mut self) {
+        let Some(Reverse((due, _, name))) = self.under_way.pop() else { return };
+        if !self.inbox.slots.is_current(name) {
+            return;
+        }
+        self.now_ns = self.now_ns.max(due);
+        let index = name as u32;
+        let interrupted = self.disk.state().faults.interrupted_once_in;
+        if self.chance.once_in(interrupted) {
+            let delay = self.some_delay();
+            return self.begin(index, delay);
+        }
+        let inbox = self.inbox;
+        // SAFETY: the operation was under way, and nobody but this driver had it.
+        let operation = unsafe { inbox.slots.operation(index) };
+        let outcome = perform::perform(&self.disk, operation);
+        inbox.finish(index, outcome.map_err(Errno::raw_os_error));
+    }
+}
+
+impl Driver for Simulated {
+    fn submit(&mut self, index: u32) {
+        self.inbox.start(index);
+        let inbox = self.inbox;
+        // SAFETY: the slot was just handed to this driver.
+        let operation = unsafe { inbox.slots.operation(index) };
+        if !operation.is_valid() {
+            return inbox.finish(index, Err(Errno::INVAL.raw_os_error()));
+        }
+        let delay = match operation {
+            Operation::Sleep { duration } => u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX),
+            _ => self.some_delay(),
+        };
+        self.begin(index, delay);
+    }
+
+    fn cancel(&mut self, name: u64) {
+        // Some are too far on to be taken back.
+        let waits = self.under_way.iter().any(|Reverse((.., other))| *other == name);
+        if waits && self.inbox.slots.is_current(name) && self.chance.once_in(2) {
+            self.inbox.finish(name as u32, Err(Errno::CANCELED.raw_os_error()));
+        }
+    }
+
+    fn turn(&mut self, wait: bool) {
+        if wait {
+            self.perform_next();
+        }
+    }
+}
+
+impl Drop for Simulated {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("inflight: this was on {:?}", self.disk);
+        }
+    }
+}
