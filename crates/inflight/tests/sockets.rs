@@ -213,6 +213,8 @@ fn nobody_there_is_an_error_that_says_where() {
                 loop {
                     match engine.connect(address.clone()).await {
                         Ok(_) => continue,
+                        // The listener was closed just then.
+                        Err(error) if error.kind() == ErrorKind::ConnectionReset => continue,
                         Err(error) => return error,
                     }
                 }
