@@ -1,42 +1,80 @@
-use std::time::Instant;
-use inflight::{Engine, DriverChoice};
+//! One workload on one engine, measured from inside: prints operations, seconds, and seconds of
+//! processor time. `bench/engine.py` runs all of them in turn and compares.
+//!
+//! ```text
+//! engine-bench nop     ENGINE DEPTH SECONDS
+//! engine-bench random  ENGINE DEPTH SECONDS FILE (direct|hot)
+//! engine-bench stream  ENGINE DEPTH BYTES FILE        1 MiB and larger reads, front to back, direct
+//! engine-bench tokio   ENGINE DEPTH SECONDS FILE      1 MiB reads submitted from a tokio program
+//! engine-bench serve   ENGINE                         TCP echo; prints its port, runs until killed
+//! engine-bench load    PORT CONNECTIONS SECONDS       sends 64 bytes and waits for them, on each
+//! engine-bench idle    CONNECTIONS                    what a connection that waits costs
+//! ```
 
-fn bare(depth: u32, total: u64) -> f64 {
-    let mut ring: io_uring::IoUring = io_uring::IoUring::builder().setup_cqsize(depth.max(64)*2).setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().build(depth.max(8)).unwrap();
-    let entry = io_uring::opcode::Nop::new().build();
-    let begin = Instant::now();
-    let (mut started, mut ended) = (0u64, 0u64);
-    while started < depth as u64 { unsafe { ring.submission().push(&entry).unwrap() }; started += 1; }
-    while ended < total {
-        ring.submit_and_wait(1).unwrap();
-        let mut n = 0;
-        for c in ring.completion() { std::hint::black_box(c.user_data()); n += 1; }
-        ended += n;
-        let mut sq = ring.submission();
-        for _ in 0..n { unsafe { sq.push(&entry).unwrap() }; started += 1; }
-    }
-    ended as f64 / begin.elapsed().as_secs_f64()
+mod bare;
+mod echo;
+mod memory;
+mod random;
+mod stream;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// Seconds of processor time that this process has used.
+fn cpu_seconds() -> f64 {
+    // SAFETY: the structure is plain numbers, and the call fills it.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        usage
+    };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
-fn ours(depth: u64, total: u64, driver: DriverChoice) -> f64 {
-    let engine = Engine::builder().driver(driver).workers(1).build().unwrap();
-    let begin = Instant::now();
-    let each = total / depth;
-    engine.block_on(async {
-        let tasks: Vec<_> = (0..depth).map(|_| { let h = engine.handle().clone(); engine.spawn(async move { for _ in 0..each { h.nop().await.unwrap(); } }) }).collect();
-        for t in tasks { t.await; }
+/// A flag that is set after so many seconds.
+pub fn stop_after(seconds: f64) -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs_f64(seconds));
+        flag.store(true, Relaxed);
     });
-    (each * depth) as f64 / begin.elapsed().as_secs_f64()
+    stop
+}
+
+/// Numbers that look like chance, the same for every engine.
+pub struct Places(u64);
+
+impl Places {
+    pub fn new(seed: u64) -> Places {
+        Places(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn next(&mut self, blocks: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % blocks
+    }
 }
 
 fn main() {
-    if std::env::args().nth(1).as_deref() == Some("ours") { let depth: u64 = std::env::args().nth(2).unwrap().parse().unwrap(); println!("{}", ours(depth, if depth == 1 { 6_000_000 } else { 30_000_000 }, DriverChoice::Uring)); return; }
-    for depth in [1u64, 32, 128] {
-        let total = 3_000_000 / if depth == 1 { 4 } else { 1 };
-        for _ in 0..3 {
-            let b = bare(depth as u32, total);
-            let o = ours(depth, total, DriverChoice::Uring);
-            println!("depth {depth}: bare {:.2} M/s, ours {:.2} M/s, {:.2}", b / 1e6, o / 1e6, o / b);
-        }
-    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let text = |at: usize| arguments.get(at).map_or("", String::as_str);
+    let number = |at: usize| text(at).parse::<f64>().unwrap_or_else(|_| panic!("number {at}?"));
+    let (begin, cpu) = (Instant::now(), cpu_seconds());
+    let operations = match text(0) {
+        "nop" => bare::nop(text(1), number(2) as u64, number(3)),
+        "random" => random::run(text(1), number(2) as usize, number(3), text(4), text(5)),
+        "stream" => stream::run(text(1), number(2) as usize, number(3) as usize, text(4)),
+        "tokio" => stream::from_tokio(text(1), number(2) as usize, number(3), text(4)),
+        "serve" => return echo::serve(text(1)),
+        "load" => echo::load(number(1) as u16, number(2) as usize, number(3)),
+        "idle" => return memory::idle(number(1) as usize),
+        other => panic!("no workload {other:?}: see the first lines of src/main.rs"),
+    };
+    let (seconds, cpu) = (begin.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    println!("{operations} {seconds:.6} {cpu:.6}");
 }

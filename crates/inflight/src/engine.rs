@@ -113,7 +113,7 @@ impl Builder {
             reason: "asked for by the program".into(),
             request_bytes_max: self.request_bytes_max,
         };
-        let handle = Handle { shared: Arc::new(shared) };
+        let handle = Handle::new(Arc::new(shared));
         Engine { handle, pool: None, workers: Vec::new() }
     }
 
@@ -148,7 +148,7 @@ impl Builder {
             request_bytes_max,
         };
         let shared = Arc::new(shared);
-        let handle = Handle { shared: shared.clone() };
+        let handle = Handle::new(shared.clone());
         let mut engine = Engine { handle, pool: Some(pool.clone()), workers: Vec::new() };
         let (opened, results) = channel();
         for (number, inbox) in shared.inboxes.iter().copied().enumerate() {

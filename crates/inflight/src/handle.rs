@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::block_on::block_on;
 use crate::buffer::{Buffer, Pool};
+use crate::class::Class;
 use crate::descriptor::{Descriptor, Label};
 use crate::driver::DriverChoice;
 use crate::error::{Error, Result};
@@ -26,9 +27,27 @@ use crate::task::Task;
 #[derive(Clone)]
 pub struct Handle {
     pub(crate) shared: Arc<Shared>,
+    class: Class,
 }
 
 impl Handle {
+    pub(crate) fn new(shared: Arc<Shared>) -> Handle {
+        Handle { shared, class: Class::Foreground }
+    }
+
+    /// A handle to the same engine, through which everything (operations, tasks, and those of the
+    /// files and sockets it opens) is of the background: see [`Class::Background`].
+    #[must_use]
+    pub fn background(&self) -> Handle {
+        Handle { shared: self.shared.clone(), class: Class::Background }
+    }
+
+    /// The class of what is done through this handle.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        self.class
+    }
+
     /// Submits any operation. The result is the operation (with what it owns) and its number.
     #[inline]
     pub fn submit(&self, operation: Operation) -> Pending<(Operation, u64)> {
@@ -56,7 +75,7 @@ impl Handle {
         make: impl FnOnce() -> Operation,
         finish: fn(&mut Operation, u64) -> T,
     ) -> Pending<T> {
-        Pending::start(make, &self.shared, finish)
+        Pending::start(make, self.class, &self.shared, finish)
     }
 
     /// Runs a future on one of the workers. Dropping the [`Task`] cancels it.
@@ -65,7 +84,7 @@ impl Handle {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        Task::spawn(self.shared.clone(), future)
+        Task::spawn(self.shared.clone(), self.class, future)
     }
 
     /// Runs a future on the calling thread, which sleeps while the future waits.

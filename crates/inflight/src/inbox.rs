@@ -7,7 +7,6 @@
 //! What the worker submits and wakes itself takes the short way, without a lock, an exchange or a
 //! look at the alarm.
 
-use std::collections::VecDeque;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::ptr::NonNull;
@@ -18,6 +17,7 @@ use async_task::Runnable;
 use rustix::io::Errno;
 
 use crate::alarm::Alarm;
+use crate::class::{BACKGROUND_ALONE_MAX, BACKGROUND_BESIDE_MAX, Class, TwoQueues};
 use crate::links::Queue;
 use crate::local::{self, WorkerOnly};
 use crate::metrics::Counters;
@@ -45,6 +45,8 @@ pub(crate) struct Inbox {
     cut_short: Mutex<Vec<CutShort>>,
     /// The worker has ended: submissions fail.
     ended: AtomicBool,
+    /// Background operations wait until others have ended.
+    pub(crate) holds_back: AtomicBool,
 }
 
 /// How far an engine is in its end.
@@ -72,11 +74,11 @@ pub struct CutShort {
 #[derive(Default)]
 struct RemoteTasks {
     any: AtomicBool,
-    tasks: Mutex<VecDeque<Runnable>>,
+    tasks: Mutex<TwoQueues<Runnable>>,
 }
 
 impl RemoteTasks {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Runnable>> {
+    fn lock(&self) -> MutexGuard<'_, TwoQueues<Runnable>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -84,15 +86,20 @@ impl RemoteTasks {
 #[derive(Default)]
 struct Own {
     submitted: Vec<u32>,
-    tasks: VecDeque<Runnable>,
+    tasks: TwoQueues<Runnable>,
 }
 
-/// How many operations a driver holds: the first two are written by the worker alone.
+/// How many operations a driver holds. The first two are written by the worker alone; the last two
+/// count what is under way.
 #[derive(Default)]
 struct Held {
     started: AtomicUsize,
     finished: AtomicUsize,
     finished_elsewhere: AtomicUsize,
+    /// Of these, those of the background.
+    background: AtomicUsize,
+    /// Those of the foreground that wait for the world outside.
+    waits: AtomicUsize,
 }
 
 impl Inbox {
@@ -111,6 +118,7 @@ impl Inbox {
             stage: AtomicU8::new(Stage::Running as u8),
             cut_short: Mutex::default(),
             ended: AtomicBool::new(false),
+            holds_back: AtomicBool::new(false),
         };
         InboxRef(NonNull::from(Box::leak(Box::new(inbox))))
     }
@@ -142,7 +150,10 @@ impl Inbox {
             self.own.set_owner(false);
             local::leave_worker();
             submitted.into_iter().for_each(|index| self.submit(index));
-            tasks.into_iter().for_each(|task| self.schedule(task));
+            let mut tasks = tasks;
+            while let Some((class, task)) = tasks.pop(true) {
+                self.schedule(task, class);
+            }
         }
     }
 
@@ -168,12 +179,12 @@ impl Inbox {
         drop(tasks);
     }
 
-    pub(crate) fn schedule(&self, task: Runnable) {
+    pub(crate) fn schedule(&self, task: Runnable, class: Class) {
         if self.ended.load(Ordering::Acquire) {
             return drop(task);
         }
         let mut task = Some(task);
-        self.own.with(|own| own.tasks.extend(task.take()));
+        self.own.with(|own| own.tasks.queue(class).extend(task.take()));
         let Some(task) = task else { return };
         let mut tasks = self.tasks.lock();
         if self.ended.load(Ordering::Acquire) {
@@ -181,7 +192,7 @@ impl Inbox {
             drop(tasks);
             return drop(task);
         }
-        tasks.push_back(task);
+        tasks.queue(class).push_back(task);
         self.tasks.any.store(true, Ordering::Relaxed);
         drop(tasks);
         self.alarm.ring();
@@ -189,7 +200,8 @@ impl Inbox {
 
     /// The worker's next task.
     pub(crate) fn next_task(&self) -> Option<Runnable> {
-        self.own.with(|own| own.tasks.pop_front()).flatten()
+        let next = self.own.with(|own| own.tasks.pop(true)).flatten();
+        next.map(|(_, task)| task)
     }
 
     /// Puts what was woken elsewhere behind the worker's own tasks.
@@ -240,6 +252,11 @@ impl Inbox {
         self.report(index, Err(Errno::SHUTDOWN.raw_os_error()));
     }
 
+    /// Ends an operation that no driver has seen.
+    pub(crate) fn cancel_unbegun(&self, index: u32) {
+        self.report(index, Err(Errno::CANCELED.raw_os_error()));
+    }
+
     /// Counts the operation as held by the worker's driver, our caller.
     #[inline]
     pub(crate) fn start(&self, index: u32) {
@@ -247,6 +264,9 @@ impl Inbox {
         let operation = unsafe { self.slots.operation(index) };
         self.slots.set_waits(index, operation.waits());
         self.counters.start(operation.direction());
+        if let Some(count) = self.special_count(index) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
         add_alone(&self.held.started);
     }
 
@@ -266,7 +286,7 @@ impl Inbox {
         self.count_end(index, outcome);
         self.report(index, outcome);
         self.held.finished_elsewhere.fetch_add(1, Ordering::SeqCst);
-        if self.stage() > Stage::Running {
+        if self.stage() > Stage::Running || self.holds_back.load(Ordering::SeqCst) {
             self.alarm.ring();
         }
     }
@@ -296,11 +316,35 @@ impl Inbox {
         // SAFETY: the calling driver still holds the slot.
         let direction = unsafe { self.slots.operation(index) }.direction();
         self.counters.finish(direction, 0);
+        if let Some(count) = self.special_count(index) {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
         self.submit(index);
         self.held.finished_elsewhere.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// What counts the operations under way of this one's kind, if it is no plain one.
+    fn special_count(&self, index: u32) -> Option<&AtomicUsize> {
+        match self.slots.class(index) {
+            Class::Background => Some(&self.held.background),
+            Class::Foreground if self.slots.waits(index) => Some(&self.held.waits),
+            Class::Foreground => None,
+        }
+    }
+
+    /// Whether another background operation may begin, as the worker sees it.
+    pub(crate) fn background_may_begin(&self) -> bool {
+        let background = self.held.background.load(Ordering::Relaxed);
+        let waits = self.held.waits.load(Ordering::Relaxed);
+        let foreground = self.in_flight().saturating_sub(background + waits);
+        let most = if foreground > 0 { BACKGROUND_BESIDE_MAX } else { BACKGROUND_ALONE_MAX };
+        background < most
+    }
+
     fn count_end(&self, index: u32, outcome: Outcome) {
+        if let Some(count) = self.special_count(index) {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
         // SAFETY: the calling driver still holds the slot.
         let operation = unsafe { self.slots.operation(index) };
         self.counters.finish(operation.direction(), outcome.unwrap_or(0));
@@ -381,8 +425,8 @@ pub(crate) fn choose(inboxes: &[InboxRef]) -> InboxRef {
 impl InboxRef {
     /// Submits an operation: says which slot it is in, or waits for.
     #[inline]
-    pub(crate) fn start_operation(self, make: impl FnOnce() -> Operation) -> Placed {
-        let placed = self.slots.put_or_wait(make);
+    pub(crate) fn start_operation(self, make: impl FnOnce() -> Operation, class: Class) -> Placed {
+        let placed = self.slots.put_or_wait(make, class);
         match placed {
             Placed::In(index) => self.submit(index),
             // The worker may be keeping free slots to itself.
@@ -408,6 +452,7 @@ impl InboxRef {
         let Some(index) = self.slots.try_acquire() else {
             return Err(operation);
         };
+        self.slots.set_class(index, Class::Foreground);
         self.slots.put(index, || operation, true);
         self.submit(index);
         Ok(())

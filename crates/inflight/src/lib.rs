@@ -27,6 +27,7 @@ mod alarm;
 mod block_on;
 mod budget;
 mod buffer;
+mod class;
 mod completion;
 mod descriptor;
 mod directory;
@@ -59,6 +60,7 @@ pub use budget::{Budget, Reservation, Reserve};
 pub use buffer::{
     AlignedBuffer, AlignedOffset, Arena, ArenaBytes, BLOCK_BYTES, Buffer, BufferList, Pool,
 };
+pub use class::Class;
 pub use completion::Completer;
 pub use descriptor::{Descriptor, OwnedDescriptor};
 pub use directory::Directory;

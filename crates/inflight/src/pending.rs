@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use crate::class::Class;
 use crate::error::{Error, Result};
 use crate::inbox::InboxRef;
 use crate::operation::Operation;
@@ -43,11 +44,12 @@ impl<T> Pending<T> {
     #[inline]
     pub(crate) fn start(
         make: impl FnOnce() -> Operation,
+        class: Class,
         shared: &Arc<Shared>,
         finish: fn(&mut Operation, u64) -> T,
     ) -> Pending<T> {
         let inbox = shared.inbox();
-        let state = match inbox.start_operation(make) {
+        let state = match inbox.start_operation(make, class) {
             Placed::In(index) => State::InFlight { inbox, index },
             Placed::Waiting(ticket) => State::Waiting { inbox, ticket, _alive: shared.clone() },
         };

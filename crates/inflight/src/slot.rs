@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
+use crate::class::Class;
 use crate::flight::{End, Flight};
 use crate::links::Link;
 use crate::local::WorkerOnly;
@@ -41,6 +42,8 @@ struct Slot {
     cancel_queued: AtomicBool,
     /// Whether the operation under way waits for the world outside.
     waits: AtomicBool,
+    /// Whether it is of the background.
+    background: AtomicBool,
     links: Links,
     record: UnsafeCell<Record>,
 }
@@ -114,6 +117,7 @@ struct Home {
 struct Waiting {
     ticket: u64,
     operation: Operation,
+    class: Class,
     waker: Option<Waker>,
 }
 
@@ -152,6 +156,7 @@ impl Slot {
             cancelled: AtomicU32::new(u32::MAX),
             cancel_queued: AtomicBool::new(false),
             waits: AtomicBool::new(false),
+            background: AtomicBool::new(false),
             links,
             record: UnsafeCell::new(Record { operation: None, outcome: Ok(0), arguments }),
         }
@@ -238,30 +243,32 @@ impl Slots {
     /// `make` makes the operation: right where it is to lie, if a slot is free, as operations are
     /// large to move.
     #[inline]
-    pub(crate) fn put_or_wait(&self, make: impl FnOnce() -> Operation) -> Placed {
+    pub(crate) fn put_or_wait(&self, make: impl FnOnce() -> Operation, class: Class) -> Placed {
         match self.try_acquire() {
             Some(index) => {
+                self.set_class(index, class);
                 self.put(index, make, false);
                 Placed::In(index)
             }
-            None => self.wait(make()),
+            None => self.wait(make(), class),
         }
     }
 
     #[cold]
-    fn wait(&self, operation: Operation) -> Placed {
+    fn wait(&self, operation: Operation, class: Class) -> Placed {
         let mut home = self.home();
         // One may have come home since.
         if home.waiting.is_empty()
             && let Some(index) = home.free.pop()
         {
             drop(home);
+            self.set_class(index, class);
             self.put(index, || operation, false);
             return Placed::In(index);
         }
         let ticket = home.next_ticket;
         home.next_ticket += 1;
-        home.waiting.push_back(Waiting { ticket, operation, waker: None });
+        home.waiting.push_back(Waiting { ticket, operation, class, waker: None });
         self.starving.store(true, Ordering::Relaxed);
         Placed::Waiting(ticket)
     }
@@ -317,6 +324,11 @@ impl Slots {
         home.free.len() == home.made
     }
 
+    #[inline]
+    pub(crate) fn set_class(&self, index: u32, class: Class) {
+        self.slot(index).background.store(class == Class::Background, Ordering::Relaxed);
+    }
+
     /// Sends a slot home, or on its next flight.
     #[inline]
     fn release(&self, index: u32) -> Returned {
@@ -345,6 +357,7 @@ impl Slots {
             return Returned { last, next: None };
         };
         let operation = next.operation;
+        self.set_class(index, next.class);
         self.put(index, || operation, false);
         if let Some(waker) = &next.waker {
             // It was only just begun and is in no queue, so nobody can complete it yet.
@@ -364,6 +377,17 @@ impl Slots {
     pub(crate) fn is_current(&self, name: u64) -> bool {
         let index = name as u32;
         self.slot(index).flight.is_under_way() && self.name(index) == name
+    }
+
+    pub(crate) fn class(&self, index: u32) -> Class {
+        match self.slot(index).background.load(Ordering::Relaxed) {
+            true => Class::Background,
+            false => Class::Foreground,
+        }
+    }
+
+    pub(crate) fn waits(&self, index: u32) -> bool {
+        self.slot(index).waits.load(Ordering::Relaxed)
     }
 
     /// Notes whether the operation in the slot waits for the world outside.
@@ -535,9 +559,11 @@ mod tests {
     #[test]
     fn waiting_operations_go_on_unpolled_and_in_order() {
         let slots = Slots::new(1);
-        let Placed::In(index) = slots.put_or_wait(|| Operation::Nop) else { panic!("it was free") };
+        let Placed::In(index) = slots.put_or_wait(|| Operation::Nop, Class::Foreground) else {
+            panic!("it was free")
+        };
         let tickets: Vec<u64> = (0..3)
-            .map(|_| match slots.put_or_wait(|| Operation::Nop) {
+            .map(|_| match slots.put_or_wait(|| Operation::Nop, Class::Foreground) {
                 Placed::Waiting(ticket) => ticket,
                 Placed::In(_) => panic!("there is no second slot"),
             })

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use crate::class::Class;
 use crate::shared::Shared;
 
 /// A future that runs on a worker, which it never leaves. Dropping this cancels it at its next
@@ -15,7 +16,7 @@ use crate::shared::Shared;
 pub struct Task<T>(async_task::FallibleTask<T>);
 
 impl<T: Send + 'static> Task<T> {
-    pub(crate) fn spawn<F>(shared: Arc<Shared>, future: F) -> Task<T>
+    pub(crate) fn spawn<F>(shared: Arc<Shared>, class: Class, future: F) -> Task<T>
     where
         F: Future<Output = T> + Send + 'static,
     {
@@ -23,7 +24,7 @@ impl<T: Send + 'static> Task<T> {
         // The task keeps the engine's memory, as a waker may outlive every handle.
         let schedule = move |runnable| {
             let _alive = &shared;
-            inbox.schedule(runnable);
+            inbox.schedule(runnable, class);
         };
         let (runnable, task) =
             async_task::Builder::new().propagate_panic(true).spawn(move |()| future, schedule);

@@ -4,11 +4,14 @@
 //! announced its sleep and found every queue empty. Handing on and waiting are one call then: an
 //! operation that a lone task waits for costs one system call.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 
 use crate::buffer::Pool;
+use crate::class::Class;
 use crate::driver::{self, Driver, DriverChoice, SyscallPool};
 use crate::inbox::{InboxRef, Stage};
 
@@ -20,6 +23,8 @@ pub(crate) struct Worker {
     driver: Box<dyn Driver>,
     submitted: Vec<u32>,
     cancelled: Vec<u32>,
+    /// Background operations that wait until fewer others are under way.
+    held_back: VecDeque<u32>,
     /// The stage of the engine's end that was dealt with.
     reached: Stage,
 }
@@ -70,6 +75,7 @@ impl Worker {
             driver,
             submitted: Vec::new(),
             cancelled: Vec::new(),
+            held_back: VecDeque::new(),
             reached: Stage::Running,
         }
     }
@@ -89,7 +95,9 @@ impl Worker {
     pub(crate) fn work(&mut self, may_wait: bool) {
         self.submit();
         self.inbox.alarm.fall_asleep();
-        let wait = may_wait && self.inbox.is_idle() && self.inbox.stage() == Stage::Running;
+        let may_begin = !self.held_back.is_empty() && self.inbox.background_may_begin();
+        let wait =
+            may_wait && !may_begin && self.inbox.is_idle() && self.inbox.stage() == Stage::Running;
         if !wait {
             self.inbox.alarm.wake_up();
         }
@@ -100,7 +108,7 @@ impl Worker {
     /// Once around while the engine ends: nothing new is begun, what is in flight is waited for.
     pub(crate) fn wind_down(&mut self) -> bool {
         self.take_requests();
-        for index in self.submitted.drain(..) {
+        for index in self.submitted.drain(..).chain(self.held_back.drain(..)) {
             self.inbox.fail(index);
         }
         self.cancel();
@@ -129,9 +137,29 @@ impl Worker {
     fn submit(&mut self) {
         self.take_requests();
         for index in self.submitted.drain(..) {
-            self.driver.submit(index);
+            match self.inbox.slots.class(index) {
+                Class::Foreground => self.driver.submit(index),
+                Class::Background => self.held_back.push_back(index),
+            }
+        }
+        if !self.held_back.is_empty() {
+            self.let_background_begin();
         }
         self.cancel();
+    }
+
+    /// Begins as many background operations as may be under way now.
+    fn let_background_begin(&mut self) {
+        // Said first: whatever ends from here on rings the alarm.
+        self.inbox.holds_back.store(true, Ordering::SeqCst);
+        while self.inbox.background_may_begin()
+            && let Some(index) = self.held_back.pop_front()
+        {
+            self.driver.submit(index);
+        }
+        if self.held_back.is_empty() {
+            self.inbox.holds_back.store(false, Ordering::SeqCst);
+        }
     }
 
     /// Takes what shall end before what shall begin: whoever cancels has submitted before, so the
@@ -143,7 +171,15 @@ impl Worker {
 
     fn cancel(&mut self) {
         for index in self.cancelled.drain(..) {
-            self.driver.cancel(self.inbox.slots.take_cancel(index));
+            let name = self.inbox.slots.take_cancel(index);
+            let held_back = self.held_back.iter().position(|held| *held == index);
+            match held_back.filter(|_| self.inbox.slots.is_current(name)) {
+                Some(place) => {
+                    self.held_back.remove(place);
+                    self.inbox.cancel_unbegun(index);
+                }
+                None => self.driver.cancel(name),
+            }
         }
     }
 }

@@ -223,7 +223,7 @@ impl Uring {
         }
         let in_ring = self.provided.as_ref().is_some_and(Provided::in_ring);
         let name = inbox.slots.name(index);
-        match entry::plan(operation, arguments, in_ring) {
+        match entry::plan(operation, arguments, inbox.slots.class(index), in_ring) {
             Plan::Ring(entry) => self.push(&entry.user_data(name)),
             Plan::Linked(first, second) => {
                 // Both in one call, or the kernel does not see the link.

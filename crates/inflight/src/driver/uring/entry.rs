@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketAddrAny, SocketType};
 
 use super::provided::{GROUP, Provided};
+use crate::class::Class;
 use crate::driver::syscall::{self, socket};
 use crate::operation::{Address, At, Create, Operation, SyncScope};
 use crate::slot::{Arguments, Outcome};
@@ -57,6 +58,9 @@ struct MessageRoom {
 #[derive(Clone, Copy)]
 struct FirstResult(Option<i32>);
 
+/// The system's I/O priority for what has time: the idle class.
+const IDLE_PRIORITY: u16 = 3 << 13;
+
 fn errno(error: Errno) -> i32 {
     error.raw_os_error()
 }
@@ -71,18 +75,27 @@ fn directory(at: &At) -> Fd {
 
 /// What to do with an operation. `arguments` hold what the kernel finds by address.
 #[inline(always)]
-pub(super) fn plan(operation: &mut Operation, arguments: &mut Arguments, provided: bool) -> Plan {
+pub(super) fn plan(
+    operation: &mut Operation,
+    arguments: &mut Arguments,
+    class: Class,
+    provided: bool,
+) -> Plan {
+    let priority = match class {
+        Class::Foreground => 0,
+        Class::Background => IDLE_PRIORITY,
+    };
     Plan::Ring(match operation {
         Operation::Nop => opcode::Nop::new().build(),
         Operation::Read { file, buffer, length, offset } => {
             let length = syscall::read_length(buffer, *length);
             let read = opcode::Read::new(raw(file), buffer.spare_ptr(), length as u32);
-            read.offset(*offset).build()
+            read.offset(*offset).ioprio(priority).build()
         }
         Operation::Write { file, buffer, start, length, offset } => {
             let bytes = syscall::write_range(buffer, *start, *length);
             let write = opcode::Write::new(raw(file), bytes.as_ptr(), bytes.len() as u32);
-            write.offset(*offset).build()
+            write.offset(*offset).ioprio(priority).build()
         }
         Operation::Open { at, options, .. } if options.create == Create::Never => {
             let (flags, mode, resolve) = syscall::open_arguments(*options);
@@ -97,12 +110,12 @@ pub(super) fn plan(operation: &mut Operation, arguments: &mut Arguments, provide
         Operation::ReadVectored { file, buffers, offset } => {
             let vectors = buffers.spare_vectors();
             let (pointer, count) = (vectors.as_ptr().cast(), vectors.len() as u32);
-            opcode::Readv::new(raw(file), pointer, count).offset(*offset).build()
+            opcode::Readv::new(raw(file), pointer, count).offset(*offset).ioprio(priority).build()
         }
         Operation::WriteVectored { file, buffers, offset } => {
             let vectors = buffers.filled_vectors();
             let (pointer, count) = (vectors.as_ptr().cast(), vectors.len() as u32);
-            opcode::Writev::new(raw(file), pointer, count).offset(*offset).build()
+            opcode::Writev::new(raw(file), pointer, count).offset(*offset).ioprio(priority).build()
         }
         Operation::WriteSync { scope: SyncScope::FileSystem, .. } => return Plan::Pool,
         Operation::WriteSync { file, buffer, start, length, offset, scope } => {
