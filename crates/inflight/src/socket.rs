@@ -127,6 +127,12 @@ impl Handle {
 }
 
 impl Listener {
+    /// The engine it belongs to.
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
     /// The next connection, and where it comes from.
     ///
     /// # Errors
@@ -159,6 +165,12 @@ impl Listener {
 }
 
 impl Connection {
+    /// The engine it belongs to.
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
     /// Appends up to `length` bytes that arrive to `buffer`. None only at the end of the stream.
     pub fn receive(&self, buffer: Buffer, length: usize) -> Pending<Buffer> {
         let socket = self.descriptor.clone();
