@@ -135,6 +135,9 @@ impl Listener {
 
     /// The next connection, and where it comes from.
     ///
+    /// A connection that arrives just when this is dropped before it was ready is closed with it: one
+    /// accept that goes on is better than many with a time limit.
+    ///
     /// # Errors
     /// The system's. Too many open files is one that passes: try again later.
     pub async fn accept(&self) -> Result<(Connection, Address)> {
@@ -172,6 +175,10 @@ impl Connection {
     }
 
     /// Appends up to `length` bytes that arrive to `buffer`. None only at the end of the stream.
+    ///
+    /// Bytes that arrive just when this is dropped before it was ready are lost. Whoever wants to
+    /// give up and go on with the stream later asks for that with [`Pending::cancel`], and waits for
+    /// what comes of it.
     pub fn receive(&self, buffer: Buffer, length: usize) -> Pending<Buffer> {
         let socket = self.descriptor.clone();
         self.handle.start(
