@@ -98,7 +98,7 @@ async fn cycle(
         }
         _ => {
             let (completer, posted) = engine.completion().expect("a slot is free");
-            if next(state) % 2 == 0 {
+            if next(state).is_multiple_of(2) {
                 drop(posted);
                 completer.complete(1, bytes(engine, b"soak"));
             } else {
