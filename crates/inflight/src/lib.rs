@@ -1,27 +1,4 @@
-//! Inflight: a completion-based I/O engine that keeps the disk busy.
-//!
-//! Every operation is asynchronous and owns what it needs, so futures can be dropped at any
-//! moment, and polled by any executor on any thread. On Linux operations go through io_uring;
-//! where that is forbidden, through a pool of threads, with the same results.
-//!
-//! ```
-//! use inflight::{Engine, OpenOptions};
-//!
-//! # fn main() -> inflight::Result<()> {
-//! let engine = Engine::new()?;
-//! let text = engine.block_on(async {
-//!     let file = engine.open("Cargo.toml".as_ref(), OpenOptions::reading()).await?;
-//!     let size = file.metadata().await?.size as usize;
-//!     let buffer = engine.buffer(size).await;
-//!     file.read_full(buffer, size, 0).await
-//! })?;
-//! assert!(text.starts_with(b"[package]"));
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! Start reading at [`Operation`], which lists what can be asked, then [`Handle`], through which
-//! it is asked, and [`Pending`], which says what dropping does.
+#![doc = include_str!("../docs/tutorial.md")]
 
 mod alarm;
 mod block_on;
@@ -54,6 +31,12 @@ mod task;
 mod timer;
 mod wait_list;
 mod worker;
+
+#[doc = include_str!("../docs/migration.md")]
+pub mod migration {}
+
+#[doc = include_str!("../docs/costs.md")]
+pub mod costs {}
 
 pub use block_on::block_on;
 pub use budget::{Budget, Reservation, Reserve};
