@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::inbox::{CutShort, Inbox, Stage};
 use crate::local::is_engine_thread;
-use crate::metrics::Counters;
+use crate::metrics::BusyTime;
 use crate::shared::Shared;
 use crate::simulation::Simulation;
 use crate::worker;
@@ -102,13 +102,13 @@ impl Builder {
     /// [`Handle::block_on`]; nothing goes on while none is.
     #[must_use]
     pub fn simulated(self, disk: &SimulatedDisk) -> Engine {
-        let counters = Arc::new(Counters::new());
-        let inbox = Inbox::open(0, self.queue_depth, counters.clone());
+        let busy = Arc::new(BusyTime::new());
+        let inbox = Inbox::open(0, self.queue_depth, busy.clone());
         let shared = Shared {
             inboxes: Box::new([inbox]),
             pool: Pool::new(Budget::new(self.memory_bytes_max)),
             simulation: Some(Simulation::new(inbox, disk)),
-            counters,
+            busy,
             driver: DriverChoice::Simulated,
             reason: "asked for by the program".into(),
             request_bytes_max: self.request_bytes_max,
@@ -131,22 +131,15 @@ impl Builder {
         });
         let failed = |error| Error::new("start the I/O engine", None, error);
         let pool = SyscallPool::new(threads_max).map_err(failed)?;
-        let counters = Arc::new(Counters::new());
+        let busy = Arc::new(BusyTime::new());
         let inboxes = (0..self.workers)
-            .map(|number| Inbox::open(number, self.queue_depth, counters.clone()))
+            .map(|number| Inbox::open(number, self.queue_depth, busy.clone()))
             .collect();
         let buffers = Pool::new(Budget::new(self.memory_bytes_max));
         let request_bytes_max = self.request_bytes_max;
         let simulation = None;
-        let shared = Shared {
-            inboxes,
-            pool: buffers,
-            simulation,
-            counters,
-            driver,
-            reason,
-            request_bytes_max,
-        };
+        let shared =
+            Shared { inboxes, pool: buffers, simulation, busy, driver, reason, request_bytes_max };
         let shared = Arc::new(shared);
         let handle = Handle::new(shared.clone());
         let mut engine = Engine { handle, pool: Some(pool.clone()), workers: Vec::new() };

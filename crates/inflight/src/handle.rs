@@ -17,7 +17,7 @@ use crate::descriptor::{Descriptor, Label};
 use crate::driver::DriverChoice;
 use crate::error::{Error, Result};
 use crate::metadata::Metadata;
-use crate::metrics::Metrics;
+use crate::metrics::{Latency, Metrics, Tally};
 use crate::operation::{At, OpenOptions, Operation, RemoveKind};
 use crate::pending::Pending;
 use crate::shared::Shared;
@@ -124,7 +124,18 @@ impl Handle {
     /// A reading of the engine's counters.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
-        self.shared.counters.read()
+        let mut metrics = Metrics { busy: self.shared.busy.read(), ..Metrics::default() };
+        for inbox in &self.shared.inboxes {
+            inbox.tally.add_to(&mut metrics);
+            metrics.in_flight += inbox.in_flight() as u64;
+        }
+        metrics
+    }
+
+    /// How long operations took.
+    #[must_use]
+    pub fn latency(&self) -> Latency {
+        Tally::latency(self.shared.inboxes.iter().map(|inbox| &inbox.tally))
     }
 
     /// What the system knows about a path.

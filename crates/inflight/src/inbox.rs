@@ -10,7 +10,7 @@
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_task::Runnable;
@@ -20,8 +20,8 @@ use crate::alarm::Alarm;
 use crate::class::{BACKGROUND_ALONE_MAX, BACKGROUND_BESIDE_MAX, Class, TwoQueues};
 use crate::links::Queue;
 use crate::local::{self, WorkerOnly};
-use crate::metrics::Counters;
-use crate::operation::Operation;
+use crate::metrics::{BusyTime, TIMED_ONE_IN, Tally};
+use crate::operation::{Direction, Operation};
 use crate::slot::{Outcome, Placed, Returned, Slots};
 
 pub(crate) struct Inbox {
@@ -37,7 +37,10 @@ pub(crate) struct Inbox {
     /// What the worker submitted and woke itself.
     own: WorkerOnly<Own>,
     pub(crate) alarm: Alarm,
-    counters: Arc<Counters>,
+    busy: Arc<BusyTime>,
+    pub(crate) tally: Tally,
+    /// Operations since one was timed; the worker's.
+    untimed: AtomicU32,
     held: Held,
     /// Whether, and how, the worker shall end.
     stage: AtomicU8,
@@ -104,7 +107,7 @@ struct Held {
 
 impl Inbox {
     /// An inbox that lives until [`InboxRef::close`] and the return of its last slot.
-    pub(crate) fn open(number: usize, slots_max: usize, counters: Arc<Counters>) -> InboxRef {
+    pub(crate) fn open(number: usize, slots_max: usize, busy: Arc<BusyTime>) -> InboxRef {
         let inbox = Inbox {
             number,
             slots: Slots::new(slots_max),
@@ -113,7 +116,9 @@ impl Inbox {
             tasks: RemoteTasks::default(),
             own: WorkerOnly::new(Own::default()),
             alarm: Alarm::new(),
-            counters,
+            busy,
+            tally: Tally::new(),
+            untimed: AtomicU32::new(0),
             held: Held::default(),
             stage: AtomicU8::new(Stage::Running as u8),
             cut_short: Mutex::default(),
@@ -263,7 +268,14 @@ impl Inbox {
         // SAFETY: the slot was just taken from a queue by a driver, the only holder.
         let operation = unsafe { self.slots.operation(index) };
         self.slots.set_waits(index, operation.waits());
-        self.counters.start(operation.direction());
+        self.busy.start(operation.direction());
+        let untimed = self.untimed.load(Ordering::Relaxed) + 1;
+        if untimed < TIMED_ONE_IN || operation.waits() {
+            self.untimed.store(untimed, Ordering::Relaxed);
+        } else {
+            self.untimed.store(0, Ordering::Relaxed);
+            self.slots.begin_timing(index);
+        }
         if let Some(count) = self.special_count(index) {
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -273,7 +285,8 @@ impl Inbox {
     /// Reports the operation's end, as the worker's driver.
     #[inline]
     pub(crate) fn finish(&self, index: u32, outcome: Outcome) {
-        self.count_end(index, outcome);
+        let direction = self.count_end(index, outcome);
+        self.tally.end(direction, outcome);
         self.report(index, outcome);
         add_alone(&self.held.finished);
     }
@@ -283,7 +296,8 @@ impl Inbox {
     /// The slots of an inbox whose engine is gone cannot be in a driver, as the engine waits for
     /// its workers and these for their drivers; so this never frees the inbox under itself.
     pub(crate) fn finish_elsewhere(&self, index: u32, outcome: Outcome) {
-        self.count_end(index, outcome);
+        let direction = self.count_end(index, outcome);
+        self.tally.end_elsewhere(direction, outcome);
         self.report(index, outcome);
         self.held.finished_elsewhere.fetch_add(1, Ordering::SeqCst);
         if self.stage() > Stage::Running || self.holds_back.load(Ordering::SeqCst) {
@@ -315,7 +329,7 @@ impl Inbox {
     pub(crate) fn hand_back(&self, index: u32) {
         // SAFETY: the calling driver still holds the slot.
         let direction = unsafe { self.slots.operation(index) }.direction();
-        self.counters.finish(direction, 0);
+        self.busy.finish(direction);
         if let Some(count) = self.special_count(index) {
             count.fetch_sub(1, Ordering::Relaxed);
         }
@@ -341,17 +355,22 @@ impl Inbox {
         background < most
     }
 
-    fn count_end(&self, index: u32, outcome: Outcome) {
+    fn count_end(&self, index: u32, outcome: Outcome) -> Direction {
         if let Some(count) = self.special_count(index) {
             count.fetch_sub(1, Ordering::Relaxed);
         }
         // SAFETY: the calling driver still holds the slot.
         let operation = unsafe { self.slots.operation(index) };
-        self.counters.finish(operation.direction(), outcome.unwrap_or(0));
+        let direction = operation.direction();
+        self.busy.finish(direction);
+        if let Some(taken) = self.slots.end_timing(index) {
+            self.tally.time(taken);
+        }
         if outcome == Err(Errno::CANCELED.raw_os_error()) && self.stage() > Stage::Running {
             let cut = CutShort { operation: operation.name(), path: operation.path() };
             self.cut_short.lock().unwrap_or_else(PoisonError::into_inner).push(cut);
         }
+        direction
     }
 
     fn report(&self, index: u32, outcome: Outcome) {
@@ -364,7 +383,7 @@ impl Inbox {
     pub(crate) fn in_flight(&self) -> usize {
         let finished = self.held.finished.load(Ordering::Relaxed)
             + self.held.finished_elsewhere.load(Ordering::SeqCst);
-        self.held.started.load(Ordering::Relaxed) - finished
+        self.held.started.load(Ordering::Relaxed).saturating_sub(finished)
     }
 
     /// Submits the operation that a slot was filled with when it came home.

@@ -56,7 +56,7 @@ pub use inbox::CutShort;
 pub use metadata::{
     DirectoryBatch, DirectoryEntry, FileKind, Metadata, Owner, SetTimes, Timestamp,
 };
-pub use metrics::Metrics;
+pub use metrics::{Latency, Metrics};
 pub use operation::{
     Address, Advice, At, FilePiece, NewFile, OpenOptions, Operation, RemoveKind, Shutdown,
     SocketOption, SyncScope, TRANSFER_BYTES_MAX,

@@ -6,7 +6,7 @@ use crate::buffer::Pool;
 use crate::descriptor::{Closer, OwnedDescriptor};
 use crate::driver::DriverChoice;
 use crate::inbox::{self, InboxRef};
-use crate::metrics::Counters;
+use crate::metrics::BusyTime;
 use crate::operation::Operation;
 use crate::simulation::Simulation;
 
@@ -15,7 +15,7 @@ pub(crate) struct Shared {
     pub(crate) pool: Pool,
     /// The worker, where the disk is a simulated one.
     pub(crate) simulation: Option<Simulation>,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) busy: Arc<BusyTime>,
     pub(crate) driver: DriverChoice,
     /// Why this driver.
     pub(crate) reason: String,

@@ -18,6 +18,7 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use crate::class::Class;
 use crate::flight::{End, Flight};
@@ -57,6 +58,8 @@ pub(crate) struct Links {
 struct Record {
     operation: Option<Operation>,
     outcome: Outcome,
+    /// When a driver got it, if it is timed.
+    since: Option<Instant>,
     arguments: Arguments,
 }
 
@@ -158,7 +161,12 @@ impl Slot {
             waits: AtomicBool::new(false),
             background: AtomicBool::new(false),
             links,
-            record: UnsafeCell::new(Record { operation: None, outcome: Ok(0), arguments }),
+            record: UnsafeCell::new(Record {
+                operation: None,
+                outcome: Ok(0),
+                since: None,
+                arguments,
+            }),
         }
     }
 }
@@ -448,6 +456,23 @@ impl Slots {
     pub(crate) unsafe fn operation(&self, index: u32) -> &mut Operation {
         // SAFETY: as the caller promises.
         unsafe { self.operation_and_arguments(index) }.0
+    }
+
+    /// Looks at the clock for an operation, as the driver that got it.
+    pub(crate) fn begin_timing(&self, index: u32) {
+        // SAFETY: only the driver, our caller, touches the record.
+        unsafe { (*self.slot(index).record.get()).since = Some(Instant::now()) };
+    }
+
+    /// How long the operation took, if it is timed; as the driver that ends it.
+    #[inline]
+    pub(crate) fn end_timing(&self, index: u32) -> Option<Duration> {
+        // SAFETY: only the driver, our caller, touches the record.
+        let since = unsafe { &mut (*self.slot(index).record.get()).since };
+        if since.is_none() {
+            return None;
+        }
+        since.take().map(|since| since.elapsed())
     }
 
     /// The same, and the room for its driver's arguments.

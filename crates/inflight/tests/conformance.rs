@@ -275,6 +275,35 @@ fn advice_is_taken_and_holes_are_made() {
 }
 
 #[test]
+fn metrics_tell_what_went_through() {
+    on_each_disk(|engine, directory| {
+        engine.block_on(async {
+            let before = engine.metrics();
+            let options = OpenOptions::creating(0o600).read_write();
+            let file = engine.open(&directory.join("file"), options).await.unwrap();
+            let mut buffer = bytes(engine, &[7; 4096]);
+            for _ in 0..200 {
+                buffer = file.write_full(buffer, 0, 4096, 0).await.unwrap();
+                buffer.clear();
+                buffer = file.read_full(buffer, 4096, 0).await.unwrap();
+            }
+            engine.metadata(&directory.join("none"), true).await.unwrap_err();
+            // Beside the two workers' counting, which lags behind what they told us.
+            engine.nop().await.unwrap();
+            engine.nop().await.unwrap();
+            let after = engine.metrics();
+            assert_eq!(after.bytes_written - before.bytes_written, 200 * 4096);
+            assert_eq!(after.bytes_read - before.bytes_read, 200 * 4096);
+            assert_eq!(after.failed - before.failed, 1);
+            assert!(after.operations - before.operations >= 402);
+            assert!(after.busy <= before.busy + std::time::Duration::from_secs(60));
+            let latency = engine.latency();
+            assert!(latency.count() > 0 && latency.quantile(0.5) <= latency.quantile(1.0));
+        });
+    });
+}
+
+#[test]
 fn what_was_just_written_is_in_the_page_cache() {
     on_each_disk(|engine, directory| {
         engine.block_on(async {
