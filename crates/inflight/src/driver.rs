@@ -18,7 +18,7 @@ pub(crate) use interpreter::Driver;
 pub use interpreter::DriverChoice;
 pub(crate) use pool::SyscallPool;
 pub use simulated::{Faults, SimulatedDisk};
-pub(crate) use syscall::socket::adopt;
+pub(crate) use syscall::socket::{adopt, peer_of};
 
 /// Bytes of a buffer that is taken when something arrives.
 pub(crate) const RECEIVE_BYTES: usize = 16 << 10;

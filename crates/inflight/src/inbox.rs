@@ -254,6 +254,10 @@ impl Inbox {
 
     /// Refuses a submitted operation: the engine has ended.
     pub(crate) fn fail(&self, index: u32) {
+        // SAFETY: it was taken from a queue, and no driver has it.
+        if let Operation::Accept { arrivals, .. } = unsafe { self.slots.operation(index) } {
+            arrivals.end(Some(Errno::SHUTDOWN.raw_os_error()));
+        }
         self.report(index, Err(Errno::SHUTDOWN.raw_os_error()));
     }
 
@@ -363,6 +367,9 @@ impl Inbox {
         let operation = unsafe { self.slots.operation(index) };
         let direction = operation.direction();
         self.busy.finish(direction);
+        if let Operation::Accept { arrivals, .. } = operation {
+            arrivals.end(outcome.err());
+        }
         if let Some(taken) = self.slots.end_timing(index) {
             self.tally.time(taken);
         }
@@ -463,8 +470,16 @@ impl InboxRef {
         }
     }
 
-    /// Submits an operation whose result nobody wants; gives it back where no slot is free.
-    pub(crate) fn submit_orphan(self, operation: Operation) -> Result<(), Operation> {
+    /// Asks for an end of the operation of this name.
+    pub(crate) fn cancel_name(self, name: u64) {
+        if self.slots.is_current(name) {
+            self.cancel(name as u32);
+        }
+    }
+
+    /// Submits an operation whose result nobody waits for, and gives its name; gives the operation
+    /// back where no slot is free.
+    pub(crate) fn submit_orphan(self, operation: Operation) -> Result<u64, Operation> {
         if self.ended.load(Ordering::Acquire) {
             return Err(operation);
         }
@@ -473,8 +488,9 @@ impl InboxRef {
         };
         self.slots.set_class(index, Class::Foreground);
         self.slots.put(index, || operation, true);
+        let name = self.slots.name(index);
         self.submit(index);
-        Ok(())
+        Ok(name)
     }
 
     /// Ends an operation that no driver ever had.

@@ -1,6 +1,7 @@
 #![doc = include_str!("../docs/tutorial.md")]
 
 mod alarm;
+mod arrivals;
 mod block_on;
 mod budget;
 mod buffer;
@@ -38,6 +39,7 @@ pub mod migration {}
 #[doc = include_str!("../docs/costs.md")]
 pub mod costs {}
 
+pub use arrivals::Arrivals;
 pub use block_on::block_on;
 pub use budget::{Budget, Reservation, Reserve};
 pub use buffer::{

@@ -15,8 +15,10 @@ mod arguments;
 mod facts;
 
 use std::ffi::CString;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::arrivals::Arrivals;
 use crate::buffer::{Buffer, BufferList};
 use crate::descriptor::{Descriptor, OwnedDescriptor};
 use crate::metadata::{DirectoryBatch, Metadata, Owner, SetTimes};
@@ -337,14 +339,13 @@ pub enum Operation {
         /// Receives the descriptor.
         descriptor: Option<OwnedDescriptor>,
     },
-    /// Waits for a connection.
+    /// Accepts connections, one after the other, until it is cancelled, fails, or there is no room
+    /// for more.
     Accept {
         /// The listening socket.
         listener: Descriptor,
-        /// Receives where the connection comes from.
-        peer: Address,
-        /// Receives the descriptor.
-        descriptor: Option<OwnedDescriptor>,
+        /// Receives the connections.
+        arrivals: Arc<Arrivals>,
     },
     /// Connects.
     Connect {

@@ -8,24 +8,36 @@ use std::fmt;
 use std::io;
 use std::mem::take;
 use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Context;
 
+use crate::arrivals::{Arrival, Arrivals};
 use crate::buffer::{Buffer, BufferList};
 use crate::descriptor::{Descriptor, Label, OwnedDescriptor};
-use crate::driver::adopt;
+use crate::driver::{adopt, peer_of};
 use crate::error::{Error, Result};
 use crate::file::File;
 use crate::handle::Handle;
+use crate::inbox::InboxRef;
 use crate::operation::{Address, Operation, Shutdown, SocketOption};
 use crate::pending::Pending;
+use crate::wait_list::Ticket;
 
 /// How many connections may wait to be accepted, if the program does not say.
 const BACKLOG: u32 = 1024;
 
-/// A socket that accepts connections. Closed when dropped.
+/// A socket that accepts connections. Closed when the last of its clones is dropped.
+///
+/// From the first [`Listener::accept`] on, one accept is under way for all of them and goes on.
 #[derive(Clone)]
-pub struct Listener {
+pub struct Listener(Arc<Listening>);
+
+struct Listening {
     descriptor: Descriptor,
     handle: Handle,
+    arrivals: Arc<Arrivals>,
+    /// The accept that was begun last.
+    accept: Mutex<Option<(InboxRef, u64)>>,
 }
 
 /// One end of a stream of bytes to another process. Closed when dropped.
@@ -54,7 +66,7 @@ impl Handle {
         let (address, backlog) = (address.into(), BACKLOG);
         let operation = Operation::Listen { address, backlog, descriptor: None };
         let descriptor = self.open_socket(operation).await?;
-        Ok(Listener { descriptor, handle: self.clone() })
+        Ok(Listener::new(descriptor, self))
     }
 
     /// Connects to an address.
@@ -92,7 +104,7 @@ impl Handle {
     /// The system's, where it is no socket.
     pub fn adopt_listener(&self, socket: impl Into<OwnedFd>) -> Result<Listener> {
         let descriptor = self.adopt(socket.into())?;
-        Ok(Listener { descriptor, handle: self.clone() })
+        Ok(Listener::new(descriptor, self))
     }
 
     fn adopt(&self, socket: OwnedFd) -> Result<Descriptor> {
@@ -127,29 +139,59 @@ impl Handle {
 }
 
 impl Listener {
+    fn new(descriptor: Descriptor, handle: &Handle) -> Listener {
+        Listener(Arc::new(Listening {
+            descriptor,
+            handle: handle.clone(),
+            arrivals: Arc::new(Arrivals::new()),
+            accept: Mutex::new(None),
+        }))
+    }
+
     /// The engine it belongs to.
     #[must_use]
     pub fn handle(&self) -> &Handle {
-        &self.handle
+        &self.0.handle
     }
 
-    /// The next connection, and where it comes from.
-    ///
-    /// A connection that arrives just when this is dropped before it was ready is closed with it: one
-    /// accept that goes on is better than many with a time limit.
+    /// The next connection, and where it comes from. Whoever gives up waiting loses none: the next
+    /// one who waits gets it.
     ///
     /// # Errors
     /// The system's. Too many open files is one that passes: try again later.
     pub async fn accept(&self) -> Result<(Connection, Address)> {
-        let (listener, peer) = (self.descriptor.clone(), Address::Unnamed);
-        let accepted = Operation::Accept { listener, peer, descriptor: None };
-        match self.handle.submit(accepted).await?.0 {
-            Operation::Accept { descriptor: Some(socket), peer, .. } => {
-                let descriptor = self.handle.socket(socket, peer.clone());
-                Ok((Connection { descriptor, handle: self.handle.clone() }, peer))
+        let mut place = Place { arrivals: &self.0.arrivals, ticket: None };
+        loop {
+            let next = |context: &mut Context<'_>| place.arrivals.poll(&mut place.ticket, context);
+            match std::future::poll_fn(next).await {
+                Arrival::Connection(socket) => {
+                    let peer = peer_of(&socket);
+                    let descriptor = self.0.handle.socket(socket, peer.clone());
+                    return Ok((Connection { descriptor, handle: self.0.handle.clone() }, peer));
+                }
+                Arrival::Failed(code) => return Err(self.error(code)),
+                Arrival::NotRunning => self.begin(),
             }
-            other => unreachable!("{other:?} came back for an accept"),
         }
+    }
+
+    /// Begins the accept that goes on.
+    fn begin(&self) {
+        let (listener, arrivals) = (self.0.descriptor.clone(), self.0.arrivals.clone());
+        let inbox = self.0.handle.shared.inbox();
+        match inbox.submit_orphan(Operation::Accept { listener, arrivals }) {
+            Ok(name) => {
+                let mut accept = self.0.accept.lock().unwrap_or_else(PoisonError::into_inner);
+                *accept = Some((inbox, name));
+            }
+            // The engine has ended, or has not even one slot.
+            Err(_) => self.0.arrivals.end(Some(libc::ESHUTDOWN)),
+        }
+    }
+
+    fn error(&self, code: i32) -> Error {
+        let label = self.0.descriptor.label().into_owned();
+        Error::new("accept a connection on", Some(label), io::Error::from_raw_os_error(code))
     }
 
     /// Where it listens.
@@ -157,13 +199,34 @@ impl Listener {
     /// # Errors
     /// The system's.
     pub async fn address(&self) -> Result<Address> {
-        self.handle.address_of(&self.descriptor, false).await
+        self.0.handle.address_of(&self.0.descriptor, false).await
     }
 
     /// This socket for an [`Operation`].
     #[must_use]
     pub fn descriptor(&self) -> &Descriptor {
-        &self.descriptor
+        &self.0.descriptor
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let accept = self.accept.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some((inbox, name)) = accept.take() {
+            inbox.cancel_name(name);
+        }
+    }
+}
+
+/// The place of somebody who waits for a connection, given up when dropped.
+struct Place<'a> {
+    arrivals: &'a Arrivals,
+    ticket: Ticket,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.arrivals.leave(&mut self.ticket);
     }
 }
 
@@ -407,7 +470,7 @@ impl Datagrams {
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Listener").field(&self.descriptor.label()).finish()
+        f.debug_tuple("Listener").field(&self.descriptor().label()).finish()
     }
 }
 

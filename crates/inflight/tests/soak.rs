@@ -121,8 +121,7 @@ fn what_the_process_holds_stays_the_same() {
         std::fs::write(&path, vec![7; 100_000]).expect("written");
         let address: std::net::SocketAddr = "127.0.0.1:0".parse().expect("an address");
         engine.block_on(async {
-            // An accept that is dropped half-way may take a connection with it: the second listener is
-            // for those.
+            // The second listener is for what is dropped half-way: what comes of it is another's.
             let listener = engine.listen(address).await.expect("listens");
             let victim = engine.listen(address).await.expect("listens");
             let (mut state, mut before) = (0x9e37_79b9_7f4a_7c15, None);

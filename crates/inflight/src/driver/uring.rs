@@ -18,7 +18,7 @@ use io_uring::types::Fd;
 use io_uring::{IoUring, opcode, squeue};
 use rustix::event::EventfdFlags;
 
-use self::entry::{Meaning, Plan};
+use self::entry::{Abilities, Meaning, Plan};
 use self::provided::Provided;
 use super::interpreter::Driver;
 use super::pool::SyscallPool;
@@ -48,6 +48,8 @@ pub(super) struct Uring {
     buffers: Pool,
     /// What the kernel receives into by itself, once somebody asked for that.
     provided: Option<Provided>,
+    /// Whether the kernel accepts again and again.
+    multishot: bool,
     /// Where the kernel puts the alarm's count.
     alarm_count: Box<u64>,
     alarm_armed: bool,
@@ -110,6 +112,10 @@ impl Uring {
         buffers: Pool,
     ) -> io::Result<Uring> {
         let ring = setup(COMPLETIONS)?;
+        let mut probe = io_uring::Probe::new();
+        // It cannot be asked for by itself: it came a little before zero-copy sends.
+        let multishot = ring.submitter().register_probe(&mut probe).is_ok()
+            && probe.is_supported(opcode::SendZc::CODE);
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?;
         inbox.alarm.set(Bell::Event(event));
         Ok(Uring {
@@ -119,6 +125,7 @@ impl Uring {
             accepted: Vec::new(),
             buffers,
             provided: None,
+            multishot,
             alarm_count: Box::new(0),
             alarm_armed: false,
         })
@@ -208,6 +215,10 @@ impl Uring {
             Meaning::Again => self.begin(index),
             Meaning::Pool => self.accepted.push(index),
             Meaning::More => {}
+            Meaning::Stop => {
+                let name = inbox.slots.name(index);
+                self.push(&opcode::AsyncCancel::new(name).build().user_data(CANCEL));
+            }
         }
     }
 
@@ -221,9 +232,10 @@ impl Uring {
             let submitter = self.ring.submitter();
             self.provided = Some(Provided::open(&submitter, &self.buffers));
         }
-        let in_ring = self.provided.as_ref().is_some_and(Provided::in_ring);
+        let provided = self.provided.as_ref().is_some_and(Provided::in_ring);
+        let abilities = Abilities { provided, multishot: self.multishot };
         let name = inbox.slots.name(index);
-        match entry::plan(operation, arguments, inbox.slots.class(index), in_ring) {
+        match entry::plan(operation, arguments, inbox.slots.class(index), abilities) {
             Plan::Ring(entry) => self.push(&entry.user_data(name)),
             Plan::Linked(first, second) => {
                 // Both in one call, or the kernel does not see the link.

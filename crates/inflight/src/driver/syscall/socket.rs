@@ -73,12 +73,20 @@ pub(in crate::driver) fn perform(operation: &mut Operation) -> Result<u64> {
             *descriptor = Some(socket.into());
             Ok(0)
         }
-        Operation::Accept { listener, peer, descriptor } => {
+        Operation::Accept { listener, arrivals } => {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            let (socket, from) = retry_on_intr(|| net::acceptfrom_with(&*listener, flags))?;
-            *peer = from.map_or(Address::Unnamed, |from| address_of(&from));
-            *descriptor = Some(socket.into());
-            Ok(0)
+            loop {
+                match retry_on_intr(|| net::accept_with(&*listener, flags)) {
+                    Ok(socket) => {
+                        if !arrivals.push(socket.into()) {
+                            return Ok(0);
+                        }
+                    }
+                    // Gone before we looked.
+                    Err(Errno::CONNABORTED) => {}
+                    Err(error) => return Err(error),
+                }
+            }
         }
         Operation::Connect { address, descriptor } => connect(address, descriptor),
         Operation::Receive { socket, buffer, length } => {
@@ -259,6 +267,12 @@ fn set_option(socket: &impl AsFd, option: SocketOption) -> Result<()> {
         SocketOption::ReceiveBuffer(bytes) => sockopt::set_socket_recv_buffer_size(socket, bytes),
         SocketOption::SendBuffer(bytes) => sockopt::set_socket_send_buffer_size(socket, bytes),
     }
+}
+
+/// Where the other end of a connection is.
+pub(crate) fn peer_of(socket: &impl AsFd) -> Address {
+    let peer = net::getpeername(socket).ok().flatten();
+    peer.as_ref().map_or(Address::Unnamed, address_of)
 }
 
 /// A socket that the program made becomes one that does not block whoever uses it.

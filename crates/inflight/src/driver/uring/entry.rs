@@ -37,13 +37,17 @@ pub(super) enum Meaning {
     Pool,
     /// Another completion will come.
     More,
+    /// The same, and that shall be the last.
+    Stop,
 }
 
-/// Where the kernel puts the address of whoever connects.
-#[derive(Clone, Copy)]
-struct AcceptRoom {
-    storage: MaybeUninit<libc::sockaddr_storage>,
-    length: libc::socklen_t,
+/// What the kernel can do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Abilities {
+    /// Take buffers by itself.
+    pub(super) provided: bool,
+    /// Accept again and again.
+    pub(super) multishot: bool,
 }
 
 /// What the kernel is told of a message, and where it puts the address of a sender.
@@ -79,7 +83,7 @@ pub(super) fn plan(
     operation: &mut Operation,
     arguments: &mut Arguments,
     class: Class,
-    provided: bool,
+    abilities: Abilities,
 ) -> Plan {
     let priority = match class {
         Class::Foreground => 0,
@@ -132,17 +136,17 @@ pub(super) fn plan(
             let time = Timespec::new().sec(duration.as_secs()).nsec(duration.subsec_nanos());
             opcode::Timeout::new(arguments.place(time)).build()
         }
-        _ => return plan_socket(operation, arguments, provided),
+        _ => return plan_socket(operation, arguments, abilities),
     })
 }
 
-fn plan_socket(operation: &mut Operation, arguments: &mut Arguments, provided: bool) -> Plan {
+fn plan_socket(operation: &mut Operation, arguments: &mut Arguments, abilities: Abilities) -> Plan {
     Plan::Ring(match operation {
         Operation::Receive { socket, buffer, length } => {
             let length = syscall::read_length(buffer, *length);
             opcode::Recv::new(raw(socket), buffer.spare_ptr(), length as u32).build()
         }
-        Operation::ReceivePooled { socket, .. } if provided => {
+        Operation::ReceivePooled { socket, .. } if abilities.provided => {
             let receive = opcode::Recv::new(raw(socket), std::ptr::null_mut(), 0).buf_group(GROUP);
             receive.build().flags(squeue::Flags::BUFFER_SELECT)
         }
@@ -164,13 +168,15 @@ fn plan_socket(operation: &mut Operation, arguments: &mut Arguments, provided: b
             opcode::PollAdd::new(raw(socket), libc::POLLOUT as u32).build()
         }
         Operation::Accept { listener, .. } => {
-            let length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-            let room = arguments.place(AcceptRoom { storage: MaybeUninit::uninit(), length });
-            // SAFETY: the room was just placed there.
-            let (storage, length) =
-                unsafe { ((&raw mut (*room).storage).cast(), &raw mut (*room).length) };
             let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-            opcode::Accept::new(raw(listener), storage, length).flags(flags).build()
+            let (listener, nowhere) = (raw(listener), std::ptr::null_mut());
+            match abilities.multishot {
+                true => opcode::AcceptMulti::new(listener).flags(flags).build(),
+                false => {
+                    let accept = opcode::Accept::new(listener, nowhere, std::ptr::null_mut());
+                    accept.flags(flags).build()
+                }
+            }
         }
         Operation::Connect { address, descriptor } => {
             let begun = socket::new_socket(address, SocketType::STREAM)
@@ -348,13 +354,13 @@ fn succeeded(
             *descriptor = Some(owned());
             return Meaning::Ended(Ok(0));
         }
-        Operation::Accept { descriptor, peer, .. } => {
-            // SAFETY: placed when the operation was planned.
-            let room: AcceptRoom = unsafe { arguments.placed() };
-            // SAFETY: the kernel wrote that many bytes of an address there.
-            *peer = unsafe { address(&room.storage, room.length) };
-            *descriptor = Some(owned());
-            return Meaning::Ended(Ok(0));
+        Operation::Accept { arrivals, .. } => {
+            return match (arrivals.push(owned()), cqueue::more(flags)) {
+                (true, true) => Meaning::More,
+                (true, false) => Meaning::Again,
+                (false, true) => Meaning::Stop,
+                (false, false) => Meaning::Ended(Ok(0)),
+            };
         }
         Operation::ReceivePooled { socket, buffer } => {
             let Some(provided) = provided else {
