@@ -9,9 +9,13 @@
 //! engine-bench serve   ENGINE                         TCP echo; prints its port, runs until killed
 //! engine-bench load    PORT CONNECTIONS SECONDS       sends 64 bytes and waits for them, on each
 //! engine-bench idle    CONNECTIONS                    what a connection that waits costs
+//! engine-bench costs                                  what single things cost
+//! engine-bench background FILE SECONDS REQUEST        what background work costs those who wait
 //! ```
 
+mod background;
 mod bare;
+mod costs;
 mod echo;
 mod memory;
 mod random;
@@ -72,6 +76,8 @@ fn main() {
         "tokio" => stream::from_tokio(text(1), number(2) as usize, number(3), text(4)),
         "serve" => return echo::serve(text(1)),
         "load" => echo::load(number(1) as u16, number(2) as usize, number(3)),
+        "costs" => return costs::print(),
+        "background" => return background::print(text(1), number(2), number(3) as usize),
         "idle" => return memory::idle(number(1) as usize),
         other => panic!("no workload {other:?}: see the first lines of src/main.rs"),
     };

@@ -1,12 +1,16 @@
 //! Two classes of work.
 //!
 //! Whatever is done through a handle made by [`crate::Handle::background`] gives way to the rest: its
-//! operations carry the system's idle I/O priority where there is such a thing, few of them are
-//! under way while others are, they wait behind others for the threads of the pool, and its tasks run
-//! after others. They are never starved: a few operations are always under way, and of the tasks and
+//! operations carry the system's idle I/O priority where there is such a thing, one of them is under
+//! way at a time while others are or just were, they wait behind others for the threads of the pool, and its tasks run
+//! after others. They are never starved: one operation is always under way, and of the tasks and
 //! the pool's work every sixteenth is theirs.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// How urgent an operation or a task is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,12 +22,80 @@ pub enum Class {
     Background,
 }
 
-/// Background operations of a worker under way at once, while foreground ones are.
-pub(crate) const BACKGROUND_BESIDE_MAX: usize = 2;
-/// The same while none are.
-pub(crate) const BACKGROUND_ALONE_MAX: usize = 64;
+/// Background operations of an engine under way at once, while foreground ones were begun lately: what
+/// is in a device's queue already cannot be overtaken.
+const BESIDE_MAX: usize = 1;
+/// The same while none were.
+const ALONE_MAX: usize = 64;
+/// How long "lately" is.
+const LATELY_US: u64 = 20_000;
 /// Of so many things that are taken while both classes wait, one is of the background.
 const TURN_OF_BACKGROUND: u32 = 16;
+
+/// What keeps the background of one engine, on all of its workers, from being in the way.
+pub(crate) struct GiveWay<W> {
+    epoch: Instant,
+    /// Background operations under way.
+    background: AtomicUsize,
+    /// When a foreground operation was begun last, in microseconds since the epoch; only kept up
+    /// while there is background work.
+    foreground_us: AtomicU64,
+    /// Workers that hold background operations back until others have ended.
+    holding: Mutex<VecDeque<W>>,
+}
+
+impl<W: PartialEq> GiveWay<W> {
+    pub(crate) fn new() -> GiveWay<W> {
+        GiveWay {
+            epoch: Instant::now(),
+            background: AtomicUsize::new(0),
+            foreground_us: AtomicU64::new(0),
+            holding: Mutex::default(),
+        }
+    }
+
+    fn now_us(&self) -> u64 {
+        // The first microsecond is no time: zero stands for never.
+        self.epoch.elapsed().as_micros() as u64 + 1
+    }
+
+    /// Whether there is background work under way.
+    pub(crate) fn is_needed(&self) -> bool {
+        self.background.load(Relaxed) > 0
+    }
+
+    /// A foreground operation begins, while there is background work.
+    pub(crate) fn note_foreground(&self) {
+        self.foreground_us.store(self.now_us(), Relaxed);
+    }
+
+    /// Whether one more background operation may begin; then it counts as begun.
+    pub(crate) fn try_begin(&self) -> bool {
+        let seen = self.foreground_us.load(Relaxed);
+        let lately = seen > 0 && self.now_us().saturating_sub(seen) < LATELY_US;
+        let most = if lately { BESIDE_MAX } else { ALONE_MAX };
+        let begin = |under_way: usize| (under_way < most).then_some(under_way + 1);
+        self.background.fetch_update(SeqCst, SeqCst, begin).is_ok()
+    }
+
+    /// A worker holds operations back: it is told of the next end.
+    pub(crate) fn hold(&self, worker: W) {
+        let mut holding = self.holding();
+        if !holding.contains(&worker) {
+            holding.push_back(worker);
+        }
+    }
+
+    /// A background operation has ended: tells all who wait for that, as each may have given up.
+    pub(crate) fn end(&self, tell: impl FnMut(W)) {
+        self.background.fetch_sub(1, SeqCst);
+        self.holding().drain(..).for_each(tell);
+    }
+
+    fn holding(&self) -> MutexGuard<'_, VecDeque<W>> {
+        self.holding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Two queues of which the first goes first, nearly always.
 #[derive(Debug)]
@@ -88,6 +160,25 @@ impl<T> TwoQueues<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_at_a_time_beside_the_foreground() {
+        let give_way: GiveWay<u32> = GiveWay::new();
+        assert!(give_way.try_begin() && give_way.try_begin(), "many, alone");
+        give_way.note_foreground();
+        assert!(!give_way.try_begin());
+        give_way.hold(7);
+        give_way.hold(7);
+        give_way.hold(8);
+        let mut told = Vec::new();
+        give_way.end(|worker| told.push(worker));
+        assert_eq!(told, [7, 8]);
+        assert!(!give_way.try_begin(), "one is left");
+        give_way.end(|worker| told.push(worker));
+        assert_eq!(told.len(), 2, "nobody waits any more");
+        assert!(!give_way.is_needed());
+        assert!(give_way.try_begin() && !give_way.try_begin());
+    }
 
     #[test]
     fn the_background_gives_way_and_is_not_starved() {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::budget::Budget;
 use crate::buffer::Pool;
+use crate::class::GiveWay;
 use crate::driver::{self, DriverChoice, SimulatedDisk, SyscallPool};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
@@ -103,7 +104,7 @@ impl Builder {
     #[must_use]
     pub fn simulated(self, disk: &SimulatedDisk) -> Engine {
         let busy = Arc::new(BusyTime::new());
-        let inbox = Inbox::open(0, self.queue_depth, busy.clone());
+        let inbox = Inbox::open(0, self.queue_depth, busy.clone(), Arc::new(GiveWay::new()));
         let shared = Shared {
             inboxes: Box::new([inbox]),
             pool: Pool::new(Budget::new(self.memory_bytes_max)),
@@ -132,8 +133,9 @@ impl Builder {
         let failed = |error| Error::new("start the I/O engine", None, error);
         let pool = SyscallPool::new(threads_max).map_err(failed)?;
         let busy = Arc::new(BusyTime::new());
+        let give_way = Arc::new(GiveWay::new());
         let inboxes = (0..self.workers)
-            .map(|number| Inbox::open(number, self.queue_depth, busy.clone()))
+            .map(|number| Inbox::open(number, self.queue_depth, busy.clone(), give_way.clone()))
             .collect();
         let buffers = Pool::new(Budget::new(self.memory_bytes_max));
         let request_bytes_max = self.request_bytes_max;

@@ -17,7 +17,7 @@ use async_task::Runnable;
 use rustix::io::Errno;
 
 use crate::alarm::Alarm;
-use crate::class::{BACKGROUND_ALONE_MAX, BACKGROUND_BESIDE_MAX, Class, TwoQueues};
+use crate::class::{Class, GiveWay, TwoQueues};
 use crate::links::Queue;
 use crate::local::{self, WorkerOnly};
 use crate::metrics::{BusyTime, TIMED_ONE_IN, Tally};
@@ -48,8 +48,8 @@ pub(crate) struct Inbox {
     cut_short: Mutex<Vec<CutShort>>,
     /// The worker has ended: submissions fail.
     ended: AtomicBool,
-    /// Background operations wait until others have ended.
-    pub(crate) holds_back: AtomicBool,
+    /// What keeps the engine's background work from being in the way.
+    pub(crate) give_way: Arc<GiveWay<InboxRef>>,
 }
 
 /// How far an engine is in its end.
@@ -92,22 +92,22 @@ struct Own {
     tasks: TwoQueues<Runnable>,
 }
 
-/// How many operations a driver holds. The first two are written by the worker alone; the last two
-/// count what is under way.
+/// How many operations a driver holds: the first two are written by the worker alone.
 #[derive(Default)]
 struct Held {
     started: AtomicUsize,
     finished: AtomicUsize,
     finished_elsewhere: AtomicUsize,
-    /// Of these, those of the background.
-    background: AtomicUsize,
-    /// Those of the foreground that wait for the world outside.
-    waits: AtomicUsize,
 }
 
 impl Inbox {
     /// An inbox that lives until [`InboxRef::close`] and the return of its last slot.
-    pub(crate) fn open(number: usize, slots_max: usize, busy: Arc<BusyTime>) -> InboxRef {
+    pub(crate) fn open(
+        number: usize,
+        slots_max: usize,
+        busy: Arc<BusyTime>,
+        give_way: Arc<GiveWay<InboxRef>>,
+    ) -> InboxRef {
         let inbox = Inbox {
             number,
             slots: Slots::new(slots_max),
@@ -123,7 +123,7 @@ impl Inbox {
             stage: AtomicU8::new(Stage::Running as u8),
             cut_short: Mutex::default(),
             ended: AtomicBool::new(false),
-            holds_back: AtomicBool::new(false),
+            give_way,
         };
         InboxRef(NonNull::from(Box::leak(Box::new(inbox))))
     }
@@ -280,9 +280,6 @@ impl Inbox {
             self.untimed.store(0, Ordering::Relaxed);
             self.slots.begin_timing(index);
         }
-        if let Some(count) = self.special_count(index) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
         add_alone(&self.held.started);
     }
 
@@ -304,7 +301,7 @@ impl Inbox {
         self.tally.end_elsewhere(direction, outcome);
         self.report(index, outcome);
         self.held.finished_elsewhere.fetch_add(1, Ordering::SeqCst);
-        if self.stage() > Stage::Running || self.holds_back.load(Ordering::SeqCst) {
+        if self.stage() > Stage::Running {
             self.alarm.ring();
         }
     }
@@ -334,35 +331,29 @@ impl Inbox {
         // SAFETY: the calling driver still holds the slot.
         let direction = unsafe { self.slots.operation(index) }.direction();
         self.busy.finish(direction);
-        if let Some(count) = self.special_count(index) {
-            count.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.end_giving_way(index);
         self.submit(index);
         self.held.finished_elsewhere.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// What counts the operations under way of this one's kind, if it is no plain one.
-    fn special_count(&self, index: u32) -> Option<&AtomicUsize> {
-        match self.slots.class(index) {
-            Class::Background => Some(&self.held.background),
-            Class::Foreground if self.slots.waits(index) => Some(&self.held.waits),
-            Class::Foreground => None,
+    /// Whether the operation is one that must not be in the way of others.
+    pub(crate) fn gives_way(&self, index: u32) -> bool {
+        self.slots.class(index) == Class::Background && {
+            // SAFETY: the calling driver, or the worker on its way there, holds the slot.
+            let operation = unsafe { self.slots.operation(index) };
+            !operation.waits()
         }
     }
 
-    /// Whether another background operation may begin, as the worker sees it.
-    pub(crate) fn background_may_begin(&self) -> bool {
-        let background = self.held.background.load(Ordering::Relaxed);
-        let waits = self.held.waits.load(Ordering::Relaxed);
-        let foreground = self.in_flight().saturating_sub(background + waits);
-        let most = if foreground > 0 { BACKGROUND_BESIDE_MAX } else { BACKGROUND_ALONE_MAX };
-        background < most
+    /// Whoever waited for the end of one that gives way goes on.
+    fn end_giving_way(&self, index: u32) {
+        if self.gives_way(index) {
+            self.give_way.end(|other| other.alarm.ring());
+        }
     }
 
     fn count_end(&self, index: u32, outcome: Outcome) -> Direction {
-        if let Some(count) = self.special_count(index) {
-            count.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.end_giving_way(index);
         // SAFETY: the calling driver still holds the slot.
         let operation = unsafe { self.slots.operation(index) };
         let direction = operation.direction();

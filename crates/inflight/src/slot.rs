@@ -394,10 +394,6 @@ impl Slots {
         }
     }
 
-    pub(crate) fn waits(&self, index: u32) -> bool {
-        self.slot(index).waits.load(Ordering::Relaxed)
-    }
-
     /// Notes whether the operation in the slot waits for the world outside.
     #[inline]
     pub(crate) fn set_waits(&self, index: u32, waits: bool) {

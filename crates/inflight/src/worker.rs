@@ -7,11 +7,9 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 
 use crate::buffer::Pool;
-use crate::class::Class;
 use crate::driver::{self, Driver, DriverChoice, SyscallPool};
 use crate::inbox::{InboxRef, Stage};
 
@@ -95,9 +93,7 @@ impl Worker {
     pub(crate) fn work(&mut self, may_wait: bool) {
         self.submit();
         self.inbox.alarm.fall_asleep();
-        let may_begin = !self.held_back.is_empty() && self.inbox.background_may_begin();
-        let wait =
-            may_wait && !may_begin && self.inbox.is_idle() && self.inbox.stage() == Stage::Running;
+        let wait = may_wait && self.inbox.is_idle() && self.inbox.stage() == Stage::Running;
         if !wait {
             self.inbox.alarm.wake_up();
         }
@@ -136,29 +132,36 @@ impl Worker {
     /// Hands new operations and cancels to the driver.
     fn submit(&mut self) {
         self.take_requests();
+        let watched = self.inbox.give_way.is_needed() || !self.held_back.is_empty();
+        let mut foreground = false;
         for index in self.submitted.drain(..) {
-            match self.inbox.slots.class(index) {
-                Class::Foreground => self.driver.submit(index),
-                Class::Background => self.held_back.push_back(index),
+            if self.inbox.gives_way(index) {
+                self.held_back.push_back(index);
+                continue;
             }
+            // SAFETY: the slot is on its way to the driver, and nobody else has it.
+            foreground |= watched && !unsafe { self.inbox.slots.operation(index) }.waits();
+            self.driver.submit(index);
         }
-        if !self.held_back.is_empty() {
-            self.let_background_begin();
+        if foreground {
+            self.inbox.give_way.note_foreground();
         }
+        self.let_background_begin();
         self.cancel();
     }
 
     /// Begins as many background operations as may be under way now.
     fn let_background_begin(&mut self) {
-        // Said first: whatever ends from here on rings the alarm.
-        self.inbox.holds_back.store(true, Ordering::SeqCst);
-        while self.inbox.background_may_begin()
-            && let Some(index) = self.held_back.pop_front()
-        {
+        while let Some(index) = self.held_back.front().copied() {
+            if !self.inbox.give_way.try_begin() {
+                // One more look behind it: what ends from here on rings the alarm.
+                self.inbox.give_way.hold(self.inbox);
+                if !self.inbox.give_way.try_begin() {
+                    return;
+                }
+            }
+            self.held_back.pop_front();
             self.driver.submit(index);
-        }
-        if self.held_back.is_empty() {
-            self.inbox.holds_back.store(false, Ordering::SeqCst);
         }
     }
 
