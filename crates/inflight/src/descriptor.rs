@@ -85,6 +85,8 @@ struct Inner {
     /// `Some` until the drop.
     descriptor: Option<OwnedDescriptor>,
     label: Label,
+    /// Whether reading it may be answered from the page cache at once.
+    cached: bool,
     closer: Arc<dyn Closer>,
 }
 
@@ -94,7 +96,30 @@ impl Descriptor {
         label: Label,
         closer: Arc<dyn Closer>,
     ) -> Descriptor {
-        Descriptor(Arc::new(Inner { descriptor: Some(descriptor), label, closer }))
+        Descriptor::with(descriptor, label, false, closer)
+    }
+
+    /// The same of a file that is read through the page cache.
+    pub(crate) fn of_cached_file(
+        descriptor: OwnedDescriptor,
+        label: Label,
+        closer: Arc<dyn Closer>,
+    ) -> Descriptor {
+        Descriptor::with(descriptor, label, true, closer)
+    }
+
+    fn with(
+        descriptor: OwnedDescriptor,
+        label: Label,
+        cached: bool,
+        closer: Arc<dyn Closer>,
+    ) -> Descriptor {
+        Descriptor(Arc::new(Inner { descriptor: Some(descriptor), label, cached, closer }))
+    }
+
+    /// Whether reading it may be answered from the page cache at once.
+    pub(crate) fn is_cached(&self) -> bool {
+        self.0.cached
     }
 
     /// The path it was opened by; empty for a socket.

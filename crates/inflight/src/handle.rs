@@ -184,8 +184,12 @@ impl Handle {
         let opened = self.submit(Operation::Open { at, options, descriptor: None }).await?.0;
         let path = opened.path().unwrap_or_default();
         match opened {
-            Operation::Open { descriptor: Some(descriptor), .. } => {
-                Ok(Descriptor::new(descriptor, Label::Path(path.into()), self.shared.clone()))
+            Operation::Open { descriptor: Some(descriptor), options, .. } => {
+                let (label, closer) = (Label::Path(path.into()), self.shared.clone());
+                Ok(match options.direct || options.directory {
+                    true => Descriptor::new(descriptor, label, closer),
+                    false => Descriptor::of_cached_file(descriptor, label, closer),
+                })
             }
             other => unreachable!("{other:?} came back for an open"),
         }

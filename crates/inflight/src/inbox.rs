@@ -269,17 +269,15 @@ impl Inbox {
     /// Counts the operation as held by the worker's driver, our caller.
     #[inline]
     pub(crate) fn start(&self, index: u32) {
+        let timed = |operation: &Operation| {
+            let untimed = self.untimed.load(Ordering::Relaxed) + 1;
+            let timed = untimed >= TIMED_ONE_IN && !operation.waits();
+            self.untimed.store(if timed { 0 } else { untimed }, Ordering::Relaxed);
+            timed
+        };
         // SAFETY: the slot was just taken from a queue by a driver, the only holder.
-        let operation = unsafe { self.slots.operation(index) };
-        self.slots.set_waits(index, operation.waits());
+        let operation = unsafe { self.slots.begun(index, timed) };
         self.busy.start(operation.direction());
-        let untimed = self.untimed.load(Ordering::Relaxed) + 1;
-        if untimed < TIMED_ONE_IN || operation.waits() {
-            self.untimed.store(untimed, Ordering::Relaxed);
-        } else {
-            self.untimed.store(0, Ordering::Relaxed);
-            self.slots.begin_timing(index);
-        }
         add_alone(&self.held.started);
     }
 
@@ -328,45 +326,41 @@ impl Inbox {
 
     /// Gives an operation back to the worker's driver, from another thread of it: to be begun again.
     pub(crate) fn hand_back(&self, index: u32) {
-        // SAFETY: the calling driver still holds the slot.
-        let direction = unsafe { self.slots.operation(index) }.direction();
-        self.busy.finish(direction);
-        self.end_giving_way(index);
+        self.count_end(index, Ok(0));
         self.submit(index);
         self.held.finished_elsewhere.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Whether the operation is one that must not be in the way of others.
+    #[inline]
     pub(crate) fn gives_way(&self, index: u32) -> bool {
         self.slots.class(index) == Class::Background && {
-            // SAFETY: the calling driver, or the worker on its way there, holds the slot.
+            // SAFETY: the worker, our caller, is going to hand the slot to its driver.
             let operation = unsafe { self.slots.operation(index) };
             !operation.waits()
         }
     }
 
-    /// Whoever waited for the end of one that gives way goes on.
-    fn end_giving_way(&self, index: u32) {
-        if self.gives_way(index) {
-            self.give_way.end(|other| other.alarm.ring());
-        }
-    }
-
+    /// Counts what a driver has no more in its hands.
+    #[inline]
     fn count_end(&self, index: u32, outcome: Outcome) -> Direction {
-        self.end_giving_way(index);
         // SAFETY: the calling driver still holds the slot.
-        let operation = unsafe { self.slots.operation(index) };
+        let (operation, class, taken) = unsafe { self.slots.ending(index) };
         let direction = operation.direction();
         self.busy.finish(direction);
-        if let Operation::Accept { arrivals, .. } = operation {
-            arrivals.end(outcome.err());
-        }
-        if let Some(taken) = self.slots.end_timing(index) {
+        if let Some(taken) = taken {
             self.tally.time(taken);
+        }
+        if class == Class::Background && !operation.waits() {
+            // Whoever waited for that goes on.
+            self.give_way.end(|other| other.alarm.ring());
         }
         if outcome == Err(Errno::CANCELED.raw_os_error()) && self.stage() > Stage::Running {
             let cut = CutShort { operation: operation.name(), path: operation.path() };
             self.cut_short.lock().unwrap_or_else(PoisonError::into_inner).push(cut);
+        }
+        if let Operation::Accept { arrivals, .. } = operation {
+            arrivals.end(outcome.err());
         }
         direction
     }

@@ -35,6 +35,8 @@ const PAGE_SLOTS: usize = 256;
 const OWN_SLOTS_MAX: usize = 128;
 const OWN_SLOTS_TAKEN: usize = 64;
 
+/// In the order in which they are used together: a flight touches the first four cache lines.
+#[repr(C, align(64))]
 struct Slot {
     flight: Flight,
     generation: AtomicU32,
@@ -55,9 +57,10 @@ pub(crate) struct Links {
     pub(crate) cancel: Link,
 }
 
+#[repr(C)]
 struct Record {
-    operation: Option<Operation>,
     outcome: Outcome,
+    operation: Option<Operation>,
     /// When a driver got it, if it is timed.
     since: Option<Instant>,
     arguments: Arguments,
@@ -167,6 +170,16 @@ impl Slot {
                 since: None,
                 arguments,
             }),
+        }
+    }
+}
+
+impl Slot {
+    #[inline]
+    fn class(&self) -> Class {
+        match self.background.load(Ordering::Relaxed) {
+            true => Class::Background,
+            false => Class::Foreground,
         }
     }
 }
@@ -387,17 +400,9 @@ impl Slots {
         self.slot(index).flight.is_under_way() && self.name(index) == name
     }
 
-    pub(crate) fn class(&self, index: u32) -> Class {
-        match self.slot(index).background.load(Ordering::Relaxed) {
-            true => Class::Background,
-            false => Class::Foreground,
-        }
-    }
-
-    /// Notes whether the operation in the slot waits for the world outside.
     #[inline]
-    pub(crate) fn set_waits(&self, index: u32, waits: bool) {
-        self.slot(index).waits.store(waits, Ordering::Relaxed);
+    pub(crate) fn class(&self, index: u32) -> Class {
+        self.slot(index).class()
     }
 
     /// The names of all operations under way, or only of those that wait for the world outside.
@@ -454,21 +459,49 @@ impl Slots {
         unsafe { self.operation_and_arguments(index) }.0
     }
 
-    /// Looks at the clock for an operation, as the driver that got it.
-    pub(crate) fn begin_timing(&self, index: u32) {
-        // SAFETY: only the driver, our caller, touches the record.
-        unsafe { (*self.slot(index).record.get()).since = Some(Instant::now()) };
+    /// The operation of a slot that a driver has got now, of which is noted what the end wants to
+    /// know; `timed` says whether that is the time.
+    ///
+    /// # Safety
+    /// As for [`Slots::operation`].
+    #[inline]
+    #[allow(clippy::mut_from_ref, reason = "exclusive by the protocol of `flight`")]
+    pub(crate) unsafe fn begun(
+        &self,
+        index: u32,
+        timed: impl FnOnce(&Operation) -> bool,
+    ) -> &mut Operation {
+        let slot = self.slot(index);
+        // SAFETY: between `put` and `complete` only the driver touches the record.
+        let record = unsafe { &mut *slot.record.get() };
+        let operation = record.operation.as_mut().expect("a slot in flight holds its operation");
+        slot.waits.store(operation.waits(), Ordering::Relaxed);
+        if timed(operation) {
+            record.since = Some(Instant::now());
+        }
+        operation
     }
 
-    /// How long the operation took, if it is timed; as the driver that ends it.
+    /// The operation of a slot whose driver is going to report its end, its class, and how long it
+    /// took if it is timed.
+    ///
+    /// # Safety
+    /// As for [`Slots::operation`].
     #[inline]
-    pub(crate) fn end_timing(&self, index: u32) -> Option<Duration> {
-        // SAFETY: only the driver, our caller, touches the record.
-        let since = unsafe { &mut (*self.slot(index).record.get()).since };
-        if since.is_none() {
-            return None;
-        }
-        since.take().map(|since| since.elapsed())
+    #[allow(clippy::mut_from_ref, reason = "exclusive by the protocol of `flight`")]
+    pub(crate) unsafe fn ending(&self, index: u32) -> (&mut Operation, Class, Option<Duration>) {
+        let slot = self.slot(index);
+        // SAFETY: between `put` and `complete` only the driver touches the record.
+        let record = unsafe { &mut *slot.record.get() };
+        let operation = record.operation.as_mut().expect("a slot in flight holds its operation");
+        let taken = match record.since {
+            Some(since) => {
+                record.since = None;
+                Some(since.elapsed())
+            }
+            None => None,
+        };
+        (operation, slot.class(), taken)
     }
 
     /// The same, and the room for its driver's arguments.

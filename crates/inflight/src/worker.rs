@@ -132,6 +132,7 @@ impl Worker {
     /// Hands new operations and cancels to the driver.
     fn submit(&mut self) {
         self.take_requests();
+        self.driver.expect(self.submitted.len());
         let watched = self.inbox.give_way.is_needed() || !self.held_back.is_empty();
         let mut foreground = false;
         for index in self.submitted.drain(..) {

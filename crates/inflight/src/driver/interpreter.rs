@@ -25,6 +25,10 @@ impl DriverChoice {
 
 /// An interpreter of operations, owned by one worker and used by its thread alone.
 pub(crate) trait Driver: Send {
+    /// So many operations are going to be submitted before the next turn.
+    fn expect(&mut self, operations: usize) {
+        let _ = operations;
+    }
     /// Accepts the operation in a slot.
     fn submit(&mut self, index: u32);
     /// Tries to end an operation early.

@@ -315,6 +315,22 @@ fn assume_read(buffer: &mut Buffer, bytes: usize) -> u64 {
     bytes as u64
 }
 
+/// A read that is answered from the page cache, or fails with `EAGAIN` where that would mean
+/// waiting.
+pub(super) fn read_cached(operation: &mut Operation) -> Result<u64> {
+    let Operation::Read { file, buffer, length, offset } = operation else {
+        return Err(Errno::AGAIN);
+    };
+    let length = read_length(buffer, *length);
+    // SAFETY: the spare room is `length` bytes or more and ours alone; the kernel, the only one to
+    // use the slice, only writes to it.
+    let spare = unsafe { std::slice::from_raw_parts_mut(buffer.spare_ptr(), length) };
+    let mut slices = [IoSliceMut::new(spare)];
+    let flags = ReadWriteFlags::NOWAIT;
+    let bytes = rustix::io::preadv2(file.as_fd(), &mut slices, *offset, flags)?;
+    Ok(assume_read(buffer, bytes))
+}
+
 fn vectored(operation: &mut Operation) -> Result<u64> {
     match operation {
         Operation::ReadVectored { file, buffers, offset } => {

@@ -19,8 +19,8 @@ use crate::slot::{Arguments, Outcome};
 pub(super) enum Plan {
     /// By the ring.
     Ring(squeue::Entry),
-    /// By the ring, in two steps of which the second waits for the first.
-    Linked(squeue::Entry, squeue::Entry),
+    /// By the ring, in two steps of which the second, [`second_step`], waits for the first.
+    Linked(squeue::Entry),
     /// By a thread of the pool: the ring would hand it to a kernel thread.
     Pool,
     /// It was, at once.
@@ -122,15 +122,12 @@ pub(super) fn plan(
             opcode::Writev::new(raw(file), pointer, count).offset(*offset).ioprio(priority).build()
         }
         Operation::WriteSync { scope: SyncScope::FileSystem, .. } => return Plan::Pool,
-        Operation::WriteSync { file, buffer, start, length, offset, scope } => {
+        Operation::WriteSync { file, buffer, start, length, offset, .. } => {
             let bytes = syscall::write_range(buffer, *start, *length);
             let write = opcode::Write::new(raw(file), bytes.as_ptr(), bytes.len() as u32);
-            let mut flags = FsyncFlags::empty();
-            flags.set(FsyncFlags::DATASYNC, *scope == SyncScope::Data);
-            let sync = opcode::Fsync::new(raw(file)).flags(flags).build();
             arguments.place(FirstResult(None));
             let write = write.offset(*offset).build().flags(squeue::Flags::IO_LINK);
-            return Plan::Linked(write, sync);
+            return Plan::Linked(write);
         }
         Operation::Sleep { duration } => {
             let time = Timespec::new().sec(duration.as_secs()).nsec(duration.subsec_nanos());
@@ -138,6 +135,18 @@ pub(super) fn plan(
         }
         _ => return plan_socket(operation, arguments, abilities),
     })
+}
+
+/// What follows the first step of an operation of two.
+pub(super) fn second_step(operation: &Operation) -> squeue::Entry {
+    match operation {
+        Operation::WriteSync { file, scope, .. } => {
+            let mut flags = FsyncFlags::empty();
+            flags.set(FsyncFlags::DATASYNC, *scope == SyncScope::Data);
+            opcode::Fsync::new(raw(file)).flags(flags).build()
+        }
+        other => unreachable!("{other:?} has one step"),
+    }
 }
 
 fn plan_socket(operation: &mut Operation, arguments: &mut Arguments, abilities: Abilities) -> Plan {
