@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::operation::Address;
+use crate::address::Address;
 
 /// Something open, owned by one holder; closed when it is dropped.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 #![doc = include_str!("../docs/tutorial.md")]
 
+mod address;
 mod alarm;
 mod arrivals;
 mod block_on;
@@ -39,6 +40,7 @@ pub mod migration {}
 #[doc = include_str!("../docs/costs.md")]
 pub mod costs {}
 
+pub use address::Address;
 pub use arrivals::Arrivals;
 pub use block_on::block_on;
 pub use budget::{Budget, Reservation, Reserve};
@@ -60,8 +62,8 @@ pub use metadata::{
 };
 pub use metrics::{Latency, Metrics};
 pub use operation::{
-    Address, Advice, At, FilePiece, NewFile, OpenOptions, Operation, RemoveKind, Shutdown,
-    SocketOption, SyncScope, TRANSFER_BYTES_MAX,
+    Advice, At, FilePiece, NewFile, OpenOptions, Operation, RemoveKind, Shutdown, SocketOption,
+    SyncScope, TRANSFER_BYTES_MAX,
 };
 pub use pending::Pending;
 pub use socket::{Connection, Datagrams, Listener};

@@ -10,7 +10,6 @@
 //!
 //! Limit: one operation moves at most [`TRANSFER_BYTES_MAX`] bytes, the kernel's own limit.
 
-mod address;
 mod arguments;
 mod facts;
 
@@ -18,12 +17,12 @@ use std::ffi::CString;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::address::Address;
 use crate::arrivals::Arrivals;
 use crate::buffer::{Buffer, BufferList};
 use crate::descriptor::{Descriptor, OwnedDescriptor};
 use crate::metadata::{DirectoryBatch, Metadata, Owner, SetTimes};
 
-pub use address::Address;
 pub(crate) use arguments::Create;
 pub use arguments::{
     Advice, At, FilePiece, NewFile, OpenOptions, RemoveKind, Shutdown, SocketOption, SyncScope,

@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Context;
 
+use crate::address::Address;
 use crate::arrivals::{Arrival, Arrivals};
 use crate::buffer::{Buffer, BufferList};
 use crate::descriptor::{Descriptor, Label, OwnedDescriptor};
@@ -19,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::file::File;
 use crate::handle::Handle;
 use crate::inbox::InboxRef;
-use crate::operation::{Address, Operation, Shutdown, SocketOption};
+use crate::operation::{Operation, Shutdown, SocketOption};
 use crate::pending::Pending;
 use crate::wait_list::Ticket;
 

@@ -15,10 +15,11 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, IoSlice, IoSliceMut, ReadWriteFlags, Result, retry_on_intr};
 
+use crate::address::Address;
 use crate::buffer::Buffer;
 use crate::metadata::{DirectoryBatch, FileKind, Metadata, Owner, SetTimes, Timestamp};
 use crate::operation::{
-    Address, Advice, At, Create, FilePiece, NewFile, OpenOptions, Operation, RemoveKind, SyncScope,
+    Advice, At, Create, FilePiece, NewFile, OpenOptions, Operation, RemoveKind, SyncScope,
     TRANSFER_BYTES_MAX,
 };
 

@@ -63,10 +63,14 @@ impl SimulatedDisk {
     /// An empty disk of 1 GiB on which all that is left to chance follows from `seed`.
     #[must_use]
     pub fn new(seed: u64) -> SimulatedDisk {
+        SimulatedDisk::of(seed, Tree::new(1 << 30))
+    }
+
+    fn of(seed: u64, tree: Tree) -> SimulatedDisk {
         SimulatedDisk(Arc::new(Mutex::new(State {
             seed,
             chance: Chance::new(seed),
-            tree: Tree::new(1 << 30),
+            tree,
             opens: BTreeMap::new(),
             next_open: 1,
             faults: Faults::default(),
@@ -84,18 +88,7 @@ impl SimulatedDisk {
         let state = self.state();
         let mut tree = state.tree.clone();
         tree.forget_unnamed(|_| false);
-        SimulatedDisk(Arc::new(Mutex::new(State {
-            seed,
-            chance: Chance::new(seed),
-            tree,
-            opens: BTreeMap::new(),
-            next_open: 1,
-            faults: Faults::default(),
-            operations: 0,
-            history: 0,
-            crash_at: 0,
-            crashed: false,
-        })))
+        SimulatedDisk::of(seed, tree)
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

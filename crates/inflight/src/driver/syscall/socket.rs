@@ -12,9 +12,10 @@ use rustix::net::{
 };
 
 use super::{assume_read, done};
+use crate::address::Address;
 use crate::buffer::{Buffer, Pool};
 use crate::driver::RECEIVE_BYTES;
-use crate::operation::{Address, Operation, Shutdown, SocketOption, TRANSFER_BYTES_MAX};
+use crate::operation::{Operation, Shutdown, SocketOption, TRANSFER_BYTES_MAX};
 
 /// What a socket must become for an operation to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

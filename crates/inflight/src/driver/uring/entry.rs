@@ -10,9 +10,10 @@ use rustix::io::Errno;
 use rustix::net::{SocketAddrAny, SocketType};
 
 use super::provided::{GROUP, Provided};
+use crate::address::Address;
 use crate::class::Class;
 use crate::driver::syscall::{self, socket};
-use crate::operation::{Address, At, Create, Operation, SyncScope};
+use crate::operation::{At, Create, Operation, SyncScope};
 use crate::slot::{Arguments, Outcome};
 
 /// How an operation is carried out.
