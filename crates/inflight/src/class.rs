@@ -2,9 +2,9 @@
 //!
 //! Whatever is done through a handle made by [`crate::Handle::background`] gives way to the rest: its
 //! operations carry the system's idle I/O priority where there is such a thing, one of them is under
-//! way at a time while others are or just were, they wait behind others for the threads of the pool, and its tasks run
-//! after others. They are never starved: one operation is always under way, and of the tasks and
-//! the pool's work every sixteenth is theirs.
+//! way at a time while others are or just were, they wait behind others for the threads of the pool,
+//! and its tasks run after others. They are never starved: one operation is always under way, and of
+//! the tasks and the pool's work every sixteenth is theirs.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};

@@ -196,6 +196,8 @@ mod tests {
 
 #[cfg(all(test, loom))]
 mod models {
+    //! SAFETY, of all that touches the record here: that nobody else does then is what loom checks.
+
     use std::sync::Arc as StdArc;
     use std::task::Wake;
 
@@ -222,7 +224,7 @@ mod models {
         record: Cell<u32>,
     }
 
-    /// Safe to share: whoever touches the record is right to, which is what the model checks.
+    // SAFETY: whoever touches the record is right to, which is what the model checks.
     unsafe impl Sync for Shared {}
 
     fn shared() -> Arc<Shared> {

@@ -455,16 +455,8 @@ impl InboxRef {
         }
     }
 
-    /// Asks for an end of the operation of this name.
-    pub(crate) fn cancel_name(self, name: u64) {
-        if self.slots.is_current(name) {
-            self.cancel(name as u32);
-        }
-    }
-
-    /// Submits an operation whose result nobody waits for, and gives its name; gives the operation
-    /// back where no slot is free.
-    pub(crate) fn submit_orphan(self, operation: Operation) -> Result<u64, Operation> {
+    /// Submits an operation whose result nobody waits for; gives it back where no slot is free.
+    pub(crate) fn submit_orphan(self, operation: Operation) -> Result<(), Operation> {
         if self.ended.load(Ordering::Acquire) {
             return Err(operation);
         }
@@ -473,9 +465,8 @@ impl InboxRef {
         };
         self.slots.set_class(index, Class::Foreground);
         self.slots.put(index, || operation, true);
-        let name = self.slots.name(index);
         self.submit(index);
-        Ok(name)
+        Ok(())
     }
 
     /// Ends an operation that no driver ever had.

@@ -51,7 +51,7 @@ impl Simulation {
         }
         let mut worker = self.worker();
         let Some(worker) = &mut *worker else { panic!("the engine has ended") };
-        let idle = self.inbox.is_idle() && self.inbox.in_flight() == 0;
+        let idle = self.inbox.is_idle() && self.inbox.in_flight() == 0 && !worker.holds_back();
         assert!(!idle, "everybody waits, and nothing is under way that would end it");
         worker.work(true);
     }

@@ -19,7 +19,6 @@ use crate::driver::{adopt, peer_of};
 use crate::error::{Error, Result};
 use crate::file::File;
 use crate::handle::Handle;
-use crate::inbox::InboxRef;
 use crate::operation::{Operation, Shutdown, SocketOption};
 use crate::pending::Pending;
 use crate::wait_list::Ticket;
@@ -38,7 +37,7 @@ struct Listening {
     handle: Handle,
     arrivals: Arc<Arrivals>,
     /// The accept that was begun last.
-    accept: Mutex<Option<(InboxRef, u64)>>,
+    accept: Mutex<Option<Pending<()>>>,
 }
 
 /// One end of a stream of bytes to another process. Closed when dropped.
@@ -176,18 +175,15 @@ impl Listener {
         }
     }
 
-    /// Begins the accept that goes on.
+    /// Begins the accept that goes on. Its slot stays its own until the next one, or the end of the
+    /// listener, which cancels it.
     fn begin(&self) {
         let (listener, arrivals) = (self.0.descriptor.clone(), self.0.arrivals.clone());
-        let inbox = self.0.handle.shared.inbox();
-        match inbox.submit_orphan(Operation::Accept { listener, arrivals }) {
-            Ok(name) => {
-                let mut accept = self.0.accept.lock().unwrap_or_else(PoisonError::into_inner);
-                *accept = Some((inbox, name));
-            }
-            // The engine has ended, or has not even one slot.
-            Err(_) => self.0.arrivals.end(Some(libc::ESHUTDOWN)),
-        }
+        let begun = self.0.handle.run(Operation::Accept { listener, arrivals });
+        let mut accept = self.0.accept.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = accept.replace(begun);
+        drop(accept);
+        drop(before);
     }
 
     fn error(&self, code: i32) -> Error {
@@ -207,15 +203,6 @@ impl Listener {
     #[must_use]
     pub fn descriptor(&self) -> &Descriptor {
         &self.0.descriptor
-    }
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        let accept = self.accept.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some((inbox, name)) = accept.take() {
-            inbox.cancel_name(name);
-        }
     }
 }
 

@@ -78,6 +78,11 @@ impl Worker {
         }
     }
 
+    /// Whether background operations wait here until they may begin.
+    pub(crate) fn holds_back(&self) -> bool {
+        !self.held_back.is_empty()
+    }
+
     /// Once around; says whether to go on.
     fn turn(&mut self) -> bool {
         if self.inbox.stage() > Stage::Running {

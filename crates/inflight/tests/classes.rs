@@ -5,11 +5,11 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use inflight::{Class, OpenOptions};
+use inflight::{Class, Engine, OpenOptions, SimulatedDisk};
 use support::{bytes, engines};
 
 #[test]
-fn few_background_operations_are_under_way_beside_others() {
+fn background_operations_end_beside_others() {
     for engine in engines(|builder| builder.workers(1)) {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("file");
@@ -40,6 +40,38 @@ fn few_background_operations_are_under_way_beside_others() {
         });
         drop(engine);
     }
+}
+
+/// On a simulated disk, where operations take effect one at a time: what is under way can be counted.
+#[test]
+fn few_background_operations_are_under_way_beside_others() {
+    let disk = SimulatedDisk::new(1);
+    let engine = Engine::builder().queue_depth(4096).simulated(&disk);
+    engine.block_on(async {
+        let path = "/file".as_ref();
+        let options = OpenOptions::creating(0o600).read_write();
+        let file = engine.open(path, options).await.expect("made");
+        drop(file.write_full(bytes(&engine, &[7; 4096]), 0, 4096, 0).await.expect("written"));
+        let theirs = engine.background().open(path, OpenOptions::reading()).await.expect("there");
+        let mut waiting = Vec::new();
+        for _ in 0..3000 {
+            waiting.push(theirs.read(engine.buffer(4096).await, 4096, 0));
+        }
+        let mut least = u64::MAX;
+        for round in 0..300 {
+            drop(file.read(engine.buffer(4096).await, 4096, 0).await.expect("read"));
+            if round >= 200 {
+                least = least.min(engine.metrics().in_flight);
+            }
+        }
+        assert!(least <= 2, "{least} operations under way");
+        // They were not done by then, and all of them end.
+        let before = engine.metrics().operations;
+        for read in waiting {
+            assert_eq!(read.await.expect("read").len(), 4096);
+        }
+        assert!(engine.metrics().operations > before + 100);
+    });
 }
 
 #[test]

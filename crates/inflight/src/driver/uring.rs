@@ -61,8 +61,8 @@ pub(super) struct Uring {
 const IN_LINE_MAX: usize = 2;
 
 /// When to read from the page cache at once, in place of asking the ring: alone, a plain call takes
-/// less than the ring; many are cheaper through that. A call in vain costs something too, so the next ones are left out
-/// then: one, two, four, up to 64.
+/// less than the ring; many are cheaper through that. A call in vain costs something too, so the next
+/// ones are left out then: one, two, four, up to 64.
 #[derive(Default)]
 struct InLine {
     /// Few operations come together: the ring would serve them no cheaper than plain calls.
@@ -261,7 +261,9 @@ impl Uring {
         match entry::meaning(operation, arguments, &mut self.provided, (result, flags)) {
             Meaning::Ended(outcome) => inbox.finish(index, outcome),
             // A cancel may show as an interruption.
-            Meaning::Again if inbox.slots.is_cancelled(index) || inbox.stage() > Stage::Running => {
+            Meaning::Again
+                if inbox.slots.is_cancelled(index) || inbox.stage() > Stage::Draining =>
+            {
                 inbox.finish(index, Err(rustix::io::Errno::CANCELED.raw_os_error()));
             }
             Meaning::Again => self.begin(index),
