@@ -8,8 +8,10 @@
 mod aligned;
 mod arena;
 mod block;
+mod kept;
 mod list;
 mod pool;
+mod release;
 
 pub use aligned::{AlignedBuffer, AlignedOffset};
 pub use arena::{Arena, ArenaBytes};

@@ -107,7 +107,7 @@ impl Builder {
         let inbox = Inbox::open(0, self.queue_depth, busy.clone(), Arc::new(GiveWay::new()));
         let shared = Shared {
             inboxes: Box::new([inbox]),
-            pool: Pool::new(Budget::new(self.memory_bytes_max)),
+            pool: Pool::simulated(Budget::new(self.memory_bytes_max)),
             simulation: Some(Simulation::new(inbox, disk)),
             busy,
             driver: DriverChoice::Simulated,

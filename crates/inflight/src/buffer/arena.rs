@@ -9,8 +9,10 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use super::block::{ArenaMemory, Region};
+use super::block::Region;
 use super::pool::{Buffer, Pool};
+use super::release::{Releaser, Unneeded};
+use crate::budget::Reservation;
 
 /// Memory that is given out in parts.
 pub struct Arena {
@@ -18,13 +20,36 @@ pub struct Arena {
     given: usize,
 }
 
+/// What an arena and its buffers share: a region, and its share of the budget.
+pub(super) struct ArenaMemory {
+    region: Option<Region>,
+    reservation: Option<Reservation>,
+    releaser: Releaser,
+}
+
+impl ArenaMemory {
+    pub(super) fn region(&self) -> &Region {
+        self.region.as_ref().expect("it is taken at the end only")
+    }
+}
+
+impl Drop for ArenaMemory {
+    fn drop(&mut self) {
+        let region = self.region.take();
+        self.releaser.release(Unneeded { blocks: Vec::new(), region });
+        // What is on its way is known by now.
+        drop(self.reservation.take());
+    }
+}
+
 impl Pool {
     /// An arena of `bytes` bytes, or `None` when the budget has no room.
     #[must_use]
     pub fn try_arena(&self, bytes: usize) -> Option<Arena> {
         let reservation = self.try_reserve(bytes as u64)?;
-        let region = Region::allocate(bytes.max(1))?;
-        Some(Arena { shared: Arc::new(ArenaMemory::new(region, reservation)), given: 0 })
+        let region = Some(Region::allocate(bytes.max(1))?);
+        let (reservation, releaser) = (Some(reservation), self.releaser().clone());
+        Some(Arena { shared: Arc::new(ArenaMemory { region, reservation, releaser }), given: 0 })
     }
 }
 
@@ -32,7 +57,7 @@ impl Arena {
     /// Bytes that were not given out yet.
     #[must_use]
     pub fn spare(&self) -> usize {
-        self.shared.region.bytes() - self.given
+        self.shared.region().bytes() - self.given
     }
 
     /// The next `length` bytes, as an empty buffer.
@@ -78,14 +103,14 @@ impl Deref for ArenaBytes {
     fn deref(&self) -> &[u8] {
         // SAFETY: the region is at least `length` bytes, was zero when it was made, and only its
         // buffers, which are gone, ever wrote to it.
-        unsafe { std::slice::from_raw_parts(self.memory.region.as_ptr(), self.length) }
+        unsafe { std::slice::from_raw_parts(self.memory.region().as_ptr(), self.length) }
     }
 }
 
 impl DerefMut for ArenaBytes {
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as above, and `&mut self` makes this the only way to the bytes.
-        unsafe { std::slice::from_raw_parts_mut(self.memory.region.as_ptr(), self.length) }
+        unsafe { std::slice::from_raw_parts_mut(self.memory.region().as_ptr(), self.length) }
     }
 }
 

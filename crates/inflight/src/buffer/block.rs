@@ -6,18 +6,26 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
-use crate::budget::Reservation;
-
 /// What memory and direct I/O are aligned to, in bytes: a page, and the largest block of a device
 /// in common use.
 pub const BLOCK_BYTES: usize = 4096;
 /// From here on memory is aligned to, and asks for, huge pages.
-const HUGE_PAGE_BYTES: usize = 2 << 20;
+pub(super) const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// A piece of memory, page-aligned, of a size that is a whole number of pages.
 pub(super) struct Block {
     memory: NonNull<u8>,
     bytes: usize,
+    origin: Origin,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Alone,
+    /// Cut from a larger block of this number, which frees the memory.
+    Slab(u32),
+    /// The same; the system has taken the memory itself back, and gives new one at the next touch.
+    ColdSlab(u32),
 }
 
 // SAFETY: a block is plain memory with one owner; nothing about it belongs to a thread.
@@ -51,7 +59,60 @@ impl Block {
                 )
             };
         }
-        Block { memory, bytes }
+        Block { memory, bytes, origin: Origin::Alone }
+    }
+
+    /// A part of this block, as a part of the slab `slab`.
+    ///
+    /// # Safety
+    /// No part overlaps another, and none is used once this block is gone.
+    pub(super) unsafe fn part(&self, start: usize, bytes: usize, slab: u32) -> Block {
+        assert!(start.is_multiple_of(BLOCK_BYTES) && start + bytes <= self.bytes);
+        // SAFETY: the place lies inside this block.
+        let memory = unsafe { self.memory.add(start) };
+        Block { memory, bytes, origin: Origin::Slab(slab) }
+    }
+
+    /// The slab that it is a part of.
+    pub(super) fn slab(&self) -> Option<u32> {
+        match self.origin {
+            Origin::Alone => None,
+            Origin::Slab(slab) | Origin::ColdSlab(slab) => Some(slab),
+        }
+    }
+
+    /// Gives the memory of a slab's part back to the system until it is touched; says whether it did.
+    pub(super) fn cool(&mut self) -> bool {
+        let Origin::Slab(slab) = self.origin else { return false };
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::mm::{Advice, madvise};
+            // SAFETY: whole pages of anonymous memory that is ours alone, of which nobody expects
+            // that it keeps what it holds.
+            let cooled = unsafe {
+                madvise(self.memory.as_ptr().cast(), self.bytes, Advice::LinuxDontNeed).is_ok()
+            };
+            if cooled {
+                self.origin = Origin::ColdSlab(slab);
+            }
+            cooled
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = slab;
+            false
+        }
+    }
+
+    pub(super) fn is_cold(&self) -> bool {
+        matches!(self.origin, Origin::ColdSlab(_))
+    }
+
+    /// It is going to be touched; says whether it was cold.
+    pub(super) fn warm_up(&mut self) -> bool {
+        let Origin::ColdSlab(slab) = self.origin else { return false };
+        self.origin = Origin::Slab(slab);
+        true
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -65,8 +126,10 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        // SAFETY: allocated in `allocate` with the same layout, and freed only here.
-        unsafe { dealloc(self.memory.as_ptr(), Block::layout(self.bytes)) }
+        if self.origin == Origin::Alone {
+            // SAFETY: allocated in `allocate` with the same layout, and freed only here.
+            unsafe { dealloc(self.memory.as_ptr(), Block::layout(self.bytes)) }
+        }
     }
 }
 
@@ -136,17 +199,5 @@ impl Region {
 impl Drop for Region {
     fn drop(&mut self) {
         self.free();
-    }
-}
-
-/// What an arena and its buffers share: a region, and its share of the budget.
-pub(super) struct ArenaMemory {
-    pub(super) region: Region,
-    _reservation: Reservation,
-}
-
-impl ArenaMemory {
-    pub(super) fn new(region: Region, reservation: Reservation) -> ArenaMemory {
-        ArenaMemory { region, _reservation: reservation }
     }
 }

@@ -8,11 +8,11 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::block::{ArenaMemory, BLOCK_BYTES, Block};
+use super::arena::ArenaMemory;
+use super::block::{BLOCK_BYTES, Block};
+use super::kept::{CLASSES, Kept, class_bytes, class_of};
+use super::release::{MUCH_BYTES, Releaser, Unneeded};
 use crate::budget::{Budget, Reservation};
-
-/// Classes hold blocks of 4 KiB, 8 KiB, … 2 GiB.
-const CLASSES: usize = 20;
 
 /// Hands out [`Buffer`]s and takes them back.
 #[derive(Clone)]
@@ -23,45 +23,23 @@ pub struct Pool {
 struct Shared {
     budget: Budget,
     kept: Mutex<Kept>,
-}
-
-#[derive(Default)]
-struct Kept {
-    classes: [Vec<Block>; CLASSES],
-    bytes: u64,
-}
-
-impl Kept {
-    /// Frees kept blocks, largest first, until at most `bytes` are left.
-    fn shrink_to(&mut self, bytes: u64) -> Vec<Block> {
-        let mut freed = Vec::new();
-        for class in self.classes.iter_mut().rev() {
-            while self.bytes > bytes
-                && let Some(block) = class.pop()
-            {
-                self.bytes -= block.bytes() as u64;
-                freed.push(block);
-            }
-        }
-        freed
-    }
-}
-
-/// The class that holds blocks of at least `bytes`.
-fn class_of(bytes: usize) -> usize {
-    let pages = bytes.div_ceil(BLOCK_BYTES).max(1);
-    pages.next_power_of_two().trailing_zeros() as usize
-}
-
-fn class_bytes(class: usize) -> usize {
-    BLOCK_BYTES << class
+    releaser: Releaser,
 }
 
 impl Pool {
     /// A pool whose buffers count against `budget`.
     #[must_use]
     pub fn new(budget: Budget) -> Pool {
-        Pool { shared: Arc::new(Shared { budget, kept: Mutex::default() }) }
+        Pool::with(budget, Releaser::new(MUCH_BYTES))
+    }
+
+    /// The same, which gives memory back at once: nothing goes on beside its owner.
+    pub(crate) fn simulated(budget: Budget) -> Pool {
+        Pool::with(budget, Releaser::new(u64::MAX))
+    }
+
+    fn with(budget: Budget, releaser: Releaser) -> Pool {
+        Pool { shared: Arc::new(Shared { budget, kept: Mutex::default(), releaser }) }
     }
 
     /// The budget all buffers count against.
@@ -87,7 +65,11 @@ impl Pool {
     /// When `capacity` is above 2 GiB.
     pub async fn get(&self, capacity: usize) -> Buffer {
         let reservation = self.shared.budget.reserve(Pool::footprint(capacity)).await;
-        self.fill(capacity, reservation)
+        let buffer = self.fill(capacity, reservation);
+        if !self.has_room() {
+            self.releaser().finished().await;
+        }
+        buffer
     }
 
     /// The same at once, or `None` when the budget has no room.
@@ -97,34 +79,47 @@ impl Pool {
     #[must_use]
     pub fn try_get(&self, capacity: usize) -> Option<Buffer> {
         let reservation = self.shared.budget.try_reserve(Pool::footprint(capacity))?;
-        Some(self.fill(capacity, reservation))
+        let buffer = self.fill(capacity, reservation);
+        self.make_room();
+        Some(buffer)
     }
 
+    /// A buffer, whose memory nobody has touched yet.
     fn fill(&self, capacity: usize, reservation: Reservation) -> Buffer {
-        let class = class_of(capacity);
-        let mut kept = self.kept();
-        let block = kept.classes[class].pop();
-        if let Some(block) = &block {
-            kept.bytes -= block.bytes() as u64;
-        }
-        let freed = self.shrink(&mut kept);
-        drop(kept);
-        drop(freed);
-        let block = block.unwrap_or_else(|| Block::allocate(class_bytes(class)));
+        let (block, blocks) = self.kept().take(class_of(capacity), self.room());
+        self.releaser().release(Unneeded { blocks, region: None });
         Buffer { owner: Some(Owner::Pool(block, reservation, self.clone())), length: 0 }
     }
 
-    /// Frees kept blocks that what is reserved leaves no room for.
-    fn shrink(&self, kept: &mut Kept) -> Vec<Block> {
-        kept.shrink_to(self.shared.budget.limit().saturating_sub(self.shared.budget.used()))
+    /// Whether what is reserved fits beside what is on its way to the system.
+    fn has_room(&self) -> bool {
+        let on_its_way = self.releaser().bytes();
+        on_its_way == 0 || on_its_way <= self.room()
+    }
+
+    /// Waits until it does: for as long as the system needs.
+    fn make_room(&self) {
+        if !self.has_room() {
+            self.releaser().finish();
+        }
+    }
+
+    /// How many bytes may be kept beside what is reserved.
+    fn room(&self) -> u64 {
+        self.shared.budget.limit().saturating_sub(self.shared.budget.used())
+    }
+
+    pub(super) fn releaser(&self) -> &Releaser {
+        &self.shared.releaser
     }
 
     /// Reserves memory that is no buffer, if it fits now; kept blocks make room for it.
     #[must_use]
     pub fn try_reserve(&self, bytes: u64) -> Option<Reservation> {
         let reservation = self.shared.budget.try_reserve(bytes)?;
-        let freed = self.shrink(&mut self.kept());
-        drop(freed);
+        let blocks = self.kept().shrink_to(self.room());
+        self.releaser().release(Unneeded { blocks, region: None });
+        self.make_room();
         Some(reservation)
     }
 
@@ -160,7 +155,7 @@ enum Owner {
 impl Buffer {
     /// A part of an arena that nothing else uses.
     pub(super) fn part(memory: Arc<ArenaMemory>, start: usize, bytes: usize) -> Buffer {
-        debug_assert!(start + bytes <= memory.region.bytes());
+        debug_assert!(start + bytes <= memory.region().bytes());
         Buffer { owner: Some(Owner::Arena(memory, start, bytes)), length: 0 }
     }
 
@@ -168,7 +163,7 @@ impl Buffer {
         match &self.owner {
             Some(Owner::Pool(block, ..)) => block.as_ptr(),
             // SAFETY: parts lie inside their region.
-            Some(Owner::Arena(memory, start, _)) => unsafe { memory.region.as_ptr().add(*start) },
+            Some(Owner::Arena(memory, start, _)) => unsafe { memory.region().as_ptr().add(*start) },
             None => std::ptr::without_provenance_mut(BLOCK_BYTES),
         }
     }
@@ -281,11 +276,8 @@ impl Drop for Buffer {
         let Some(Owner::Pool(block, reservation, pool)) = self.owner.take() else {
             return;
         };
-        let mut kept = pool.kept();
-        kept.bytes += block.bytes() as u64;
-        kept.classes[class_of(block.bytes())].push(block);
         // Kept before the reservation ends: whoever the freed budget wakes finds the block.
-        drop(kept);
+        pool.kept().give(block);
         drop(reservation);
     }
 }
@@ -325,9 +317,9 @@ mod tests {
         let small: Vec<Buffer> = (0..16).map(|_| pool.try_get(4096).expect("fits")).collect();
         assert!(pool.try_get(1).is_none(), "the limit holds");
         drop(small);
-        assert_eq!(pool.kept().bytes, 64 << 10);
+        assert_eq!(pool.kept().bytes(), 64 << 10);
         let large = pool.try_get(64 << 10).expect("kept blocks do not count as used");
-        assert_eq!(pool.kept().bytes, 0, "kept plus lent stays within the limit");
+        assert_eq!(pool.kept().bytes(), 0, "kept plus lent stays within the limit");
         drop(large);
     }
 }
