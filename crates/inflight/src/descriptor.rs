@@ -81,12 +81,22 @@ pub(crate) enum Label {
 #[derive(Clone)]
 pub struct Descriptor(Arc<Inner>);
 
+/// What matters to a driver of what is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sort {
+    /// Reads and writes go to the device itself.
+    DirectFile,
+    /// Reads may be answered from the page cache at once.
+    CachedFile,
+    /// A directory, or a socket.
+    Other,
+}
+
 struct Inner {
     /// `Some` until the drop.
     descriptor: Option<OwnedDescriptor>,
     label: Label,
-    /// Whether reading it may be answered from the page cache at once.
-    cached: bool,
+    sort: Sort,
     closer: Arc<dyn Closer>,
 }
 
@@ -94,32 +104,14 @@ impl Descriptor {
     pub(crate) fn new(
         descriptor: OwnedDescriptor,
         label: Label,
+        sort: Sort,
         closer: Arc<dyn Closer>,
     ) -> Descriptor {
-        Descriptor::with(descriptor, label, false, closer)
+        Descriptor(Arc::new(Inner { descriptor: Some(descriptor), label, sort, closer }))
     }
 
-    /// The same of a file that is read through the page cache.
-    pub(crate) fn of_cached_file(
-        descriptor: OwnedDescriptor,
-        label: Label,
-        closer: Arc<dyn Closer>,
-    ) -> Descriptor {
-        Descriptor::with(descriptor, label, true, closer)
-    }
-
-    fn with(
-        descriptor: OwnedDescriptor,
-        label: Label,
-        cached: bool,
-        closer: Arc<dyn Closer>,
-    ) -> Descriptor {
-        Descriptor(Arc::new(Inner { descriptor: Some(descriptor), label, cached, closer }))
-    }
-
-    /// Whether reading it may be answered from the page cache at once.
-    pub(crate) fn is_cached(&self) -> bool {
-        self.0.cached
+    pub(crate) fn sort(&self) -> Sort {
+        self.0.sort
     }
 
     /// The path it was opened by; empty for a socket.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::block_on::block_on;
 use crate::buffer::{Buffer, Pool};
 use crate::class::Class;
-use crate::descriptor::{Descriptor, Label};
+use crate::descriptor::{Descriptor, Label, Sort};
 use crate::driver::DriverChoice;
 use crate::error::{Error, Result};
 use crate::metadata::Metadata;
@@ -186,10 +186,12 @@ impl Handle {
         match opened {
             Operation::Open { descriptor: Some(descriptor), options, .. } => {
                 let (label, closer) = (Label::Path(path.into()), self.shared.clone());
-                Ok(match options.direct || options.directory {
-                    true => Descriptor::new(descriptor, label, closer),
-                    false => Descriptor::of_cached_file(descriptor, label, closer),
-                })
+                let sort = match (options.direct, options.directory) {
+                    (true, _) => Sort::DirectFile,
+                    (false, true) => Sort::Other,
+                    (false, false) => Sort::CachedFile,
+                };
+                Ok(Descriptor::new(descriptor, label, sort, closer))
             }
             other => unreachable!("{other:?} came back for an open"),
         }

@@ -14,7 +14,7 @@ use std::task::Context;
 use crate::address::Address;
 use crate::arrivals::{Arrival, Arrivals};
 use crate::buffer::{Buffer, BufferList};
-use crate::descriptor::{Descriptor, Label, OwnedDescriptor};
+use crate::descriptor::{Descriptor, Label, OwnedDescriptor, Sort};
 use crate::driver::{adopt, peer_of};
 use crate::error::{Error, Result};
 use crate::file::File;
@@ -115,7 +115,7 @@ impl Handle {
     }
 
     fn socket(&self, socket: OwnedDescriptor, address: Address) -> Descriptor {
-        Descriptor::new(socket, Label::Address(address), self.shared.clone())
+        Descriptor::new(socket, Label::Address(address), Sort::Other, self.shared.clone())
     }
 
     async fn open_socket(&self, operation: Operation) -> Result<Descriptor> {

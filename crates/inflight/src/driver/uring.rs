@@ -8,6 +8,8 @@
 //! for them and never interrupt it; older kernels get a plain ring.
 
 mod entry;
+mod in_line;
+mod pace;
 mod provided;
 
 use std::io;
@@ -19,12 +21,15 @@ use io_uring::{IoUring, opcode, squeue};
 use rustix::event::EventfdFlags;
 
 use self::entry::{Abilities, Meaning, Plan};
+use self::in_line::InLine;
+use self::pace::Pace;
 use self::provided::Provided;
 use super::interpreter::Driver;
 use super::pool::SyscallPool;
 use super::syscall;
 use crate::alarm::Bell;
 use crate::buffer::Pool;
+use crate::descriptor::Sort;
 use crate::inbox::{InboxRef, Stage};
 use crate::operation::Operation;
 
@@ -52,47 +57,10 @@ pub(super) struct Uring {
     /// Whether the kernel accepts again and again.
     multishot: bool,
     in_line: InLine,
+    pace: Pace,
     /// Where the kernel puts the alarm's count.
     alarm_count: Box<u64>,
     alarm_armed: bool,
-}
-
-/// Operations that come together at most for one of them to be done by a plain call.
-const IN_LINE_MAX: usize = 2;
-
-/// When to read from the page cache at once, in place of asking the ring: alone, a plain call takes
-/// less than the ring; many are cheaper through that. A call in vain costs something too, so the next
-/// ones are left out then: one, two, four, up to 64.
-#[derive(Default)]
-struct InLine {
-    /// Few operations come together: the ring would serve them no cheaper than plain calls.
-    alone: bool,
-    left_out: u32,
-    /// How many are left out after the next call in vain, as a power of two.
-    exponent: u32,
-}
-
-impl InLine {
-    const EXPONENT_MAX: u32 = 6;
-
-    #[inline]
-    fn is_due(&mut self) -> bool {
-        if !self.alone {
-            return false;
-        }
-        let due = self.left_out == 0;
-        self.left_out = self.left_out.saturating_sub(1);
-        due
-    }
-
-    fn note(&mut self, answered: bool) {
-        if answered {
-            self.exponent = 0;
-        } else {
-            self.left_out = 1 << self.exponent;
-            self.exponent = (self.exponent + 1).min(InLine::EXPONENT_MAX);
-        }
-    }
 }
 
 fn setup(completions: u32) -> io::Result<IoUring> {
@@ -167,6 +135,7 @@ impl Uring {
             provided: None,
             multishot,
             in_line: InLine::default(),
+            pace: Pace::default(),
             alarm_count: Box::new(0),
             alarm_armed: false,
         })
@@ -200,6 +169,7 @@ impl Uring {
     fn enter(&mut self, want: usize) {
         let queued = self.ring.submission().len() as u32;
         let want = want as u32;
+        self.pace.passed_on();
         // SAFETY: no argument is passed that would have to be valid.
         match unsafe { self.ring.submitter().enter::<()>(queued, want, ENTER_GETEVENTS, None) } {
             Ok(_) => {}
@@ -258,6 +228,9 @@ impl Uring {
         let inbox = self.inbox;
         // SAFETY: the completion was reaped and not reported, so the slot is this driver's.
         let (operation, arguments) = unsafe { inbox.slots.operation_and_arguments(index) };
+        if operation.is_for_device() {
+            self.pace.end();
+        }
         match entry::meaning(operation, arguments, &mut self.provided, (result, flags)) {
             Meaning::Ended(outcome) => inbox.finish(index, outcome),
             // A cancel may show as an interruption.
@@ -289,7 +262,7 @@ impl Uring {
         let provided = self.provided.as_ref().is_some_and(Provided::in_ring);
         let abilities = Abilities { provided, multishot: self.multishot };
         let name = inbox.slots.name(index);
-        if matches!(&*operation, Operation::Read { file, .. } if file.is_cached())
+        if matches!(&*operation, Operation::Read { file, .. } if file.sort() == Sort::CachedFile)
             && self.in_line.is_due()
         {
             let read = syscall::read_cached(operation);
@@ -299,7 +272,13 @@ impl Uring {
             }
         }
         match entry::plan(operation, arguments, inbox.slots.class(index), abilities) {
-            Plan::Ring(entry) => self.push(&entry.user_data(name)),
+            Plan::Ring(entry) => {
+                let for_device = operation.is_for_device();
+                self.push(&entry.user_data(name));
+                if for_device && self.pace.queue() {
+                    self.enter(0);
+                }
+            }
             Plan::Linked(first) => {
                 let second = entry::second_step(operation);
                 // Both in one call, or the kernel does not see the link.
@@ -315,11 +294,13 @@ impl Uring {
 
 impl Driver for Uring {
     fn expect(&mut self, operations: usize) {
-        self.in_line.alone = operations <= IN_LINE_MAX;
+        self.in_line.expect(operations);
+        self.pace.expect(operations);
     }
 
     #[inline]
     fn submit(&mut self, index: u32) {
+        self.pace.arrived();
         self.inbox.start(index);
         let inbox = self.inbox;
         // SAFETY: the slot was just handed to this driver.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::Operation;
 use super::arguments::{At, display_path};
 use crate::buffer::Buffer;
-use crate::descriptor::Descriptor;
+use crate::descriptor::{Descriptor, Sort};
 
 impl Operation {
     /// What the operation is called in messages.
@@ -247,6 +247,18 @@ impl Operation {
                 | Operation::SendFile { .. }
                 | Operation::Sleep { .. }
         )
+    }
+
+    /// Whether the operation is a transfer that goes to the device itself.
+    #[inline]
+    pub(crate) fn is_for_device(&self) -> bool {
+        match self {
+            Operation::Read { file, .. }
+            | Operation::Write { file, .. }
+            | Operation::ReadVectored { file, .. }
+            | Operation::WriteVectored { file, .. } => file.sort() == Sort::DirectFile,
+            _ => false,
+        }
     }
 
     /// Whether the operation moves file contents, for the metrics.
