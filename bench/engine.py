@@ -148,7 +148,7 @@ def main():
     if "nop" in only:
         for depth in [1, 32, 128]:
             rows.measure(f"empty operations, depth {depth}", {
-                name: (lambda name=name: run("nop", name, depth, seconds)) for name in ["bare", "inflight"]})
+                name: (lambda name=name: run("nop", name, depth, seconds)) for name in ["bare", "in order", "inflight"]})
     for kind in ["random", "hot"]:
         if kind not in only:
             continue

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use inflight::stream::Ordered;
 use inflight::{DriverChoice, Engine};
 use io_uring::{IoUring, opcode};
 
@@ -10,7 +11,8 @@ use crate::stop_after;
 pub fn nop(engine: &str, depth: u64, seconds: f64) -> u64 {
     match engine {
         "bare" => bare(depth, seconds),
-        "inflight" => inflight(depth, seconds, DriverChoice::Uring),
+        "inflight" => inflight(depth, seconds),
+        "in order" => in_order(depth, seconds),
         other => panic!("no engine {other:?} for this"),
     }
 }
@@ -44,8 +46,29 @@ fn bare(depth: u64, seconds: f64) -> u64 {
     ended
 }
 
-fn inflight(depth: u64, seconds: f64, driver: DriverChoice) -> u64 {
-    let engine = Engine::builder().driver(driver).workers(1).build().expect("an engine");
+/// One task that keeps so many in flight, and takes them in order.
+fn in_order(depth: u64, seconds: f64) -> u64 {
+    let engine =
+        Engine::builder().driver(DriverChoice::Uring).workers(1).build().expect("an engine");
+    let (handle, stop) = (engine.handle().clone(), stop_after(seconds));
+    engine.block_on(engine.spawn(async move {
+        let (mut operations, mut ended) = (Ordered::new(depth as usize), 0);
+        while !stop.load(Relaxed) {
+            while operations.has_room() {
+                operations.push(handle.nop());
+            }
+            operations.next().await.expect("some are in flight").expect("nothing to fail");
+            ended += 1;
+        }
+        while operations.next().await.is_some() {}
+        ended
+    }))
+}
+
+/// A task for each.
+fn inflight(depth: u64, seconds: f64) -> u64 {
+    let engine =
+        Engine::builder().driver(DriverChoice::Uring).workers(1).build().expect("an engine");
     let stop = stop_after(seconds);
     engine.block_on(async {
         let tasks: Vec<_> = (0..depth)

@@ -112,8 +112,7 @@ fn glommio(listener: TcpListener) {
     use std::os::fd::{FromRawFd, IntoRawFd};
     let executor = glommio::LocalExecutorBuilder::default().spawn(|| async move {
         // SAFETY: the listener gives its descriptor up.
-        let listener =
-            unsafe { glommio::net::TcpListener::from_raw_fd(listener.into_raw_fd()) };
+        let listener = unsafe { glommio::net::TcpListener::from_raw_fd(listener.into_raw_fd()) };
         loop {
             let mut stream = listener.accept().await.expect("accepted");
             glommio::spawn_local(async move {
@@ -177,9 +176,8 @@ pub fn load(port: u16, connections: usize, seconds: f64) -> u64 {
         stream.set_nonblocking(true).expect("set");
         let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: number as u64 };
         // SAFETY: as above.
-        let added = unsafe {
-            libc::epoll_ctl(queue, libc::EPOLL_CTL_ADD, stream.as_raw_fd(), &mut event)
-        };
+        let added =
+            unsafe { libc::epoll_ctl(queue, libc::EPOLL_CTL_ADD, stream.as_raw_fd(), &mut event) };
         assert_eq!(added, 0);
         streams.insert(number as u64, (stream, 0));
     }

@@ -2,7 +2,7 @@
 //! processor time. `bench/engine.py` runs all of them in turn and compares.
 //!
 //! ```text
-//! engine-bench nop     ENGINE DEPTH SECONDS
+//! engine-bench nop     (bare|inflight|"in order") DEPTH SECONDS    a task for each, or one for all
 //! engine-bench random  ENGINE DEPTH SECONDS FILE (direct|hot)
 //! engine-bench stream  ENGINE DEPTH BYTES FILE        1 MiB and larger reads, front to back, direct
 //! engine-bench tokio   ENGINE DEPTH SECONDS FILE      1 MiB reads submitted from a tokio program

@@ -13,8 +13,7 @@ fn resident() -> u64 {
 /// Prints resident bytes for each of so many connections, all of which have a receive under way.
 /// Both ends are in this process; the other end is a bare descriptor.
 pub fn idle(connections: usize) {
-    let engine =
-        Engine::builder().workers(1).queue_depth(32_768).build().expect("an engine");
+    let engine = Engine::builder().workers(1).queue_depth(32_768).build().expect("an engine");
     let mut clients: Vec<TcpStream> = Vec::with_capacity(connections);
     let (before, tasks) = engine.block_on(async {
         let address: std::net::SocketAddr = "127.0.0.1:0".parse().expect("an address");

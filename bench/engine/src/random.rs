@@ -219,7 +219,9 @@ fn glommio(job: Job) -> u64 {
                 while job.goes_on() {
                     let offset = places.next(job.blocks) * BLOCK as u64;
                     let read = match &direct {
-                        Some(file) => file.read_at_aligned(offset, BLOCK).await.expect("read").len(),
+                        Some(file) => {
+                            file.read_at_aligned(offset, BLOCK).await.expect("read").len()
+                        }
                         None => plain.read_at(offset, BLOCK).await.expect("read").len(),
                     };
                     assert_eq!(read, BLOCK);

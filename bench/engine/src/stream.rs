@@ -11,7 +11,10 @@ use crate::{Places, stop_after};
 
 /// Reads all of a file around the page cache, in order; gives its bytes.
 pub fn run(engine: &str, depth: usize, request: usize, path: &str) -> u64 {
-    assert_eq!(engine, "inflight", "the others have no such thing: fio is what it is compared with");
+    assert_eq!(
+        engine, "inflight",
+        "the others have no such thing: fio is what it is compared with"
+    );
     let engine = Engine::builder().workers(1).build().expect("an engine");
     engine.block_on(async {
         let file = engine.open_direct(path.as_ref(), OpenOptions::reading()).await.expect("opened");

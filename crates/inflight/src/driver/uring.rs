@@ -254,14 +254,8 @@ impl Uring {
     fn begin(&mut self, index: u32) {
         let inbox = self.inbox;
         // SAFETY: the slot is this driver's, and nothing of it is on its way.
-        let (operation, arguments) = unsafe { inbox.slots.operation_and_arguments(index) };
-        if matches!(operation, Operation::ReceivePooled { .. }) && self.provided.is_none() {
-            let submitter = self.ring.submitter();
-            self.provided = Some(Provided::open(&submitter, &self.buffers));
-        }
-        let provided = self.provided.as_ref().is_some_and(Provided::in_ring);
-        let abilities = Abilities { provided, multishot: self.multishot };
-        let name = inbox.slots.name(index);
+        let operation = unsafe { inbox.slots.operation(index) };
+        let (name, class) = (inbox.slots.name(index), inbox.slots.class(index));
         if matches!(&*operation, Operation::Read { file, .. } if file.sort() == Sort::CachedFile)
             && self.in_line.is_due()
         {
@@ -271,14 +265,29 @@ impl Uring {
                 return inbox.finish(index, Ok(bytes));
             }
         }
-        match entry::plan(operation, arguments, inbox.slots.class(index), abilities) {
-            Plan::Ring(entry) => {
-                let for_device = operation.is_for_device();
-                self.push(&entry.user_data(name));
-                if for_device && self.pace.queue() {
-                    self.enter(0);
-                }
-            }
+        let for_device = operation.is_for_device();
+        if !entry::push_plain(operation, class, |entry| self.push(entry), name) {
+            self.begin_other(index);
+        }
+        if for_device && self.pace.queue() {
+            self.enter(0);
+        }
+    }
+
+    /// The same, of those that are not the commonest.
+    fn begin_other(&mut self, index: u32) {
+        let inbox = self.inbox;
+        // SAFETY: as above.
+        let (operation, arguments) = unsafe { inbox.slots.operation_and_arguments(index) };
+        if matches!(operation, Operation::ReceivePooled { .. }) && self.provided.is_none() {
+            let submitter = self.ring.submitter();
+            self.provided = Some(Provided::open(&submitter, &self.buffers));
+        }
+        let provided = self.provided.as_ref().is_some_and(Provided::in_ring);
+        let abilities = Abilities { provided, multishot: self.multishot };
+        let (name, class) = (inbox.slots.name(index), inbox.slots.class(index));
+        match entry::plan(operation, arguments, class, abilities) {
+            Plan::Ring(entry) => self.push(&entry.user_data(name)),
             Plan::Linked(first) => {
                 let second = entry::second_step(operation);
                 // Both in one call, or the kernel does not see the link.

@@ -78,7 +78,40 @@ fn directory(at: &At) -> Fd {
     at.directory.as_ref().map_or(Fd(CWD.as_raw_fd()), raw)
 }
 
-/// What to do with an operation. `arguments` hold what the kernel finds by address.
+fn priority(class: Class) -> u16 {
+    match class {
+        Class::Foreground => 0,
+        Class::Background => IDLE_PRIORITY,
+    }
+}
+
+/// The commonest operations, which the ring carries out as they are: their entry goes straight into
+/// the ring, through `push`, in place of being carried there. Says whether it was one.
+#[inline(always)]
+pub(super) fn push_plain(
+    operation: &Operation,
+    class: Class,
+    mut push: impl FnMut(&squeue::Entry),
+    name: u64,
+) -> bool {
+    match operation {
+        Operation::Read { file, buffer, length, offset } => {
+            let length = syscall::read_length(buffer, *length);
+            let read = opcode::Read::new(raw(file), buffer.spare_ptr(), length as u32);
+            push(&read.offset(*offset).ioprio(priority(class)).build().user_data(name));
+        }
+        Operation::Write { file, buffer, start, length, offset } => {
+            let bytes = syscall::write_range(buffer, *start, *length);
+            let write = opcode::Write::new(raw(file), bytes.as_ptr(), bytes.len() as u32);
+            push(&write.offset(*offset).ioprio(priority(class)).build().user_data(name));
+        }
+        Operation::Nop => push(&opcode::Nop::new().build().user_data(name)),
+        _ => return false,
+    }
+    true
+}
+
+/// What to do with any other operation. `arguments` hold what the kernel finds by address.
 #[inline(always)]
 pub(super) fn plan(
     operation: &mut Operation,
@@ -86,22 +119,8 @@ pub(super) fn plan(
     class: Class,
     abilities: Abilities,
 ) -> Plan {
-    let priority = match class {
-        Class::Foreground => 0,
-        Class::Background => IDLE_PRIORITY,
-    };
+    let priority = priority(class);
     Plan::Ring(match operation {
-        Operation::Nop => opcode::Nop::new().build(),
-        Operation::Read { file, buffer, length, offset } => {
-            let length = syscall::read_length(buffer, *length);
-            let read = opcode::Read::new(raw(file), buffer.spare_ptr(), length as u32);
-            read.offset(*offset).ioprio(priority).build()
-        }
-        Operation::Write { file, buffer, start, length, offset } => {
-            let bytes = syscall::write_range(buffer, *start, *length);
-            let write = opcode::Write::new(raw(file), bytes.as_ptr(), bytes.len() as u32);
-            write.offset(*offset).ioprio(priority).build()
-        }
         Operation::Open { at, options, .. } if options.create == Create::Never => {
             let (flags, mode, resolve) = syscall::open_arguments(*options);
             let how = OpenHow::new()
