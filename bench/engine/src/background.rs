@@ -64,7 +64,7 @@ fn run(
                 load.push(handle.spawn(reading));
             }
         }
-        let file = engine.open_direct(path.as_ref(), OpenOptions::reading()).await.expect("opened");
+        let file = engine.open_direct(path, OpenOptions::reading()).await.expect("opened");
         let blocks = file.metadata().await.expect("looked at").size / 4096;
         let (mut places, mut times) = (Places::new(99), Vec::new());
         let mut buffer = engine.buffer(4096).await;
@@ -90,7 +90,7 @@ async fn read_all(
     stop: Arc<AtomicBool>,
     moved: Arc<AtomicU64>,
 ) {
-    let file = handle.open_direct(path.as_ref(), OpenOptions::reading()).await.expect("opened");
+    let file = handle.open_direct(path, OpenOptions::reading()).await.expect("opened");
     let size = file.metadata().await.expect("looked at").size;
     let mut buffer = handle.buffer(load_bytes).await;
     while !stop.load(Relaxed) {

@@ -17,13 +17,12 @@ pub fn run(engine: &str, depth: usize, request: usize, path: &str) -> u64 {
     );
     let engine = Engine::builder().workers(1).build().expect("an engine");
     engine.block_on(async {
-        let file = engine.open_direct(path.as_ref(), OpenOptions::reading()).await.expect("opened");
+        let file = engine.open_direct(path, OpenOptions::reading()).await.expect("opened");
         let length = file.metadata().await.expect("looked at").size;
-        let mut reader = Reader::direct(file, AlignedOffset::ZERO, length, request, depth);
+        let mut reader = Reader::direct(file, AlignedOffset::ZERO, length).requests(request, depth);
         let mut bytes = 0;
         while let Some((_, buffer)) = reader.next().await.expect("read") {
             bytes += buffer.len() as u64;
-            reader.recycle(buffer);
         }
         bytes
     })
@@ -41,7 +40,7 @@ pub fn from_tokio(engine: &str, depth: usize, seconds: f64, path: &str) -> u64 {
     let stop = stop_after(seconds);
     runtime.block_on(async {
         let mut tasks = Vec::new();
-        let ours = engine.open(path.as_ref(), OpenOptions::reading()).await.expect("opened");
+        let ours = engine.open(path, OpenOptions::reading()).await.expect("opened");
         let theirs = Arc::new(std::fs::File::open(path).expect("opened"));
         for number in 0..depth {
             let (stop, ours, theirs) = (stop.clone(), ours.clone(), theirs.clone());

@@ -31,7 +31,7 @@ impl Cost {
             BinaryBytes(self.metrics.bytes_written),
             self.elapsed.as_secs_f64(),
             self.io_share() * 100.0,
-            engine.driver().0.name(),
+            engine.driver().name(),
         )
     }
 
@@ -42,7 +42,7 @@ impl Cost {
             "operations": self.metrics.operations,
             "seconds": self.elapsed.as_secs_f64(),
             "io_share": self.io_share(),
-            "driver": engine.driver().0.name(),
+            "driver": engine.driver().name(),
         })
     }
 }

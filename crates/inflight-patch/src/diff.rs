@@ -154,7 +154,7 @@ async fn make(
     report.chunk_bytes = plan.sizes.target() as u64;
     report.better_memory_bytes = plan.better_bytes;
     let file = job.handle.open(path, OpenOptions::creating(0o666)).await?;
-    let writer = Writer::new(file, None, WRITE_BYTES, WRITE_DEPTH).await?;
+    let writer = Writer::new(file, None).await?.requests(WRITE_BYTES, WRITE_DEPTH);
     let patch = PatchWriter::start(writer, old.layout.bytes, new.layout.bytes).await?;
     let mut output = Output::new(job, patch, &plan, options.preset);
     output.add_manifests(&old, &new).await?;

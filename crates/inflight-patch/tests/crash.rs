@@ -62,23 +62,23 @@ fn prepared() -> SimulatedDisk {
     let disk = SimulatedDisk::new(0);
     let engine = engine(&disk);
     engine.block_on(async {
-        engine.create_directory("/work".as_ref(), 0o755).await.expect("made");
+        engine.create_directory("/work", 0o755).await.expect("made");
         for (root, files) in [OLD, NEW].into_iter().zip(trees()) {
-            engine.create_directory(root.as_ref(), 0o755).await.expect("made");
-            let directory = engine.open_directory(root.as_ref()).await.expect("there");
+            engine.create_directory(root, 0o755).await.expect("made");
+            let directory = engine.open_directory(root).await.expect("there");
             for inner in ["inner", "inner/deep", "other"] {
-                directory.create_directory(inner.as_ref(), 0o755).await.expect("made");
+                directory.create_directory(inner, 0o755).await.expect("made");
             }
             for (name, content) in files {
                 let file = NewFile::new(name.as_ref(), 0o644, 0, content.len()).expect("a name");
                 directory.write_files(vec![file], bytes(&engine, &content)).await.expect("written");
             }
-            directory.create_symlink("inner/c".as_ref(), "link".as_ref()).await.expect("made");
+            directory.create_symlink("inner/c", "link").await.expect("made");
         }
         let job = Job::new(&engine, 1).expect("a crew");
         let options = DiffOptions::default();
         diff(&job, OLD.as_ref(), NEW.as_ref(), PATCH.as_ref(), options).await.expect("diffed");
-        let work = engine.open_directory("/work".as_ref()).await.expect("there");
+        let work = engine.open_directory("/work").await.expect("there");
         work.sync(SyncScope::FileSystem).await.expect("synced");
     });
     drop(engine);
@@ -105,7 +105,7 @@ enum Target {
 fn target(disk: &SimulatedDisk) -> Target {
     let engine = engine(disk);
     engine.block_on(async {
-        if engine.metadata(BUILT.as_ref(), false).await.is_err() {
+        if engine.metadata(BUILT, false).await.is_err() {
             return Target::Missing;
         }
         let job = Job::new(&engine, 1).expect("a crew");
@@ -129,7 +129,7 @@ fn inputs_are_whole(disk: &SimulatedDisk) -> bool {
 fn names(disk: &SimulatedDisk) -> Vec<String> {
     let engine = engine(disk);
     engine.block_on(async {
-        let work = engine.open_directory("/work".as_ref()).await.expect("there");
+        let work = engine.open_directory("/work").await.expect("there");
         let entries = walk(&work).await.expect("walked");
         let top = entries.iter().filter(|entry| entry.path.components().count() == 1);
         top.map(|entry| entry.path.to_string_lossy().into_owned()).collect()
@@ -274,7 +274,7 @@ fn short_and_interrupted_requests_change_nothing() {
             let options = DiffOptions::default();
             let (old, new, again) = (OLD.as_ref(), NEW.as_ref(), "/work/again".as_ref());
             diff(&job, old, new, again, options).await.expect("diffed");
-            engine.rename(again, PATCH.as_ref(), true).await.expect("renamed");
+            engine.rename(again, PATCH, true).await.expect("renamed");
         });
         drop(engine);
         assert!(patch_bytes(&disk) == expected, "another patch on {disk:?}");
@@ -310,7 +310,7 @@ fn an_error_at_any_operation_of_diff_leaves_no_patch() {
 fn patch_bytes(disk: &SimulatedDisk) -> Vec<u8> {
     let engine = engine(disk);
     engine.block_on(async {
-        let file = engine.open(PATCH.as_ref(), OpenOptions::reading()).await.expect("there");
+        let file = engine.open(PATCH, OpenOptions::reading()).await.expect("there");
         let metadata = file.metadata().await.expect("there");
         assert_eq!(metadata.kind, FileKind::File);
         let length = metadata.size as usize;

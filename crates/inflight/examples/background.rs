@@ -13,7 +13,7 @@ fn main() -> inflight::Result<()> {
     engine.block_on(async {
         // All that is opened and spawned through this handle gives way to the rest.
         let background = engine.background();
-        let theirs = background.open(path.as_ref(), OpenOptions::reading()).await?;
+        let theirs = background.open(&path, OpenOptions::reading()).await?;
         let length = theirs.metadata().await?.size as usize;
         let busy = background.spawn({
             let handle = background.clone();
@@ -28,7 +28,7 @@ fn main() -> inflight::Result<()> {
                 }
             }
         });
-        let ours = engine.open(path.as_ref(), OpenOptions::reading()).await?;
+        let ours = engine.open(path, OpenOptions::reading()).await?;
         let (mut worst, mut buffer) = (Duration::ZERO, engine.buffer(4096).await);
         for _ in 0..1000 {
             buffer.clear();

@@ -13,15 +13,14 @@ fn main() -> inflight::Result<()> {
     };
     let engine = Engine::new()?;
     let copied = engine.block_on(async {
-        let source = engine.open(from.as_ref(), OpenOptions::reading()).await?;
+        let source = engine.open(from, OpenOptions::reading()).await?;
         let metadata = source.metadata().await?;
         // Refuses to write over something.
-        let target = engine.open(to.as_ref(), OpenOptions::creating(metadata.mode)).await?;
-        let mut reader = Reader::new(source, 0, metadata.size, 1 << 20, 4);
-        let mut writer = Writer::new(target, Some(metadata.size), 1 << 20, 4).await?;
+        let target = engine.open(to, OpenOptions::creating(metadata.mode)).await?;
+        let mut reader = Reader::whole(source).await?;
+        let mut writer = Writer::new(target, Some(metadata.size)).await?;
         while let Some((_, buffer)) = reader.next().await? {
-            writer.write(&buffer).await?;
-            reader.recycle(buffer);
+            writer.write_buffer(buffer).await?;
         }
         let target = writer.finish().await?;
         target.sync(SyncScope::Data).await?;

@@ -6,7 +6,7 @@
 use inflight::{Engine, Handle, OpenOptions};
 
 async fn size_and_sum(handle: Handle, path: String) -> inflight::Result<(String, u64, u64)> {
-    let file = handle.open(path.as_ref(), OpenOptions::reading()).await?;
+    let file = handle.open(&path, OpenOptions::reading()).await?;
     let length = file.metadata().await?.size;
     // Waits while the engine's memory is in use elsewhere: thousands of these may run at once.
     let buffer = handle.buffer(length as usize).await;

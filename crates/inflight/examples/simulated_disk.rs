@@ -22,7 +22,7 @@ async fn save(handle: &Handle, text: &str, with_sync: bool) -> inflight::Result<
 }
 
 async fn load(handle: &Handle) -> inflight::Result<String> {
-    let file = handle.open("/settings".as_ref(), OpenOptions::reading()).await?;
+    let file = handle.open("/settings", OpenOptions::reading()).await?;
     let length = file.metadata().await?.size as usize;
     let buffer = file.read_full(handle.buffer(length.max(1)).await, length, 0).await?;
     Ok(String::from_utf8_lossy(&buffer).into_owned())
@@ -37,7 +37,7 @@ fn find_fault(with_sync: bool) -> Option<(u64, u64)> {
             let engine = Engine::builder().simulated(&disk);
             engine.block_on(async {
                 save(&engine, "first", true).await.expect("nothing goes wrong yet");
-                let root = engine.open_directory("/".as_ref()).await.expect("there");
+                let root = engine.open_directory("/").await.expect("there");
                 root.sync(SyncScope::All).await.expect("nothing goes wrong yet");
             });
             disk.crash_at(disk.operations() + crash_at);

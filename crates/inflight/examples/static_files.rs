@@ -63,7 +63,7 @@ fn main() -> inflight::Result<()> {
     let address: SocketAddr = address.parse().expect("an address such as 127.0.0.1:8000");
     let engine = Engine::new()?;
     engine.block_on(async {
-        let root = engine.open_directory(directory.as_ref()).await?;
+        let root = engine.open_directory(&directory).await?;
         let listener = engine.listen(address).await?;
         println!("serving {directory} on http://{}", listener.address().await?);
         loop {

@@ -27,6 +27,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     used: u64,
+    /// Of these, what was taken ahead of need.
+    ahead: u64,
     peak: u64,
     waiting: WaitList,
 }
@@ -71,7 +73,22 @@ impl Budget {
             return None;
         }
         state.take(bytes);
-        Some(Reservation { budget: self.clone(), bytes })
+        Some(Reservation { budget: self.clone(), bytes, ahead: false })
+    }
+
+    /// The same for what could do without: leaves at least as much free as was taken in this way, so
+    /// that whoever cannot do without comes to its turn.
+    #[must_use]
+    pub fn try_reserve_ahead(&self, bytes: u64) -> Option<Reservation> {
+        let mut state = self.lock();
+        let ahead = state.ahead + bytes;
+        let fits = state.used.saturating_add(bytes).saturating_add(ahead) <= self.limit();
+        if !state.waiting.is_next(None) || !fits {
+            return None;
+        }
+        state.take(bytes);
+        state.ahead = ahead;
+        Some(Reservation { budget: self.clone(), bytes, ahead: true })
     }
 
     /// Waits until `bytes` fit, then reserves them. More than the limit is granted once nothing
@@ -96,6 +113,7 @@ impl Budget {
 pub struct Reservation {
     budget: Budget,
     bytes: u64,
+    ahead: bool,
 }
 
 impl Reservation {
@@ -110,6 +128,7 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         let mut state = self.budget.lock();
         state.used -= self.bytes;
+        state.ahead -= if self.ahead { self.bytes } else { 0 };
         let next = state.waiting.first();
         drop(state);
         if let Some(waker) = next {
@@ -144,7 +163,7 @@ impl Future for Reserve {
         if let Some(waker) = next {
             waker.wake();
         }
-        Poll::Ready(Reservation { budget: this.budget.clone(), bytes: this.bytes })
+        Poll::Ready(Reservation { budget: this.budget.clone(), bytes: this.bytes, ahead: false })
     }
 }
 
@@ -197,6 +216,20 @@ mod tests {
         assert!(poll(&mut huge).is_pending());
         drop(small);
         assert!(poll(&mut huge).is_ready());
+    }
+
+    #[test]
+    fn what_is_taken_ahead_leaves_as_much_free() {
+        let budget = Budget::new(100);
+        let held = budget.try_reserve(20).expect("fits");
+        let ahead: Vec<_> = std::iter::from_fn(|| budget.try_reserve_ahead(10)).collect();
+        assert_eq!((ahead.len(), budget.used()), (4, 60));
+        drop(held);
+        assert!(budget.try_reserve_ahead(10).is_some());
+        let all = budget.try_reserve(60).expect("what is needed is given");
+        drop(ahead);
+        assert!(budget.try_reserve_ahead(21).is_none() && budget.try_reserve_ahead(20).is_some());
+        drop(all);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod aligned;
 mod arena;
+mod arena_memory;
 mod block;
 mod kept;
 mod list;

@@ -52,8 +52,9 @@ impl Directory {
     ///
     /// # Errors
     /// The system's, or `InvalidInput` for a path that holds a NUL byte; so for all methods here.
-    pub async fn open(&self, path: &Path, options: OpenOptions) -> Result<File> {
-        let descriptor = self.handle.open_at(Some(&self.descriptor), path, options).await?;
+    pub async fn open(&self, path: impl AsRef<Path>, options: OpenOptions) -> Result<File> {
+        let descriptor =
+            self.handle.open_at(Some(&self.descriptor), path.as_ref(), options).await?;
         Ok(File::new(descriptor, self.handle.clone()))
     }
 
@@ -61,19 +62,26 @@ impl Directory {
     ///
     /// # Errors
     /// As for [`Handle::open_direct`](crate::Handle::open_direct).
-    pub async fn open_direct(&self, path: &Path, options: OpenOptions) -> Result<DirectFile> {
-        let descriptor =
-            self.handle.open_at(Some(&self.descriptor), path, options.direct()).await?;
-        DirectFile::checked(File::new(descriptor, self.handle.clone())).await
+    pub async fn open_direct(
+        &self,
+        path: impl AsRef<Path>,
+        options: OpenOptions,
+    ) -> Result<DirectFile> {
+        DirectFile::open(&self.handle, Some(&self.descriptor), path.as_ref(), options).await
     }
 
     /// Opens a directory.
     ///
     /// # Errors
     /// As for [`Directory::open`].
-    pub async fn open_directory(&self, path: &Path, options: OpenOptions) -> Result<Directory> {
+    pub async fn open_directory(
+        &self,
+        path: impl AsRef<Path>,
+        options: OpenOptions,
+    ) -> Result<Directory> {
         let options = OpenOptions { directory: true, ..options };
-        let descriptor = self.handle.open_at(Some(&self.descriptor), path, options).await?;
+        let descriptor =
+            self.handle.open_at(Some(&self.descriptor), path.as_ref(), options).await?;
         Ok(Directory { descriptor, handle: self.handle.clone() })
     }
 
@@ -120,16 +128,16 @@ impl Directory {
     ///
     /// # Errors
     /// As for [`Directory::open`].
-    pub async fn metadata(&self, path: &Path, follow: bool) -> Result<Metadata> {
-        metadata_at(&self.handle, self.at("look at", path)?, follow).await
+    pub async fn metadata(&self, path: impl AsRef<Path>, follow: bool) -> Result<Metadata> {
+        metadata_at(&self.handle, self.at("look at", path.as_ref())?, follow).await
     }
 
     /// Sets permission bits, looking through symbolic links.
     ///
     /// # Errors
     /// As for [`Directory::open`].
-    pub async fn set_mode(&self, path: &Path, mode: u32) -> Result<()> {
-        let at = self.at("set the permissions of", path)?;
+    pub async fn set_mode(&self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
+        let at = self.at("set the permissions of", path.as_ref())?;
         self.handle.run(Operation::SetMode { at, mode }).await
     }
 
@@ -137,8 +145,8 @@ impl Directory {
     ///
     /// # Errors
     /// As for [`Directory::open`].
-    pub async fn set_times(&self, path: &Path, times: SetTimes) -> Result<()> {
-        let at = self.at("set the times of", path)?;
+    pub async fn set_times(&self, path: impl AsRef<Path>, times: SetTimes) -> Result<()> {
+        let at = self.at("set the times of", path.as_ref())?;
         self.handle.run(Operation::SetTimes { at, times }).await
     }
 
@@ -146,8 +154,8 @@ impl Directory {
     ///
     /// # Errors
     /// As for [`Directory::open`].
-    pub async fn set_owner(&self, path: &Path, owner: Owner) -> Result<()> {
-        let at = self.at("set the owner of", path)?;
+    pub async fn set_owner(&self, path: impl AsRef<Path>, owner: Owner) -> Result<()> {
+        let at = self.at("set the owner of", path.as_ref())?;
         self.handle.run(Operation::SetOwner { at, owner }).await
     }
 
@@ -155,8 +163,13 @@ impl Directory {
     ///
     /// # Errors
     /// As for [`Directory::open`]; `AlreadyExists` if the new name exists and `replace` is off.
-    pub async fn rename(&self, from: &Path, to: &Path, replace: bool) -> Result<()> {
-        let (from, to) = (self.at("rename", from)?, self.at("rename", to)?);
+    pub async fn rename(
+        &self,
+        from: impl AsRef<Path>,
+        to: impl AsRef<Path>,
+        replace: bool,
+    ) -> Result<()> {
+        let (from, to) = (self.at("rename", from.as_ref())?, self.at("rename", to.as_ref())?);
         self.handle.run(Operation::Rename { from, to, replace }).await
     }
 
@@ -164,8 +177,8 @@ impl Directory {
     ///
     /// # Errors
     /// As for [`Directory::open`].
-    pub async fn remove(&self, path: &Path, kind: RemoveKind) -> Result<()> {
-        let at = self.at("remove", path)?;
+    pub async fn remove(&self, path: impl AsRef<Path>, kind: RemoveKind) -> Result<()> {
+        let at = self.at("remove", path.as_ref())?;
         self.handle.run(Operation::Remove { at, kind }).await
     }
 
@@ -173,8 +186,8 @@ impl Directory {
     ///
     /// # Errors
     /// As for [`Directory::open`].
-    pub async fn create_directory(&self, path: &Path, mode: u32) -> Result<()> {
-        let at = self.at("create directory", path)?;
+    pub async fn create_directory(&self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
+        let at = self.at("create directory", path.as_ref())?;
         self.handle.run(Operation::CreateDirectory { at, mode }).await
     }
 
@@ -182,9 +195,14 @@ impl Directory {
     ///
     /// # Errors
     /// As for [`Directory::open`].
-    pub async fn create_symlink(&self, target: &Path, path: &Path) -> Result<()> {
-        let at = self.at("create symbolic link", path)?;
-        let target = text("create symbolic link", path, target.as_os_str().as_bytes())?;
+    pub async fn create_symlink(
+        &self,
+        target: impl AsRef<Path>,
+        path: impl AsRef<Path>,
+    ) -> Result<()> {
+        let at = self.at("create symbolic link", path.as_ref())?;
+        let target =
+            text("create symbolic link", path.as_ref(), target.as_ref().as_os_str().as_bytes())?;
         self.handle.run(Operation::CreateSymlink { target, at }).await
     }
 
@@ -192,9 +210,13 @@ impl Directory {
     ///
     /// # Errors
     /// As for [`Directory::open`].
-    pub async fn create_hard_link(&self, original: &Path, path: &Path) -> Result<()> {
-        let original = self.at("create hard link", original)?;
-        let at = self.at("create hard link", path)?;
+    pub async fn create_hard_link(
+        &self,
+        original: impl AsRef<Path>,
+        path: impl AsRef<Path>,
+    ) -> Result<()> {
+        let original = self.at("create hard link", original.as_ref())?;
+        let at = self.at("create hard link", path.as_ref())?;
         self.handle.run(Operation::CreateHardLink { original, at }).await
     }
 
@@ -202,8 +224,8 @@ impl Directory {
     ///
     /// # Errors
     /// As for [`Directory::open`].
-    pub async fn read_link(&self, path: &Path) -> Result<Vec<u8>> {
-        let at = self.at("read symbolic link", path)?;
+    pub async fn read_link(&self, path: impl AsRef<Path>) -> Result<Vec<u8>> {
+        let at = self.at("read symbolic link", path.as_ref())?;
         let operation = Operation::ReadLink { at, target: Vec::new() };
         match self.handle.submit(operation).await? {
             (Operation::ReadLink { target, .. }, _) => Ok(target),
@@ -229,8 +251,8 @@ impl Directory {
     ///
     /// # Errors
     /// As for [`Directory::open`]. A file system without attributes has none.
-    pub async fn attributes(&self, path: &Path) -> Result<Vec<(CString, Vec<u8>)>> {
-        let at = self.at("read extended attributes of", path)?;
+    pub async fn attributes(&self, path: impl AsRef<Path>) -> Result<Vec<(CString, Vec<u8>)>> {
+        let at = self.at("read extended attributes of", path.as_ref())?;
         let operation = Operation::ReadAttributes { at, attributes: Vec::new() };
         match self.handle.submit(operation).await? {
             (Operation::ReadAttributes { attributes, .. }, _) => Ok(attributes),
@@ -242,9 +264,14 @@ impl Directory {
     ///
     /// # Errors
     /// As for [`Directory::open`].
-    pub async fn set_attribute(&self, path: &Path, name: &[u8], value: Vec<u8>) -> Result<()> {
-        let at = self.at("set extended attribute of", path)?;
-        let name = text("set extended attribute of", path, name)?;
+    pub async fn set_attribute(
+        &self,
+        path: impl AsRef<Path>,
+        name: &[u8],
+        value: Vec<u8>,
+    ) -> Result<()> {
+        let at = self.at("set extended attribute of", path.as_ref())?;
+        let name = text("set extended attribute of", path.as_ref(), name)?;
         self.handle.run(Operation::WriteAttribute { at, name, value }).await
     }
 
@@ -259,8 +286,8 @@ impl Handle {
     ///
     /// # Errors
     /// As for [`Handle::open`].
-    pub async fn open_directory(&self, path: &Path) -> Result<Directory> {
-        let descriptor = self.open_at(None, path, OpenOptions::directory()).await?;
+    pub async fn open_directory(&self, path: impl AsRef<Path>) -> Result<Directory> {
+        let descriptor = self.open_at(None, path.as_ref(), OpenOptions::directory()).await?;
         Ok(Directory { descriptor, handle: self.clone() })
     }
 }

@@ -28,6 +28,17 @@ use crate::worker;
 pub const DRIVER_VARIABLE: &str = "INFLIGHT_DRIVER";
 
 /// Settings of an [`Engine`].
+///
+/// ```
+/// # fn main() -> inflight::Result<()> {
+/// let engine = inflight::Engine::builder()
+///     .workers(1)                 // most programs keep one busy only in part
+///     .memory_bytes_max(64 << 20) // whoever asks for more buffers waits
+///     .build()?;
+/// println!("{}: {}", engine.driver().name(), engine.driver_reason());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Builder {
     driver: Option<DriverChoice>,
@@ -202,8 +213,11 @@ fn choose(forced: Option<DriverChoice>) -> Result<(DriverChoice, String)> {
     }
 }
 
-/// A running engine. Dereferences to its [`Handle`]. Dropping it ends it: see the tasks of
-/// [`Handle::spawn`] to their ends before.
+/// A running engine. Dereferences to its [`Handle`].
+///
+/// Dropping it ends it: see the tasks of [`Handle::spawn`] to their ends before. That waits for reads
+/// and writes under way, so inside another executor do it where a thread may wait: at the end of
+/// `main`, outside of its `block_on`, or in tokio's `spawn_blocking`.
 pub struct Engine {
     handle: Handle,
     pool: Option<Arc<SyscallPool>>,
@@ -284,10 +298,10 @@ impl Engine {
         }
     }
 
-    /// Which driver runs, and why that one.
+    /// Why the driver runs that [`Handle::driver`] names.
     #[must_use]
-    pub fn driver(&self) -> (DriverChoice, &str) {
-        (self.handle.shared.driver, &self.handle.shared.reason)
+    pub fn driver_reason(&self) -> &str {
+        &self.handle.shared.reason
     }
 }
 

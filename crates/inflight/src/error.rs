@@ -29,7 +29,8 @@ impl Error {
         }))
     }
 
-    /// An error about `path` that no single operation stands for.
+    /// An error about `path` that no single operation stands for. `operation` completes the sentence
+    /// "cannot … PATH"; `source` is a [`std::io::Error`].
     #[must_use]
     pub fn new(operation: &'static str, path: Option<PathBuf>, source: io::Error) -> Error {
         Error(Box::new(Inner { operation, path, offset: None, source }))
@@ -45,6 +46,12 @@ impl Error {
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         self.0.path.as_deref()
+    }
+
+    /// The system's error behind it, or what stands for one.
+    #[must_use]
+    pub fn io_error(&self) -> &io::Error {
+        &self.0.source
     }
 
     /// The byte position it was tried at.
@@ -87,6 +94,8 @@ impl Error {
             io::ErrorKind::ReadOnlyFilesystem => "choose a place that can be written",
             io::ErrorKind::AlreadyExists => "remove it or choose another name",
             io::ErrorKind::CrossesDevices => "keep both on one file system",
+            io::ErrorKind::IsADirectory => "name a file",
+            io::ErrorKind::Unsupported => "do it another way: the file system or the device cannot",
             io::ErrorKind::InvalidFilename => "the file system cannot hold this name",
             _ => return None,
         })
@@ -124,5 +133,12 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.0.source)
+    }
+}
+
+/// Keeps the kind; the text is the whole message.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> io::Error {
+        io::Error::new(error.kind(), error)
     }
 }

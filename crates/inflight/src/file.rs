@@ -9,13 +9,15 @@ use crate::buffer::{AlignedBuffer, AlignedOffset, BLOCK_BYTES, Buffer, BufferLis
 use crate::descriptor::Descriptor;
 use crate::error::{Error, Result};
 use crate::handle::{Handle, metadata_at};
-use crate::metadata::{Metadata, SetTimes};
+use crate::metadata::{FileKind, Metadata, SetTimes};
 use crate::operation::{Advice, At, OpenOptions, Operation, SyncScope};
 use crate::pending::Pending;
 
 /// An open file. Closed when dropped, or explicitly with [`File::close`].
 ///
-/// Every method submits its operation at once; the returned future gives the result.
+/// Methods that return a [`Pending`] submit their operation when they are called; those that are
+/// `async` take several operations and begin when they are first polled: [`Handle::spawn`] them to
+/// have many under way.
 #[derive(Clone)]
 pub struct File {
     descriptor: Descriptor,
@@ -51,7 +53,14 @@ impl File {
 
     /// Appends up to `length` bytes from `offset` to `buffer`, as many as its spare room takes.
     /// Fewer may come; none only at the end of the file.
+    ///
+    /// # Panics
+    /// When the buffer is full: [`Buffer::clear`] it before it is used again.
     pub fn read(&self, buffer: Buffer, length: usize, offset: u64) -> Pending<Buffer> {
+        assert!(
+            length == 0 || buffer.spare() > 0,
+            "a read needs room in its buffer: clear it first"
+        );
         let file = self.descriptor.clone();
         let operation = Operation::Read { file, buffer, length, offset };
         self.handle.start(
@@ -64,13 +73,17 @@ impl File {
     }
 
     /// Appends `length` bytes from `offset`, in as many reads as it takes, none longer than the
-    /// engine's `request_bytes_max`; fewer only where the file ends before.
+    /// engine's [`request_bytes_max`](crate::Builder::request_bytes_max); fewer only where the file
+    /// ends before.
     ///
     /// # Errors
     /// The system's.
+    ///
+    /// # Panics
+    /// When the buffer has no room for them.
     pub async fn read_full(&self, buffer: Buffer, length: usize, offset: u64) -> Result<Buffer> {
+        assert!(length <= buffer.spare(), "{length} bytes into room for {}", buffer.spare());
         let start = buffer.len();
-        let length = length.min(buffer.spare());
         let mut buffer = buffer;
         loop {
             let done = buffer.len() - start;
@@ -107,6 +120,15 @@ impl File {
                 other => unreachable!("{other:?} came back for a write"),
             },
         )
+    }
+
+    /// Writes all that the buffer holds at `offset`: see [`File::write_full`].
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn write_all(&self, buffer: Buffer, offset: u64) -> Result<Buffer> {
+        let length = buffer.len();
+        self.write_full(buffer, 0, length, offset).await
     }
 
     /// Writes `buffer[start..start + length]` at `offset`, in as many writes as it takes, none
@@ -289,18 +311,22 @@ impl Handle {
     ///
     /// # Errors
     /// The system's, or `InvalidInput` for a path that holds a NUL byte.
-    pub async fn open(&self, path: &Path, options: OpenOptions) -> Result<File> {
-        Ok(File::new(self.open_at(None, path, options).await?, self.clone()))
+    pub async fn open(&self, path: impl AsRef<Path>, options: OpenOptions) -> Result<File> {
+        Ok(File::new(self.open_at(None, path.as_ref(), options).await?, self.clone()))
     }
 
     /// Opens a file around the page cache.
     ///
     /// # Errors
     /// As for [`Handle::open`]; `Unsupported` where the file system or its device cannot do direct
-    /// I/O in blocks of [`BLOCK_BYTES`].
-    pub async fn open_direct(&self, path: &Path, options: OpenOptions) -> Result<DirectFile> {
-        let descriptor = self.open_at(None, path, options.direct()).await?;
-        DirectFile::checked(File::new(descriptor, self.clone())).await
+    /// I/O in blocks of [`BLOCK_BYTES`], or it is no file of a disk: [`Handle::open`] it then. Whether
+    /// a file that was to be made is there after that error is up to the file system.
+    pub async fn open_direct(
+        &self,
+        path: impl AsRef<Path>,
+        options: OpenOptions,
+    ) -> Result<DirectFile> {
+        DirectFile::open(self, None, path.as_ref(), options).await
     }
 }
 
@@ -321,15 +347,38 @@ pub struct DirectFile {
 }
 
 impl DirectFile {
-    /// Wraps a file opened for direct I/O, if blocks of [`BLOCK_BYTES`] suit it.
-    pub(crate) async fn checked(file: File) -> Result<DirectFile> {
-        let alignment = file.metadata().await?.direct_alignment;
+    /// Opens a file for direct I/O, if blocks of [`BLOCK_BYTES`] suit it.
+    pub(crate) async fn open(
+        handle: &Handle,
+        directory: Option<&Descriptor>,
+        path: &Path,
+        options: OpenOptions,
+    ) -> Result<DirectFile> {
+        let unsupported = |text: String| {
+            let error = std::io::Error::new(std::io::ErrorKind::Unsupported, text);
+            Error::new("open", Some(path.into()), error)
+        };
+        let opened = handle.open_at(directory, path, options.direct()).await;
+        let descriptor = opened.map_err(|error| match error.kind() {
+            // That is how systems say it.
+            std::io::ErrorKind::InvalidInput if error.raw_os_error().is_some() => {
+                unsupported("it cannot be read around the page cache".into())
+            }
+            _ => error,
+        })?;
+        let file = File::new(descriptor, handle.clone());
+        let metadata = file.metadata().await?;
+        if metadata.kind == FileKind::Directory {
+            let error = std::io::ErrorKind::IsADirectory.into();
+            return Err(Error::new("open", Some(file.path().into()), error));
+        }
+        let alignment = metadata.direct_alignment;
         // 0: the kernel does not say. Then opening it for direct I/O was the test, and pages are
         // what everything in use takes.
         if alignment as usize > BLOCK_BYTES {
-            let text = format!("its device wants direct I/O in blocks of {alignment} bytes");
-            let error = std::io::Error::new(std::io::ErrorKind::Unsupported, text);
-            return Err(Error::new("open", Some(file.path().into()), error));
+            return Err(unsupported(format!(
+                "its device wants direct I/O in blocks of {alignment} bytes"
+            )));
         }
         Ok(DirectFile { file })
     }

@@ -79,6 +79,10 @@ impl Handle {
     }
 
     /// Runs a future on one of the workers. Dropping the [`Task`] cancels it.
+    ///
+    /// Workers are there for what waits. Processor work of more than some hundred microseconds at a
+    /// time belongs elsewhere, on threads of your own (rayon, `spawn_blocking`), and comes back with a
+    /// [`Completer`](crate::Completer) or whatever channel you use.
     pub fn spawn<F>(&self, future: F) -> Task<F::Output>
     where
         F: Future + Send + 'static,
@@ -111,6 +115,9 @@ impl Handle {
     }
 
     /// An empty buffer with room for `capacity` bytes, once the memory budget has them.
+    ///
+    /// # Panics
+    /// When `capacity` is above 2 GiB: read what is larger in parts, as [`Reader`](crate::stream::Reader) does.
     pub async fn buffer(&self, capacity: usize) -> Buffer {
         self.shared.pool.get(capacity).await
     }
@@ -142,8 +149,8 @@ impl Handle {
     ///
     /// # Errors
     /// As for [`Handle::open`].
-    pub async fn metadata(&self, path: &Path, follow: bool) -> Result<Metadata> {
-        let at = at("look at", None, path)?;
+    pub async fn metadata(&self, path: impl AsRef<Path>, follow: bool) -> Result<Metadata> {
+        let at = at("look at", None, path.as_ref())?;
         metadata_at(self, at, follow).await
     }
 
@@ -151,8 +158,13 @@ impl Handle {
     ///
     /// # Errors
     /// As for [`Handle::open`]; `AlreadyExists` if the new name exists and `replace` is off.
-    pub async fn rename(&self, from: &Path, to: &Path, replace: bool) -> Result<()> {
-        let (from, to) = (at("rename", None, from)?, at("rename", None, to)?);
+    pub async fn rename(
+        &self,
+        from: impl AsRef<Path>,
+        to: impl AsRef<Path>,
+        replace: bool,
+    ) -> Result<()> {
+        let (from, to) = (at("rename", None, from.as_ref())?, at("rename", None, to.as_ref())?);
         self.run(Operation::Rename { from, to, replace }).await
     }
 
@@ -160,8 +172,8 @@ impl Handle {
     ///
     /// # Errors
     /// As for [`Handle::open`].
-    pub async fn create_directory(&self, path: &Path, mode: u32) -> Result<()> {
-        let at = at("create directory", None, path)?;
+    pub async fn create_directory(&self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
+        let at = at("create directory", None, path.as_ref())?;
         self.run(Operation::CreateDirectory { at, mode }).await
     }
 
@@ -169,8 +181,8 @@ impl Handle {
     ///
     /// # Errors
     /// As for [`Handle::open`].
-    pub async fn remove(&self, path: &Path, kind: RemoveKind) -> Result<()> {
-        let at = at("remove", None, path)?;
+    pub async fn remove(&self, path: impl AsRef<Path>, kind: RemoveKind) -> Result<()> {
+        let at = at("remove", None, path.as_ref())?;
         self.run(Operation::Remove { at, kind }).await
     }
 

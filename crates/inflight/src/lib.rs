@@ -40,6 +40,57 @@ pub mod migration {}
 #[doc = include_str!("../docs/costs.md")]
 pub mod costs {}
 
+/// The examples of the repository, each a whole program: `cargo run -p inflight --example NAME`.
+///
+/// # read_file
+///
+/// ```no_run
+#[doc = include_str!("../examples/read_file.rs")]
+/// ```
+///
+/// # copy_file
+///
+/// ```no_run
+#[doc = include_str!("../examples/copy_file.rs")]
+/// ```
+///
+/// # from_tokio
+///
+/// ```no_run
+#[doc = include_str!("../examples/from_tokio.rs")]
+/// ```
+///
+/// # plain_code
+///
+/// ```no_run
+#[doc = include_str!("../examples/plain_code.rs")]
+/// ```
+///
+/// # tcp_echo
+///
+/// ```no_run
+#[doc = include_str!("../examples/tcp_echo.rs")]
+/// ```
+///
+/// # static_files
+///
+/// ```no_run
+#[doc = include_str!("../examples/static_files.rs")]
+/// ```
+///
+/// # background
+///
+/// ```no_run
+#[doc = include_str!("../examples/background.rs")]
+/// ```
+///
+/// # simulated_disk
+///
+/// ```no_run
+#[doc = include_str!("../examples/simulated_disk.rs")]
+/// ```
+pub mod examples {}
+
 pub use address::Address;
 pub use arrivals::Arrivals;
 pub use block_on::block_on;

@@ -50,7 +50,7 @@ pub struct Timestamp {
     pub nanoseconds: u32,
 }
 
-/// The times a [`crate::Operation::SetTimes`] writes.
+/// The times a [`SetTimes`](crate::Operation::SetTimes) writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SetTimes {
     /// Last access; unchanged when `None`.

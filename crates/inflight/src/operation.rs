@@ -30,9 +30,13 @@ pub use arguments::{
 };
 pub(crate) use facts::Direction;
 
-/// One request to the system. See the module's text for where results are.
+/// One request to the system: everything the engine can be asked to do is a value of this type, and a
+/// driver is an interpreter of it. It *owns* all that it needs.
 ///
-/// Reads append to their buffer behind its filled part; writes take a range of theirs.
+/// Results come back in two places: a number (bytes moved) beside the operation, and whatever is
+/// larger (bytes read, a descriptor, metadata) inside it: see
+/// [`Handle::submit`](crate::Handle::submit). Reads append to their buffer behind its filled part;
+/// writes take a range of theirs. One operation moves at most [`TRANSFER_BYTES_MAX`] bytes.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Operation {
@@ -456,7 +460,7 @@ pub enum Operation {
         /// How long, from when the driver gets it.
         duration: Duration,
     },
-    /// Ends when the program says so: see [`crate::Handle::completion`]. Result: what it said.
+    /// Ends when the program says so: see [`completion`](crate::Handle::completion). Result: what it said.
     Post {
         /// Receives what came with it.
         buffer: Buffer,

@@ -3,13 +3,36 @@
 //! [`Reader`] keeps reads ahead of its user, [`Writer`] keeps writes behind, [`walk`] lists a tree
 //! with many directories at once, and [`Ordered`] is the pattern under all of them: a bounded
 //! number of futures at work, their results in order.
+//!
+//! # Sizes of requests
+//!
+//! Without further word a stream has [`DEPTH`] requests of [`REQUEST_BYTES`] under way: on solid disks
+//! that is at or near the best there is, on rotating ones no worse than others. Where it matters,
+//! measure: many small requests ([`Reader::requests`] with 256 KiB and 8) reach the same rate on most
+//! solid disks and give the first bytes sooner; 4 MiB and 2 take the least processor time.
+//!
+//! # Memory, and who may wait for it
+//!
+//! A stream holds one buffer and takes more only where there is memory to spare, so any number of
+//! them come to their ends, each in its turn. One thing can still wait for ever, here as anywhere: many
+//! tasks that all hold a buffer *while* they wait for another, when the budget has no more than the
+//! first for each. So drop a buffer before you ask for the next, or pass it on:
+//! [`Writer::write_buffer`] takes what [`Reader::next`] gave, and neither copies nor asks for more.
 
+mod any_file;
 mod ordered;
 mod reader;
+mod turns;
 mod walk;
 mod writer;
 
+pub use any_file::AnyFile;
 pub use ordered::Ordered;
 pub use reader::Reader;
 pub use walk::{WalkEntry, walk};
 pub use writer::Writer;
+
+/// Bytes of a stream's request.
+pub const REQUEST_BYTES: usize = 1 << 20;
+/// Requests that a stream has under way at most.
+pub const DEPTH: usize = 4;

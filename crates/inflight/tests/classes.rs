@@ -48,7 +48,7 @@ fn few_background_operations_are_under_way_beside_others() {
     let disk = SimulatedDisk::new(1);
     let engine = Engine::builder().queue_depth(4096).simulated(&disk);
     engine.block_on(async {
-        let path = "/file".as_ref();
+        let path = "/file";
         let options = OpenOptions::creating(0o600).read_write();
         let file = engine.open(path, options).await.expect("made");
         drop(file.write_full(bytes(&engine, &[7; 4096]), 0, 4096, 0).await.expect("written"));

@@ -25,12 +25,12 @@ fn denied_io_uring_means_threads() {
         seccompiler::apply_filter(&program).expect("allowed for oneself");
 
         let engine = Engine::new().expect("an engine all the same");
-        let (driver, reason) = engine.driver();
+        let (driver, reason) = (engine.driver(), engine.driver_reason());
         assert_eq!(driver, DriverChoice::Threads);
         if std::env::var_os(inflight::DRIVER_VARIABLE).is_none() {
             assert!(reason.contains("io_uring cannot be used here"), "{reason}");
         }
-        let metadata = engine.block_on(engine.metadata("/".as_ref(), true)).expect("it works");
+        let metadata = engine.block_on(engine.metadata("/", true)).expect("it works");
         assert_eq!(metadata.kind, inflight::FileKind::Directory);
 
         let forced = Engine::builder().driver(DriverChoice::Uring).build();

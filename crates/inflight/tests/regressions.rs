@@ -107,13 +107,14 @@ fn streams_deeper_than_the_memory_go_on() {
             engine.block_on(async {
                 let path = directory.join("file");
                 let file = engine.open(&path, OpenOptions::creating(0o600)).await.expect("made");
-                let mut writer = Writer::new(file, None, 1 << 18, 16).await.expect("begun");
+                let mut writer =
+                    Writer::new(file, None).await.expect("begun").requests(1 << 18, 16);
                 for _ in 0..40 {
                     writer.write(&[9; 100_000]).await.expect("written");
                 }
                 writer.finish().await.expect("finished");
                 let file = engine.open(&path, OpenOptions::reading()).await.expect("there");
-                let mut reader = Reader::new(file, 0, 4_000_000, 1 << 18, 16);
+                let mut reader = Reader::new(file, 0..4_000_000).requests(1 << 18, 16);
                 let mut total = 0;
                 while let Some((at, buffer)) = reader.next().await.expect("read") {
                     assert_eq!(at, total);
@@ -136,7 +137,7 @@ fn a_writer_cuts_what_was_there_before() {
                 let file = engine.open(&directory.join("file"), options).await.expect("made");
                 let buffer = filled(&engine, 5000);
                 drop(file.write_full(buffer, 0, 5000, 0).await.expect("written"));
-                let mut writer = Writer::new(file, Some(3), 4096, 2).await.expect("begun");
+                let mut writer = Writer::new(file, Some(3)).await.expect("begun").requests(4096, 2);
                 writer.write(b"abc").await.expect("written");
                 let file = writer.finish().await.expect("finished");
                 assert_eq!(file.metadata().await.expect("there").size, 3);

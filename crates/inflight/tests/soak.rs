@@ -140,7 +140,7 @@ fn what_the_process_holds_stays_the_same() {
             // What was dropped half-way ends now.
             engine.sleep(Duration::from_millis(50)).await.expect("slept");
             let (before, after) = (before.expect("warmed up"), held());
-            let told = format!("{before:?} before, {after:?} after, on {:?}", engine.driver().0);
+            let told = format!("{before:?} before, {after:?} after, on {:?}", engine.driver());
             println!("{} cycles: {told}", cycles());
             assert!(after.descriptors <= before.descriptors, "{told}");
             assert!(after.maps <= before.maps + 4, "{told}");
@@ -155,7 +155,7 @@ fn the_simulated_disk_forgets_what_is_gone() {
     let engine = Engine::builder().simulated(&disk);
     engine.block_on(async {
         for number in 0..500 {
-            let path = "/file".as_ref();
+            let path = "/file";
             let file = engine.open(path, OpenOptions::replacing(0o600)).await.expect("made");
             drop(file.write_full(bytes(&engine, &[7; 5000]), 0, 5000, 0).await.expect("written"));
             if number % 7 == 0 {
@@ -164,7 +164,7 @@ fn the_simulated_disk_forgets_what_is_gone() {
             drop_half_way(file.read(engine.buffer(100).await, 100, 0), number % 3);
             engine.remove(path, inflight::RemoveKind::File).await.expect("removed");
         }
-        let root = engine.open_directory("/".as_ref()).await.expect("there");
+        let root = engine.open_directory("/").await.expect("there");
         root.sync(inflight::SyncScope::FileSystem).await.expect("synced");
     });
     drop(engine);
@@ -172,7 +172,7 @@ fn the_simulated_disk_forgets_what_is_gone() {
     disk.set_capacity(1 << 20);
     let engine = Engine::builder().simulated(&disk);
     engine.block_on(async {
-        let file = engine.open("/file".as_ref(), OpenOptions::replacing(0o600)).await;
+        let file = engine.open("/file", OpenOptions::replacing(0o600)).await;
         let buffer = bytes(&engine, &vec![7; 900 << 10]);
         file.expect("made").write_full(buffer, 0, 900 << 10, 0).await.expect("there is room");
     });

@@ -86,7 +86,7 @@ fn more_than_a_socket_takes_is_sent_in_parts() {
             let root = engine.open_directory(directory).await.expect("there");
             let file = NewFile::new("file".as_ref(), 0o600, 0, all.len()).expect("a name");
             root.write_files(vec![file], bytes(engine, &all)).await.expect("written");
-            let file = root.open("file".as_ref(), OpenOptions::reading()).await.expect("there");
+            let file = root.open("file", OpenOptions::reading()).await.expect("there");
             let sender = server.clone();
             let sending = engine.spawn(async move {
                 let sent = sender.send_file(&file, 1000, 1 << 40).await.expect("sent");

@@ -9,10 +9,9 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
+use super::arena_memory::ArenaMemory;
 use super::block::Region;
 use super::pool::{Buffer, Pool};
-use super::release::{Releaser, Unneeded};
-use crate::budget::Reservation;
 
 /// Memory that is given out in parts.
 pub struct Arena {
@@ -20,36 +19,14 @@ pub struct Arena {
     given: usize,
 }
 
-/// What an arena and its buffers share: a region, and its share of the budget.
-pub(super) struct ArenaMemory {
-    region: Option<Region>,
-    reservation: Option<Reservation>,
-    releaser: Releaser,
-}
-
-impl ArenaMemory {
-    pub(super) fn region(&self) -> &Region {
-        self.region.as_ref().expect("it is taken at the end only")
-    }
-}
-
-impl Drop for ArenaMemory {
-    fn drop(&mut self) {
-        let region = self.region.take();
-        self.releaser.release(Unneeded { blocks: Vec::new(), region });
-        // What is on its way is known by now.
-        drop(self.reservation.take());
-    }
-}
-
 impl Pool {
     /// An arena of `bytes` bytes, or `None` when the budget has no room.
     #[must_use]
     pub fn try_arena(&self, bytes: usize) -> Option<Arena> {
         let reservation = self.try_reserve(bytes as u64)?;
-        let region = Some(Region::allocate(bytes.max(1))?);
-        let (reservation, releaser) = (Some(reservation), self.releaser().clone());
-        Some(Arena { shared: Arc::new(ArenaMemory { region, reservation, releaser }), given: 0 })
+        let region = Region::allocate(bytes.max(1))?;
+        let memory = ArenaMemory::new(region, reservation, self.releaser().clone());
+        Some(Arena { shared: Arc::new(memory), given: 0 })
     }
 }
 

@@ -8,7 +8,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::arena::ArenaMemory;
+use super::arena_memory::ArenaMemory;
 use super::block::{BLOCK_BYTES, Block};
 use super::kept::{CLASSES, Kept, class_bytes, class_of};
 use super::release::{MUCH_BYTES, Releaser, Unneeded};
@@ -84,6 +84,19 @@ impl Pool {
         Some(buffer)
     }
 
+    /// The same for what could do without it, as reads ahead of need: leaves at least as much of the
+    /// budget free as was taken in this way.
+    ///
+    /// # Panics
+    /// When `capacity` is above 2 GiB.
+    #[must_use]
+    pub fn try_get_ahead(&self, capacity: usize) -> Option<Buffer> {
+        let reservation = self.shared.budget.try_reserve_ahead(Pool::footprint(capacity))?;
+        let buffer = self.fill(capacity, reservation);
+        self.make_room();
+        Some(buffer)
+    }
+
     /// A buffer, whose memory nobody has touched yet.
     fn fill(&self, capacity: usize, reservation: Reservation) -> Buffer {
         let (block, blocks) = self.kept().take(class_of(capacity), self.room());
@@ -134,7 +147,7 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// Owned memory from a [`Pool`], page-aligned, or from an [`crate::Arena`]: filled bytes first,
+/// Owned memory from a [`Pool`], page-aligned, or from an [`Arena`](crate::Arena): filled bytes first,
 /// spare room behind them.
 ///
 /// Dereferences to the filled bytes.

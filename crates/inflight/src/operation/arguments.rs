@@ -49,7 +49,7 @@ pub(super) fn display_path(directory: Option<&Descriptor>, path: &CStr) -> PathB
     }
 }
 
-/// A piece of a file, for [`crate::Operation::ReadFiles`].
+/// A piece of a file, for [`ReadFiles`](crate::Operation::ReadFiles).
 #[derive(Debug)]
 pub struct FilePiece {
     /// The file.
@@ -77,7 +77,7 @@ impl FilePiece {
     }
 }
 
-/// A file to be made, for [`crate::Operation::WriteFiles`].
+/// A file to be made, for [`WriteFiles`](crate::Operation::WriteFiles).
 #[derive(Debug)]
 pub struct NewFile {
     /// Its path, of which nothing may exist.
@@ -170,7 +170,7 @@ impl OpenOptions {
         OpenOptions { read: true, write: true, ..self }
     }
 
-    /// Around the page cache. Use [`crate::DirectFile`], whose types keep the alignment rules.
+    /// Around the page cache. Use [`DirectFile`](crate::DirectFile), whose types keep the alignment rules.
     #[must_use]
     pub(crate) const fn direct(self) -> OpenOptions {
         OpenOptions { direct: true, ..self }

@@ -6,7 +6,31 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 /// Futures at work at once, results in order. The futures make progress by themselves (they are
-/// [`crate::Task`]s or [`crate::Pending`] operations), so only the oldest is ever polled.
+/// tasks, see [`Task`](crate::Task), or operations, see [`Pending`](crate::Pending)), so only the oldest
+/// is ever polled. It serves for tasks of your own just as well:
+///
+/// ```
+/// # use inflight::{Engine, stream::Ordered};
+/// # fn main() -> inflight::Result<()> {
+/// # let engine = Engine::new()?;
+/// # engine.block_on(async {
+/// let mut paths = ["Cargo.toml", "src/lib.rs", "src/engine.rs"].into_iter();
+/// let mut tasks = Ordered::new(2);
+/// let mut sizes = Vec::new();
+/// loop {
+///     while tasks.has_room() && let Some(path) = paths.next() {
+///         let handle = engine.handle().clone();
+///         tasks.push(engine.spawn(async move { handle.metadata(path, true).await }));
+///     }
+///     let Some(metadata) = tasks.next().await else { break };
+///     sizes.push(metadata?.size);
+/// }
+/// assert!(sizes.len() == 3 && sizes[0] > 0);
+/// # inflight::Result::Ok(())
+/// # })?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Ordered<F> {
     depth: usize,

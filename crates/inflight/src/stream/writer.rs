@@ -1,9 +1,12 @@
 //! Writing a file front to back, with several writes behind the user.
 
+use super::any_file::AnyFile;
 use super::ordered::Ordered;
+use super::turns::Turns;
+use super::{DEPTH, REQUEST_BYTES};
 use crate::buffer::{AlignedBuffer, AlignedOffset, BLOCK_BYTES, Buffer};
 use crate::error::{Error, Result};
-use crate::file::{DirectFile, File};
+use crate::file::File;
 use crate::handle::Handle;
 use crate::task::Task;
 
@@ -14,85 +17,63 @@ use crate::task::Task;
 /// several times slower than those into allocated space. An unaligned tail is padded for direct
 /// writing and cut off again by [`Writer::finish`].
 ///
-/// Memory: at most `depth + 1` buffers of `request_bytes`, from the engine's budget. Dropping a
-/// writer before [`Writer::finish`] leaves a file of unspecified contents.
+/// ```
+/// # use inflight::{Engine, OpenOptions, SyncScope, stream::Writer};
+/// # fn main() -> inflight::Result<()> {
+/// # let engine = Engine::new()?;
+/// # let directory = tempfile::tempdir().expect("a temporary directory");
+/// # let path = directory.path().join("numbers");
+/// # engine.block_on(async {
+/// let file = engine.open(&path, OpenOptions::creating(0o644)).await?;
+/// let mut writer = Writer::new(file, None).await?;
+/// for number in 0..1000 {
+///     writer.write(format!("{number}\n").as_bytes()).await?;
+/// }
+/// let file = writer.finish().await?;
+/// file.sync(SyncScope::All).await?; // the writer leaves that to you
+/// assert_eq!(file.metadata().await?.size, 3890);
+/// # inflight::Result::Ok(())
+/// # })?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Memory: one buffer of a request's size, and up to `depth` more where the engine's budget has them
+/// to spare. Dropping a writer before [`Writer::finish`] leaves a file of unspecified contents.
 #[derive(Debug)]
 pub struct Writer {
-    target: Target,
+    target: AnyFile,
     request_bytes: usize,
     filling: Option<Buffer>,
     /// Where the buffer being filled will go.
     offset: u64,
-    in_flight: Ordered<Task<Result<Buffer>>>,
-    spare: Vec<Buffer>,
+    in_flight: Ordered<Task<Result<()>>>,
+    turns: Turns,
     /// A write failed, or its future was dropped: bytes may be missing.
     interrupted: bool,
 }
 
-#[derive(Debug, Clone)]
-enum Target {
-    Buffered(File),
-    Direct(DirectFile),
-}
-
-impl Target {
-    fn file(&self) -> &File {
-        match self {
-            Target::Buffered(file) => file,
-            Target::Direct(file) => file.file(),
+/// Writes a whole buffer at `offset`, a block's start where it goes around the page cache, and drops
+/// it: whoever waits for memory need not wait until somebody asks what became of the write.
+async fn write_at(target: AnyFile, buffer: Buffer, offset: u64) -> Result<()> {
+    match target {
+        AnyFile::Cached(file) => drop(file.write_all(buffer, offset).await?),
+        AnyFile::Direct(file) => {
+            let offset = AlignedOffset::at_or_before(offset);
+            drop(file.write(AlignedBuffer::padded(buffer), offset).await?);
         }
     }
-
-    /// Writes a whole buffer at `offset`, a block's start for direct targets.
-    async fn write(self, buffer: Buffer, offset: u64) -> Result<Buffer> {
-        match self {
-            Target::Buffered(file) => {
-                let length = buffer.len();
-                file.write_full(buffer, 0, length, offset).await
-            }
-            Target::Direct(file) => {
-                let offset = AlignedOffset::at_or_before(offset);
-                let buffer = file.write(AlignedBuffer::padded(buffer), offset).await?;
-                Ok(buffer.into_inner())
-            }
-        }
-    }
+    Ok(())
 }
 
 impl Writer {
-    /// Writes `file` from its start through the page cache. `length` is the final size in bytes,
-    /// if it is known.
+    /// Writes `file`, a [`File`] or a [`DirectFile`](crate::DirectFile), from its start. `length` is
+    /// the final size in bytes, if it is known.
     ///
     /// # Errors
     /// The system's, while allocating; a disk that is too small says so here.
-    pub async fn new(
-        file: File,
-        length: Option<u64>,
-        request_bytes: usize,
-        depth: usize,
-    ) -> Result<Writer> {
-        Writer::of(Target::Buffered(file), length, request_bytes, depth).await
-    }
-
-    /// The same around the page cache.
-    ///
-    /// # Errors
-    /// As for [`Writer::new`].
-    pub async fn direct(
-        file: DirectFile,
-        length: Option<u64>,
-        request_bytes: usize,
-        depth: usize,
-    ) -> Result<Writer> {
-        Writer::of(Target::Direct(file), length, request_bytes, depth).await
-    }
-
-    async fn of(
-        target: Target,
-        length: Option<u64>,
-        request_bytes: usize,
-        depth: usize,
-    ) -> Result<Writer> {
+    pub async fn new(file: impl Into<AnyFile>, length: Option<u64>) -> Result<Writer> {
+        let target = file.into();
         if let Some(length) = length.filter(|length| *length > 0) {
             match target.file().allocate(0, length).await {
                 // A file system that cannot reserve space can still be written.
@@ -102,13 +83,25 @@ impl Writer {
         }
         Ok(Writer {
             target,
-            request_bytes: request_bytes.max(BLOCK_BYTES).next_power_of_two(),
+            request_bytes: REQUEST_BYTES,
             filling: None,
             offset: 0,
-            in_flight: Ordered::new(depth),
-            spare: Vec::new(),
+            in_flight: Ordered::new(DEPTH),
+            turns: Turns::default(),
             interrupted: false,
         })
+    }
+
+    /// Sets the size of requests, in bytes, and how many are under way at most. The size is rounded
+    /// up to one that buffers come in, a power of two from 4 KiB on.
+    ///
+    /// # Panics
+    /// When writing has begun.
+    #[must_use]
+    pub fn requests(self, bytes: usize, depth: usize) -> Writer {
+        assert!(self.position() == 0, "writing has begun");
+        let request_bytes = bytes.max(BLOCK_BYTES).next_power_of_two();
+        Writer { request_bytes, in_flight: Ordered::new(depth), ..self }
     }
 
     fn handle(&self) -> &Handle {
@@ -128,10 +121,11 @@ impl Writer {
     /// Those of earlier writes.
     pub async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         self.interrupt()?;
+        self.turns.step().await;
         while !bytes.is_empty() {
             let mut buffer = match self.filling.take() {
                 Some(buffer) => buffer,
-                None => self.empty_buffer().await?,
+                None => self.empty_buffer().await,
             };
             let room = (self.request_bytes - buffer.len()).min(bytes.len());
             let (now, later) = bytes.split_at(room);
@@ -157,23 +151,35 @@ impl Writer {
         Ok(())
     }
 
-    /// An empty buffer: waits for memory only while no write of ours holds any.
-    async fn empty_buffer(&mut self) -> Result<Buffer> {
-        if let Some(buffer) = self.spare.pop() {
-            return Ok(buffer);
+    /// Takes a buffer as it is, without a copy, where nothing is left of earlier bytes and the file
+    /// takes it so: around the page cache it must hold whole blocks. Else its bytes are copied.
+    ///
+    /// # Errors
+    /// As for [`Writer::write`].
+    pub async fn write_buffer(&mut self, buffer: Buffer) -> Result<()> {
+        let fits = match &self.target {
+            AnyFile::Cached(_) => true,
+            AnyFile::Direct(_) => buffer.is_pooled() && buffer.len().is_multiple_of(BLOCK_BYTES),
+        };
+        if self.filling.is_some() || !fits {
+            return self.write(&buffer).await;
         }
-        if self.in_flight.has_room()
-            && let Some(buffer) = self.handle().pool().try_get(self.request_bytes)
-        {
-            return Ok(buffer);
+        self.interrupt()?;
+        self.turns.step().await;
+        if !buffer.is_empty() {
+            self.flush(buffer).await?;
         }
-        match self.in_flight.next().await {
-            Some(written) => {
-                let mut buffer = written?;
-                buffer.clear();
-                Ok(buffer)
-            }
-            None => Ok(self.handle().buffer(self.request_bytes).await),
+        self.interrupted = false;
+        Ok(())
+    }
+
+    /// An empty buffer. What our writes hold they give back by themselves, so to wait for memory is
+    /// safe.
+    async fn empty_buffer(&mut self) -> Buffer {
+        let pool = self.handle().pool();
+        match pool.try_get_ahead(self.request_bytes) {
+            Some(buffer) => buffer,
+            None => pool.get(self.request_bytes).await,
         }
     }
 
@@ -181,18 +187,18 @@ impl Writer {
         if !self.in_flight.has_room()
             && let Some(written) = self.in_flight.next().await
         {
-            let mut spare = written?;
-            spare.clear();
-            self.spare.push(spare);
+            written?;
         }
         let (target, offset) = (self.target.clone(), self.offset);
         self.offset += buffer.len() as u64;
-        let write = self.handle().spawn(async move { target.write(buffer, offset).await });
+        let write = self.handle().spawn(write_at(target, buffer, offset));
         self.in_flight.push(write);
         Ok(())
     }
 
-    /// Writes what is left, waits for all writes, and cuts the file to the bytes taken.
+    /// Writes what is left, waits for all writes, and cuts the file to the bytes taken. Nothing is
+    /// made durable by that: see [`File::sync`], and [`Directory::sync`](crate::Directory::sync) for
+    /// the name of a new file. The file that comes back is the one that was given, as a plain one.
     ///
     /// # Errors
     /// Those of earlier writes.

@@ -19,7 +19,7 @@ pub fn engines(settings: impl Fn(Builder) -> Builder) -> impl Iterator<Item = En
             return None;
         }
         let engine = settings(Engine::builder().driver(driver)).build().expect("an engine");
-        assert_eq!(engine.driver().0, driver);
+        assert_eq!(engine.driver(), driver);
         Some(engine)
     })
 }

@@ -13,7 +13,7 @@ use crate::descriptor::{Foreign, OwnedDescriptor};
 use crate::operation::OpenOptions;
 
 /// A disk that exists in memory only: for tests that want it to be slow, full, broken, or to lose
-/// its power. Engines are started on it with [`crate::Builder::simulated`]. Its clones are the same
+/// its power. Engines are started on it with [`simulated`](crate::Builder::simulated). Its clones are the same
 /// disk, which outlives them: after [`SimulatedDisk::restart`] the next engine finds what a real
 /// disk would have kept.
 ///
