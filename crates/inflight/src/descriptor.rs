@@ -22,6 +22,9 @@ enum Kind {
 pub(crate) trait Foreign: fmt::Debug + Send + Sync {
     /// What the driver knows it by.
     fn number(&self) -> u64;
+
+    /// Of a connection, where its other end is.
+    fn peer_address(&self) -> Address;
 }
 
 impl OwnedDescriptor {
@@ -45,6 +48,14 @@ impl OwnedDescriptor {
         match &self.0 {
             Kind::System(_) => None,
             Kind::Foreign(foreign) => Some(foreign.number()),
+        }
+    }
+
+    /// Of a connection that the system does not know, where its other end is.
+    pub(crate) fn foreign_peer(&self) -> Option<Address> {
+        match &self.0 {
+            Kind::System(_) => None,
+            Kind::Foreign(foreign) => Some(foreign.peer_address()),
         }
     }
 

@@ -41,8 +41,12 @@ pub(crate) fn open(
 }
 
 /// Makes the driver of the one worker of an engine on a simulated disk.
-pub(crate) fn open_simulated(inbox: InboxRef, disk: &SimulatedDisk) -> Box<dyn Driver> {
-    Box::new(simulated::Simulated::open(inbox, disk))
+pub(crate) fn open_simulated(
+    inbox: InboxRef,
+    disk: &SimulatedDisk,
+    buffers: Pool,
+) -> Box<dyn Driver> {
+    Box::new(simulated::Simulated::open(inbox, disk, buffers))
 }
 
 /// Why io_uring cannot be used here; `Ok` if it can.

@@ -116,10 +116,11 @@ impl Builder {
     pub fn simulated(self, disk: &SimulatedDisk) -> Engine {
         let busy = Arc::new(BusyTime::new());
         let inbox = Inbox::open(0, self.queue_depth, busy.clone(), Arc::new(GiveWay::new()));
+        let pool = Pool::simulated(Budget::new(self.memory_bytes_max));
         let shared = Shared {
             inboxes: Box::new([inbox]),
-            pool: Pool::simulated(Budget::new(self.memory_bytes_max)),
-            simulation: Some(Simulation::new(inbox, disk)),
+            simulation: Some(Simulation::new(inbox, disk, pool.clone())),
+            pool,
             busy,
             driver: DriverChoice::Simulated,
             reason: "asked for by the program".into(),

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_task::Runnable;
 use rustix::io::Errno;
@@ -376,6 +377,18 @@ impl Inbox {
         let finished = self.held.finished.load(Ordering::Relaxed)
             + self.held.finished_elsewhere.load(Ordering::SeqCst);
         self.held.started.load(Ordering::Relaxed).saturating_sub(finished)
+    }
+
+    /// Everybody waits, and no driver has anything that would end that: only another thread can, which
+    /// has something to post.
+    ///
+    /// # Panics
+    /// When none has: it would be for ever.
+    pub(crate) fn wait_for_outside(&self) {
+        let posted = self.slots.under_way(true).count() > self.in_flight();
+        assert!(posted, "everybody waits, and nothing is under way that would end it");
+        // That thread rings no bell which would be heard here.
+        std::thread::park_timeout(Duration::from_millis(1));
     }
 
     /// Submits the operation that a slot was filled with when it came home.

@@ -3,6 +3,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::buffer::Pool;
 use crate::driver::{SimulatedDisk, open_simulated};
 use crate::inbox::{InboxRef, Stage};
 use crate::local;
@@ -14,8 +15,8 @@ pub(crate) struct Simulation {
 }
 
 impl Simulation {
-    pub(crate) fn new(inbox: InboxRef, disk: &SimulatedDisk) -> Simulation {
-        let worker = Worker::new(inbox, open_simulated(inbox, disk));
+    pub(crate) fn new(inbox: InboxRef, disk: &SimulatedDisk, buffers: Pool) -> Simulation {
+        let worker = Worker::new(inbox, open_simulated(inbox, disk, buffers));
         Simulation { inbox, worker: Mutex::new(Some(worker)) }
     }
 
@@ -51,8 +52,9 @@ impl Simulation {
         }
         let mut worker = self.worker();
         let Some(worker) = &mut *worker else { panic!("the engine has ended") };
-        let idle = self.inbox.is_idle() && self.inbox.in_flight() == 0 && !worker.holds_back();
-        assert!(!idle, "everybody waits, and nothing is under way that would end it");
+        if self.inbox.is_idle() && self.inbox.in_flight() == 0 && !worker.holds_back() {
+            return self.inbox.wait_for_outside();
+        }
         worker.work(true);
     }
 

@@ -165,7 +165,7 @@ impl Listener {
             let next = |context: &mut Context<'_>| place.arrivals.poll(&mut place.ticket, context);
             match std::future::poll_fn(next).await {
                 Arrival::Connection(socket) => {
-                    let peer = peer_of(&socket);
+                    let peer = socket.foreign_peer().unwrap_or_else(|| peer_of(&socket));
                     let descriptor = self.0.handle.socket(socket, peer.clone());
                     return Ok((Connection { descriptor, handle: self.0.handle.clone() }, peer));
                 }

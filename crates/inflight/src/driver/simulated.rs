@@ -1,4 +1,4 @@
-//! The simulated driver: an in-memory disk, and a clock that moves only when everyone waits.
+//! The simulated driver: an in-memory disk, sockets that reach each other, and a clock that moves only when everyone waits.
 //!
 //! Each operation takes effect at some later time of that clock, by chance: so operations overtake
 //! each other wherever they may. All that happens by chance follows from the disk's seed. The
@@ -9,8 +9,10 @@
 
 mod chance;
 mod disk;
+mod network;
 mod path;
 mod perform;
+mod sockets;
 mod tree;
 
 use std::cmp::Reverse;
@@ -21,7 +23,8 @@ use rustix::io::Errno;
 use self::chance::Chance;
 pub use self::disk::{Faults, SimulatedDisk};
 use super::interpreter::Driver;
-use crate::inbox::InboxRef;
+use crate::buffer::Pool;
+use crate::inbox::{InboxRef, Stage};
 use crate::operation::Operation;
 
 /// The longest that an operation takes, in nanoseconds of the simulated clock.
@@ -35,12 +38,18 @@ pub(super) struct Simulated {
     now_ns: u64,
     /// Operations by when they take effect; then by chance, then by name.
     under_way: BinaryHeap<Reverse<(u64, u64, u64)>>,
+    /// Names of operations on sockets that were not ready.
+    waiting: Vec<u64>,
+    /// How much had changed about sockets when they were last looked at.
+    changes: u64,
+    buffers: Pool,
 }
 
 impl Simulated {
-    pub(super) fn open(inbox: InboxRef, disk: &SimulatedDisk) -> Simulated {
+    pub(super) fn open(inbox: InboxRef, disk: &SimulatedDisk, buffers: Pool) -> Simulated {
         let chance = Chance::new(disk.state().chance.next());
-        Simulated { inbox, disk: disk.clone(), chance, now_ns: 0, under_way: BinaryHeap::new() }
+        let (disk, under_way, waiting) = (disk.clone(), BinaryHeap::new(), Vec::new());
+        Simulated { inbox, disk, chance, now_ns: 0, under_way, waiting, changes: 0, buffers }
     }
 
     fn begin(&mut self, index: u32, delay_ns: u64) {
@@ -69,8 +78,24 @@ impl Simulated {
         let inbox = self.inbox;
         // SAFETY: the operation was under way, and nobody but this driver had it.
         let operation = unsafe { inbox.slots.operation(index) };
-        let outcome = perform::perform(&self.disk, operation);
-        inbox.finish(index, outcome.map_err(Errno::raw_os_error));
+        match perform::perform(&self.disk, &self.buffers, operation) {
+            Err(Errno::AGAIN) => self.waiting.push(name),
+            outcome => inbox.finish(index, outcome.map_err(Errno::raw_os_error)),
+        }
+    }
+
+    /// Whoever waits for a socket looks again, if something has changed.
+    fn look_at_sockets(&mut self) {
+        let changes = self.disk.state().network.changes();
+        if std::mem::replace(&mut self.changes, changes) == changes {
+            return;
+        }
+        for name in std::mem::take(&mut self.waiting) {
+            if self.inbox.slots.is_current(name) {
+                let delay = self.some_delay();
+                self.begin(name as u32, delay);
+            }
+        }
     }
 }
 
@@ -91,16 +116,36 @@ impl Driver for Simulated {
     }
 
     fn cancel(&mut self, name: u64) {
+        let under_way = self.waiting.contains(&name)
+            || self.under_way.iter().any(|Reverse((.., other))| *other == name);
+        if !under_way || !self.inbox.slots.is_current(name) {
+            return;
+        }
+        let inbox = self.inbox;
+        // SAFETY: it is under way, and nobody but this driver has it.
+        let waits = unsafe { inbox.slots.operation(name as u32) }.waits();
         // Some are too far on to be taken back.
-        let waits = self.under_way.iter().any(|Reverse((.., other))| *other == name);
-        if waits && self.inbox.slots.is_current(name) && self.chance.once_in(2) {
+        if waits || self.chance.once_in(2) {
             self.inbox.finish(name as u32, Err(Errno::CANCELED.raw_os_error()));
         }
     }
 
     fn turn(&mut self, wait: bool) {
-        if wait {
-            self.perform_next();
+        self.look_at_sockets();
+        if !wait {
+            return;
+        }
+        if !self.under_way.is_empty() {
+            return self.perform_next();
+        }
+        if self.inbox.stage() == Stage::Running {
+            return self.inbox.wait_for_outside();
+        }
+        // The engine ends, and nothing will end these: no deadline would change that.
+        for name in std::mem::take(&mut self.waiting) {
+            if self.inbox.slots.is_current(name) {
+                self.inbox.finish(name as u32, Err(Errno::CANCELED.raw_os_error()));
+            }
         }
     }
 }

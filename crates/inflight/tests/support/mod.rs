@@ -46,6 +46,27 @@ pub fn on_each_disk(test: impl Fn(&Engine, &Path)) {
     }
 }
 
+/// Runs a test once on each driver of the system's, and on simulated machines: a good one, and one
+/// where operations are interrupted.
+pub fn on_each_machine(test: impl Fn(&Engine, &Path)) {
+    on_each_driver(&test);
+    let faults = Faults { interrupted_once_in: 3, ..Faults::default() };
+    for (seed, faults) in [(1, Faults::default()), (2, faults)] {
+        let disk = SimulatedDisk::new(seed);
+        let engine = Engine::builder().simulated(&disk);
+        let directory = Path::new("/directory");
+        engine.block_on(engine.create_directory(directory, 0o755)).expect("made");
+        disk.set_faults(faults);
+        test(&engine, directory);
+    }
+}
+
+/// An engine on each driver that the system allows, and one on a simulated machine.
+pub fn all_engines(settings: impl Fn(Builder) -> Builder + Copy) -> impl Iterator<Item = Engine> {
+    let simulated = settings(Engine::builder()).simulated(&SimulatedDisk::new(7));
+    engines(settings).chain([simulated])
+}
+
 /// A buffer of these bytes.
 pub fn bytes(engine: &Engine, content: &[u8]) -> Buffer {
     let mut buffer = engine.pool().try_get(content.len()).expect("within the budget");

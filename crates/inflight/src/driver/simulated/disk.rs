@@ -8,12 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::io::{Errno, Result};
 
 use super::chance::Chance;
+use super::network::Network;
 use super::tree::{Inode, ROOT, Tree};
+use crate::address::Address;
 use crate::descriptor::{Foreign, OwnedDescriptor};
 use crate::operation::OpenOptions;
 
 /// A disk that exists in memory only: for tests that want it to be slow, full, broken, or to lose
-/// its power. Engines are started on it with [`simulated`](crate::Builder::simulated). Its clones are the same
+/// its power, and the machine around it: sockets reach each other there. Engines are started on it with [`simulated`](crate::Builder::simulated). Its clones are the same
 /// disk, which outlives them: after [`SimulatedDisk::restart`] the next engine finds what a real
 /// disk would have kept.
 ///
@@ -29,6 +31,10 @@ pub struct Faults {
     pub short_once_in: u32,
     /// One operation in so many is interrupted and begun again, later than others.
     pub interrupted_once_in: u32,
+    /// One datagram in so many does not arrive.
+    pub lost_once_in: u32,
+    /// One send or receive in so many finds its connection broken.
+    pub reset_once_in: u32,
     /// One operation in so many fails with an I/O error.
     pub failed_once_in: u32,
     /// The operation with this number fails with an I/O error, counted from 1 as in
@@ -41,7 +47,8 @@ pub(super) struct State {
     pub(super) chance: Chance,
     pub(super) tree: Tree,
     pub(super) opens: BTreeMap<u64, Open>,
-    next_open: u64,
+    pub(super) network: Network,
+    next_number: u64,
     pub(super) faults: Faults,
     /// Operations, and parts of those that work on many files.
     pub(super) operations: u64,
@@ -72,7 +79,8 @@ impl SimulatedDisk {
             chance: Chance::new(seed),
             tree,
             opens: BTreeMap::new(),
-            next_open: 1,
+            network: Network::default(),
+            next_number: 1,
             faults: Faults::default(),
             operations: 0,
             history: 0,
@@ -117,6 +125,13 @@ impl SimulatedDisk {
         self.state().operations
     }
 
+    /// Files, directories and sockets that are open.
+    #[must_use]
+    pub fn opened(&self) -> usize {
+        let state = self.state();
+        state.opens.len() + state.network.len()
+    }
+
     /// A digest of the operations so far in their order: equal for runs that did the same.
     #[must_use]
     pub fn history(&self) -> u64 {
@@ -142,6 +157,7 @@ impl SimulatedDisk {
         let State { tree, chance, .. } = &mut *state;
         tree.crash(chance);
         state.opens.clear();
+        state.network.lose_power();
         state.crashed = false;
         state.crash_at = 0;
     }
@@ -176,6 +192,7 @@ impl State {
         self.operations += 1;
         if self.operations == self.crash_at {
             self.crashed = true;
+            self.network.lose_power();
             return if self.chance.once_in(2) { Fate::LastOfAll } else { Fate::Failed(Errno::IO) };
         }
         let failed = self.operations == self.faults.failed_at
@@ -192,14 +209,20 @@ impl State {
         }
     }
 
+    /// The number of something that is opened.
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
     pub(super) fn add_open(&mut self, inode: Inode, options: OpenOptions) -> u64 {
-        let number = self.next_open;
-        self.next_open += 1;
+        let number = self.next_number();
         self.opens.insert(number, Open { inode, options, listing: None });
         number
     }
 
     pub(super) fn close(&mut self, number: u64) {
+        self.network.close(number);
         self.opens.remove(&number);
         self.forget_unnamed();
     }
@@ -221,6 +244,10 @@ struct SimulatedDescriptor {
 impl Foreign for SimulatedDescriptor {
     fn number(&self) -> u64 {
         self.number
+    }
+
+    fn peer_address(&self) -> Address {
+        self.disk.state().network.address(self.number, true).unwrap_or_default()
     }
 }
 

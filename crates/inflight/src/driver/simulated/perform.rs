@@ -8,7 +8,7 @@ use rustix::io::{Errno, Result};
 use super::disk::{Fate, SimulatedDisk, State};
 use super::path::Way;
 use super::tree::{BLOCK_BYTES, Content, FileBytes, Inode, ROOT};
-use crate::buffer::{Buffer, BufferList};
+use crate::buffer::{Buffer, BufferList, Pool};
 use crate::descriptor::Descriptor;
 use crate::metadata::{DirectoryBatch, FileKind, Metadata};
 use crate::operation::{At, Create, FilePiece, NewFile, OpenOptions, Operation, RemoveKind};
@@ -20,8 +20,9 @@ const BATCH_MAX: u64 = 100;
 /// Bytes of the longest file.
 const FILE_BYTES_MAX: u64 = 1 << 32;
 
-/// Performs the operation, unless fate has something else in mind.
-pub(super) fn perform(disk: &SimulatedDisk, operation: &mut Operation) -> Result<u64> {
+/// Performs the operation, unless fate has something else in mind. `EAGAIN`: not yet, or not to its
+/// end; it is to be tried again when something about the sockets has changed.
+pub(super) fn perform(disk: &SimulatedDisk, pool: &Pool, operation: &mut Operation) -> Result<u64> {
     if let Operation::Nop | Operation::Sleep { .. } = operation {
         return Ok(0);
     }
@@ -31,15 +32,19 @@ pub(super) fn perform(disk: &SimulatedDisk, operation: &mut Operation) -> Result
         return Ok(0);
     }
     let mut state = disk.state();
+    // It is an operation only once it does something.
+    if !state.crashed && state.must_wait(operation) {
+        return Err(Errno::AGAIN);
+    }
     let what = (operation.name(), operation.offset());
     let mut hasher = std::hash::DefaultHasher::new();
     (state.history, what).hash(&mut hasher);
     state.history = hasher.finish();
     match state.fate() {
-        Fate::Performed => state.perform(disk, operation),
+        Fate::Performed => state.perform(disk, pool, operation),
         Fate::LastOfAll => {
             // Its effect may be there; what it would have answered is not.
-            let _ = state.perform(disk, operation);
+            let _ = state.perform(disk, pool, operation);
             drop(state);
             drop_opened(operation);
             Err(Errno::IO)
@@ -49,13 +54,25 @@ pub(super) fn perform(disk: &SimulatedDisk, operation: &mut Operation) -> Result
 }
 
 fn drop_opened(operation: &mut Operation) {
-    if let Operation::Open { descriptor, .. } = operation {
+    if let Operation::Open { descriptor, .. }
+    | Operation::Listen { descriptor, .. }
+    | Operation::Bind { descriptor, .. }
+    | Operation::Connect { descriptor, .. } = operation
+    {
         *descriptor = None;
     }
 }
 
 impl State {
-    fn perform(&mut self, disk: &SimulatedDisk, operation: &mut Operation) -> Result<u64> {
+    fn perform(
+        &mut self,
+        disk: &SimulatedDisk,
+        pool: &Pool,
+        operation: &mut Operation,
+    ) -> Result<u64> {
+        if let Some(outcome) = self.perform_on_socket(disk, pool, operation) {
+            return outcome;
+        }
         match operation {
             Operation::Open { at, options, descriptor } => {
                 let inode = self.open(at, *options)?;
@@ -253,6 +270,7 @@ impl State {
         }
         match self.tree.kind(inode)? {
             FileKind::Symlink => return Err(Errno::LOOP),
+            FileKind::Socket => return Err(Errno::NXIO),
             FileKind::Directory if options.write => return Err(Errno::ISDIR),
             kind if options.directory && kind != FileKind::Directory => return Err(Errno::NOTDIR),
             _ => {}
@@ -269,7 +287,7 @@ impl State {
         Ok((open.inode, open.options))
     }
 
-    fn readable(&self, file: &Descriptor, offset: u64, length: u64) -> Result<Inode> {
+    pub(super) fn readable(&self, file: &Descriptor, offset: u64, length: u64) -> Result<Inode> {
         let (inode, options) = self.opened(file)?;
         if !options.read {
             return Err(Errno::BADF);
@@ -289,7 +307,7 @@ impl State {
     }
 
     /// `length`, or, if chance wills it, less; but not nothing.
-    fn maybe_short(&mut self, length: usize) -> usize {
+    pub(super) fn maybe_short(&mut self, length: usize) -> usize {
         let once_in = self.faults.short_once_in;
         if length > 1 && self.chance.once_in(once_in) {
             // Whole sectors, where there are some: direct I/O is never cut inside one.
@@ -300,7 +318,7 @@ impl State {
         length
     }
 
-    fn bytes(&self, inode: Inode, offset: u64, length: u64) -> Result<&[u8]> {
+    pub(super) fn bytes(&self, inode: Inode, offset: u64, length: u64) -> Result<&[u8]> {
         let bytes = &self.tree.file(inode)?.bytes;
         let start = offset.min(bytes.len() as u64);
         let end = offset.saturating_add(length).min(bytes.len() as u64);
@@ -425,6 +443,7 @@ impl State {
             Content::File(file) => (file.bytes.len() as u64, file.allocated.len() as u64),
             Content::Directory(_) => (BLOCK_BYTES, 1),
             Content::Symlink(target) => (target.to_bytes().len() as u64, 0),
+            Content::Socket => (0, 0),
         };
         Ok(Metadata {
             kind: self.tree.kind(inode)?,

@@ -41,6 +41,8 @@ pub(super) enum Content {
     File(FileBytes),
     Directory(BTreeMap<CString, Inode>),
     Symlink(CString),
+    /// A name by which a socket is found.
+    Socket,
 }
 
 /// What is changed as a whole.
@@ -156,6 +158,7 @@ impl Tree {
             Content::File(bytes) => Ok(bytes),
             Content::Directory(_) => Err(Errno::ISDIR),
             Content::Symlink(_) => Err(Errno::INVAL),
+            Content::Socket => Err(Errno::NXIO),
         }
     }
 
@@ -171,6 +174,7 @@ impl Tree {
             Content::File(_) => FileKind::File,
             Content::Directory(_) => FileKind::Directory,
             Content::Symlink(_) => FileKind::Symlink,
+            Content::Socket => FileKind::Socket,
         })
     }
 
