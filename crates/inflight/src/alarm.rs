@@ -32,6 +32,10 @@ impl Sleep {
         self.asleep.store(false, Ordering::Relaxed);
     }
 
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::Relaxed)
+    }
+
     /// Whether the caller, who has queued something, is the one to wake the sleeper.
     pub(crate) fn must_wake(&self) -> bool {
         // Pairs with the fence in `fall_asleep`: either the sleeper sees what was queued, or we
@@ -61,11 +65,17 @@ impl Bell {
 pub(crate) struct Alarm {
     sleep: Sleep,
     bell: OnceLock<Bell>,
+    /// When it went to sleep last, on a clock that counts the sleeps of all the engine's workers.
+    slept_at: Stamp,
 }
+
+/// How many sleeps of an engine's workers there were so far.
+pub(crate) type Sleeps = Arc<Stamp>;
+pub(crate) type Stamp = std::sync::atomic::AtomicU64;
 
 impl Alarm {
     pub(crate) fn new() -> Alarm {
-        Alarm { sleep: Sleep::new(), bell: OnceLock::new() }
+        Alarm { sleep: Sleep::new(), bell: OnceLock::new(), slept_at: Stamp::new(0) }
     }
 
     /// Says how the worker is woken; once.
@@ -75,6 +85,17 @@ impl Alarm {
 
     pub(crate) fn bell(&self) -> Option<&Bell> {
         self.bell.get()
+    }
+
+    /// The worker is going to sleep, as far as it knows.
+    pub(crate) fn note_sleep(&self, sleeps: &Sleeps) {
+        let now = sleeps.fetch_add(1, Ordering::Relaxed) + 1;
+        self.slept_at.store(now, Ordering::Relaxed);
+    }
+
+    /// When it went to sleep, if it sleeps.
+    pub(crate) fn asleep_since(&self) -> Option<u64> {
+        self.sleep.is_asleep().then(|| self.slept_at.load(Ordering::Relaxed))
     }
 
     pub(crate) fn ring(&self) {

@@ -11,6 +11,7 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::alarm::Sleeps;
 use crate::budget::Budget;
 use crate::buffer::Pool;
 use crate::class::GiveWay;
@@ -115,7 +116,13 @@ impl Builder {
     #[must_use]
     pub fn simulated(self, disk: &SimulatedDisk) -> Engine {
         let busy = Arc::new(BusyTime::new());
-        let inbox = Inbox::open(0, self.queue_depth, busy.clone(), Arc::new(GiveWay::new()));
+        let inbox = Inbox::open(
+            0,
+            self.queue_depth,
+            busy.clone(),
+            Arc::new(GiveWay::new()),
+            Sleeps::default(),
+        );
         let pool = Pool::simulated(Budget::new(self.memory_bytes_max));
         let shared = Shared {
             inboxes: Box::new([inbox]),
@@ -146,8 +153,12 @@ impl Builder {
         let pool = SyscallPool::new(threads_max).map_err(failed)?;
         let busy = Arc::new(BusyTime::new());
         let give_way = Arc::new(GiveWay::new());
+        let sleeps = Sleeps::default();
         let inboxes = (0..self.workers)
-            .map(|number| Inbox::open(number, self.queue_depth, busy.clone(), give_way.clone()))
+            .map(|number| {
+                let (busy, give_way) = (busy.clone(), give_way.clone());
+                Inbox::open(number, self.queue_depth, busy, give_way, sleeps.clone())
+            })
             .collect();
         let buffers = Pool::new(Budget::new(self.memory_bytes_max));
         let request_bytes_max = self.request_bytes_max;

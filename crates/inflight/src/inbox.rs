@@ -17,7 +17,7 @@ use std::time::Duration;
 use async_task::Runnable;
 use rustix::io::Errno;
 
-use crate::alarm::Alarm;
+use crate::alarm::{Alarm, Sleeps};
 use crate::class::{Class, GiveWay, TwoQueues};
 use crate::links::Queue;
 use crate::local::{self, WorkerOnly};
@@ -38,6 +38,7 @@ pub(crate) struct Inbox {
     /// What the worker submitted and woke itself.
     own: WorkerOnly<Own>,
     pub(crate) alarm: Alarm,
+    sleeps: Sleeps,
     busy: Arc<BusyTime>,
     pub(crate) tally: Tally,
     /// Operations since one was timed; the worker's.
@@ -108,6 +109,7 @@ impl Inbox {
         slots_max: usize,
         busy: Arc<BusyTime>,
         give_way: Arc<GiveWay<InboxRef>>,
+        sleeps: Sleeps,
     ) -> InboxRef {
         let inbox = Inbox {
             number,
@@ -117,6 +119,7 @@ impl Inbox {
             tasks: RemoteTasks::default(),
             own: WorkerOnly::new(Own::default()),
             alarm: Alarm::new(),
+            sleeps,
             busy,
             tally: Tally::new(),
             untimed: AtomicU32::new(0),
@@ -227,6 +230,11 @@ impl Inbox {
             && self.cancels.is_empty()
             && !self.tasks.any.load(Ordering::Relaxed)
             && !self.slots.keeps_back()
+    }
+
+    /// The worker, our caller, is going to wait for its driver.
+    pub(crate) fn note_sleep(&self) {
+        self.alarm.note_sleep(&self.sleeps);
     }
 
     /// Whether nothing waits to be submitted or cancelled, while the engine ends.
@@ -437,13 +445,24 @@ impl Deref for InboxRef {
 }
 
 /// The inbox of an engine that this thread's next operation goes to: its own, if it is one of the
-/// workers, else each in turn.
+/// workers; else the worker that went to sleep last, whose caches are the warmest, so that the others
+/// can sleep on; else, if none sleeps, each in turn.
 pub(crate) fn choose(inboxes: &[InboxRef]) -> InboxRef {
     let (address, number) = local::worker();
     match inboxes.get(number) {
         Some(own) if own.0.as_ptr() as usize == address => *own,
-        _ => inboxes[local::next_turn() % inboxes.len()],
+        _ if inboxes.len() == 1 => inboxes[0],
+        _ => match last_asleep(inboxes.iter().map(|inbox| inbox.alarm.asleep_since())) {
+            Some(number) => inboxes[number],
+            None => inboxes[local::next_turn() % inboxes.len()],
+        },
     }
+}
+
+/// Which of them went to sleep last, of those that sleep.
+fn last_asleep(asleep_since: impl Iterator<Item = Option<u64>>) -> Option<usize> {
+    let asleep = asleep_since.enumerate().filter_map(|(number, since)| Some((since?, number)));
+    asleep.max().map(|(_, number)| number)
 }
 
 impl InboxRef {
@@ -506,5 +525,16 @@ impl InboxRef {
             // SAFETY: no slot is out and no handle is left, so nobody holds this pointer.
             drop(unsafe { Box::from_raw(self.0.as_ptr()) });
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::last_asleep;
+
+    #[test]
+    fn who_went_to_sleep_last_is_woken_first() {
+        assert_eq!(last_asleep([Some(3), None, Some(7), Some(5)].into_iter()), Some(2));
+        assert_eq!(last_asleep([None, None].into_iter()), None);
     }
 }

@@ -99,8 +99,9 @@ impl Worker {
         self.submit();
         self.inbox.alarm.fall_asleep();
         let wait = may_wait && self.inbox.is_idle() && self.inbox.stage() == Stage::Running;
-        if !wait {
-            self.inbox.alarm.wake_up();
+        match wait {
+            true => self.inbox.note_sleep(),
+            false => self.inbox.alarm.wake_up(),
         }
         self.driver.turn(wait);
         self.inbox.alarm.wake_up();
