@@ -162,7 +162,8 @@ def main():
             engines = {"fio": lambda: fio(
                 target, "--rw=randread", "--bs=4k", f"--direct={direct}", f"--iodepth={depth}", f"--runtime={seconds}",
                 "--time_based", "--norandommap", "--invalidate=0")[:2]}
-            engines.update({name: (lambda name=name: run("random", name, depth, seconds, target, mode)) for name in PEERS})
+            ours = ["inflight", "registered"] if direct else ["inflight"]
+            engines.update({name: (lambda name=name: run("random", name, depth, seconds, target, mode)) for name in ours + PEERS[1:]})
             rows.measure(f"reads of 4 KiB {what}, depth {depth}", engines)
     if "stream" in only:
         # The best settings of fio first, then both with those of their own that were best.

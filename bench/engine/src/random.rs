@@ -69,7 +69,8 @@ pub fn run(engine: &str, depth: usize, seconds: f64, path: &str, mode: &str) -> 
     let blocks = std::fs::metadata(path).expect("the file").len() / BLOCK as u64;
     let job = Job { depth, path: path.into(), direct, blocks, stop: stop_after(seconds) };
     match engine {
-        "inflight" => inflight(&job),
+        "inflight" => inflight(&job, 0),
+        "registered" => inflight(&job, 4 << 20),
         "compio" => compio(&job),
         "monoio" => monoio(&job),
         "glommio" => glommio(job),
@@ -100,8 +101,9 @@ impl Job {
     }
 }
 
-fn inflight(job: &Job) -> u64 {
-    let engine = Engine::builder().workers(1).build().expect("an engine");
+fn inflight(job: &Job, registered: usize) -> u64 {
+    let builder = Engine::builder().workers(1).registered_bytes(registered);
+    let engine = builder.build().expect("an engine");
     engine.block_on(async {
         let path = std::path::Path::new(&job.path);
         let mut tasks = Vec::new();

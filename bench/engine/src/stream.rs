@@ -11,11 +11,13 @@ use crate::{Places, stop_after};
 
 /// Reads all of a file around the page cache, in order; gives its bytes.
 pub fn run(engine: &str, depth: usize, request: usize, path: &str) -> u64 {
-    assert_eq!(
-        engine, "inflight",
-        "the others have no such thing: fio is what it is compared with"
-    );
-    let engine = Engine::builder().workers(1).build().expect("an engine");
+    let registered = match engine {
+        "inflight" => 0,
+        "registered" => 32 << 20,
+        _ => panic!("the others have no such thing: fio is what it is compared with"),
+    };
+    let engine = Engine::builder().workers(1).registered_bytes(registered);
+    let engine = engine.build().expect("an engine");
     engine.block_on(async {
         let file = engine.open_direct(path, OpenOptions::reading()).await.expect("opened");
         let length = file.metadata().await.expect("looked at").size;

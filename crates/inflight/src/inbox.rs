@@ -50,6 +50,8 @@ pub(crate) struct Inbox {
     cut_short: Mutex<Vec<CutShort>>,
     /// The worker has ended: submissions fail.
     ended: AtomicBool,
+    /// Bytes of buffers that its driver's kernel queue knows.
+    registered_bytes: AtomicUsize,
     /// What keeps the engine's background work from being in the way.
     pub(crate) give_way: Arc<GiveWay<InboxRef>>,
 }
@@ -127,6 +129,7 @@ impl Inbox {
             stage: AtomicU8::new(Stage::Running as u8),
             cut_short: Mutex::default(),
             ended: AtomicBool::new(false),
+            registered_bytes: AtomicUsize::new(0),
             give_way,
         };
         InboxRef(NonNull::from(Box::leak(Box::new(inbox))))
@@ -385,6 +388,15 @@ impl Inbox {
         let finished = self.held.finished.load(Ordering::Relaxed)
             + self.held.finished_elsewhere.load(Ordering::SeqCst);
         self.held.started.load(Ordering::Relaxed).saturating_sub(finished)
+    }
+
+    pub(crate) fn registered_bytes(&self) -> u64 {
+        self.registered_bytes.load(Ordering::Relaxed) as u64
+    }
+
+    /// The worker's driver has made so many bytes known.
+    pub(crate) fn set_registered_bytes(&self, bytes: usize) {
+        self.registered_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Everybody waits, and no driver has anything that would end that: only another thread can, which

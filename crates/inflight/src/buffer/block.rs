@@ -26,6 +26,8 @@ enum Origin {
     Slab(u32),
     /// The same; the system has taken the memory itself back, and gives new one at the next touch.
     ColdSlab(u32),
+    /// The same, of memory that the kernel knows.
+    Registered(u32),
 }
 
 // SAFETY: a block is plain memory with one owner; nothing about it belongs to a thread.
@@ -73,11 +75,23 @@ impl Block {
         Block { memory, bytes, origin: Origin::Slab(slab) }
     }
 
+    /// The same part, as one that the kernel knows.
+    pub(super) fn registered(mut self) -> Block {
+        if let Origin::Slab(slab) = self.origin {
+            self.origin = Origin::Registered(slab);
+        }
+        self
+    }
+
+    pub(super) fn is_registered(&self) -> bool {
+        matches!(self.origin, Origin::Registered(_))
+    }
+
     /// The slab that it is a part of.
     pub(super) fn slab(&self) -> Option<u32> {
         match self.origin {
             Origin::Alone => None,
-            Origin::Slab(slab) | Origin::ColdSlab(slab) => Some(slab),
+            Origin::Slab(slab) | Origin::ColdSlab(slab) | Origin::Registered(slab) => Some(slab),
         }
     }
 

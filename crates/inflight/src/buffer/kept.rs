@@ -5,6 +5,9 @@
 //! are all of one class. What is kept counts in bytes of memory really taken: a slab's blocks do so
 //! from its making on, until they are cooled, which gives their memory back to the system while the
 //! rest of the slab is in use.
+//!
+//! Some memory may be set aside that the kernel knows in advance. It is cut into slabs like any other,
+//! goes out before any other, and is never given up: so it is counted nowhere here.
 
 use super::block::{BLOCK_BYTES, Block, HUGE_PAGE_BYTES};
 
@@ -17,22 +20,38 @@ const ALONE_BYTES: usize = 64 << 10;
 pub(super) struct Kept {
     classes: [Class; CLASSES],
     slabs: Vec<Option<Slab>>,
-    /// Of memory, in all that is kept.
+    /// Of memory, in all that is kept, but for what is set aside.
     bytes: u64,
+    set_aside: Option<SetAside>,
+}
+
+/// Memory that the kernel knows.
+struct SetAside {
+    memory: Block,
+    /// Where in it slabs can be made.
+    free: Vec<usize>,
 }
 
 #[derive(Default)]
 struct Class {
     /// The last one used goes out first: the processor may still have it.
     blocks: Vec<Block>,
+    /// The same of what is set aside.
+    registered: Vec<Block>,
     /// How many blocks with memory of their own there are, lent ones among them.
     alone: usize,
 }
 
 struct Slab {
-    memory: Block,
+    memory: Memory,
     class: usize,
     lent: usize,
+}
+
+enum Memory {
+    Own(Block),
+    /// From a place on of what is set aside.
+    SetAside(usize),
 }
 
 /// The class that holds blocks of at least `bytes`.
@@ -46,9 +65,29 @@ pub(super) fn class_bytes(class: usize) -> usize {
 }
 
 impl Kept {
+    /// With so many bytes set aside, in whole slabs.
+    pub(super) fn with_set_aside(bytes: usize) -> Kept {
+        let bytes = bytes - bytes % HUGE_PAGE_BYTES;
+        if bytes == 0 {
+            return Kept::default();
+        }
+        let free = (0..bytes).step_by(HUGE_PAGE_BYTES).rev().collect();
+        let set_aside = Some(SetAside { memory: Block::allocate(bytes), free });
+        Kept { set_aside, ..Kept::default() }
+    }
+
+    /// Where the memory is that the kernel may know.
+    pub(super) fn set_aside(&self) -> Option<(*mut u8, usize)> {
+        let memory = &self.set_aside.as_ref()?.memory;
+        Some((memory.as_ptr(), memory.bytes()))
+    }
+
     /// A block of a class, and what is to be freed so that at most `room` bytes are kept.
     pub(super) fn take(&mut self, class: usize, room: u64) -> (Block, Vec<Block>) {
         let mut found = self.pop(class);
+        if found.is_none() && self.add_registered_slab(class) {
+            found = self.pop(class);
+        }
         let freed = self.shrink_to(room);
         if found.is_none() && self.is_worth_a_slab(class, room) {
             self.add_slab(class);
@@ -66,16 +105,21 @@ impl Kept {
         if let Some(slab) = block.slab() {
             self.slab(slab).lent -= 1;
         }
+        let class = &mut self.classes[class_of(block.bytes())];
+        if block.is_registered() {
+            return class.registered.push(block);
+        }
         self.bytes += block.bytes() as u64;
-        self.classes[class_of(block.bytes())].blocks.push(block);
+        class.blocks.push(block);
     }
 
     fn pop(&mut self, class: usize) -> Option<Block> {
-        let mut block = self.classes[class].blocks.pop()?;
+        let kept = &mut self.classes[class];
+        let mut block = kept.registered.pop().or_else(|| kept.blocks.pop())?;
         if let Some(slab) = block.slab() {
             self.slab(slab).lent += 1;
         }
-        if !block.warm_up() {
+        if !block.is_registered() && !block.warm_up() {
             self.bytes -= block.bytes() as u64;
         }
         Some(block)
@@ -93,11 +137,50 @@ impl Kept {
             && self.bytes + (HUGE_PAGE_BYTES - bytes) as u64 <= room
     }
 
-    fn add_slab(&mut self, class: usize) {
+    /// Makes a slab of what is set aside, if there is still a place for one, or one of another class
+    /// of which nothing is lent.
+    fn add_registered_slab(&mut self, class: usize) -> bool {
+        let Some(set_aside) = &mut self.set_aside else { return false };
+        if class_bytes(class) > HUGE_PAGE_BYTES {
+            return false;
+        }
+        let start = set_aside.free.pop().or_else(|| {
+            let unused =
+                |slab: &mut Slab| slab.lent == 0 && matches!(slab.memory, Memory::SetAside(_));
+            let mut slabs = self.slabs.iter_mut().enumerate();
+            let (number, slab) =
+                slabs.find_map(|(number, slab)| Some((number, slab.take_if(unused)?)))?;
+            let other = |block: &Block| block.slab() != Some(number as u32);
+            self.classes[slab.class].registered.retain(other);
+            match slab.memory {
+                Memory::SetAside(start) => Some(start),
+                Memory::Own(_) => None,
+            }
+        });
+        let Some(start) = start else { return false };
+        let place = self.free_place();
+        let (memory, bytes) = (&self.set_aside, class_bytes(class));
+        let Some(SetAside { memory, .. }) = memory else { return false };
+        for within in (0..HUGE_PAGE_BYTES).step_by(bytes).rev() {
+            // SAFETY: the pieces do not overlap, nor do slabs, and what is set aside is freed last.
+            let block = unsafe { memory.part(start + within, bytes, place as u32) };
+            self.classes[class].registered.push(block.registered());
+        }
+        self.slabs[place] = Some(Slab { memory: Memory::SetAside(start), class, lent: 0 });
+        true
+    }
+
+    /// A place for another slab.
+    fn free_place(&mut self) -> usize {
         let place = self.slabs.iter().position(Option::is_none).unwrap_or(self.slabs.len());
         if place == self.slabs.len() {
             self.slabs.push(None);
         }
+        place
+    }
+
+    fn add_slab(&mut self, class: usize) {
+        let place = self.free_place();
         let memory = Block::allocate(HUGE_PAGE_BYTES);
         // From its end on: what is taken first lies in front.
         for start in (0..HUGE_PAGE_BYTES).step_by(class_bytes(class)).rev() {
@@ -106,7 +189,7 @@ impl Kept {
             self.classes[class].blocks.push(block);
         }
         self.bytes += HUGE_PAGE_BYTES as u64;
-        self.slabs[place] = Some(Slab { memory, class, lent: 0 });
+        self.slabs[place] = Some(Slab { memory: Memory::Own(memory), class, lent: 0 });
     }
 
     /// Gives memory up until at most `bytes` are kept: blocks of their own, the largest first, then
@@ -131,14 +214,15 @@ impl Kept {
         }
         for (number, place) in self.slabs.iter_mut().enumerate() {
             if self.bytes > bytes
-                && let Some(slab) = place.take_if(|slab| slab.lent == 0)
+                && let Some(Slab { memory: Memory::Own(memory), class, .. }) =
+                    place.take_if(|slab| slab.lent == 0 && matches!(slab.memory, Memory::Own(_)))
             {
-                self.classes[slab.class].blocks.retain(|block| {
+                self.classes[class].blocks.retain(|block| {
                     let other = block.slab() != Some(number as u32);
                     self.bytes -= if other || block.is_cold() { 0 } else { block.bytes() as u64 };
                     other
                 });
-                freed.push(slab.memory);
+                freed.push(memory);
             }
         }
         for block in self.classes.iter_mut().rev().flat_map(|class| &mut class.blocks) {
@@ -213,14 +297,38 @@ mod tests {
         assert_eq!(kept.bytes, 0);
     }
 
+    #[test]
+    fn what_is_set_aside_goes_out_first_and_serves_all_sizes() {
+        let mut kept = Kept::with_set_aside(5 << 20);
+        let (start, bytes) = kept.set_aside().expect("two slabs");
+        assert_eq!(bytes, 4 << 20);
+        let inside = |block: &Block| {
+            let place = (block.as_ptr() as usize).checked_sub(start as usize);
+            place.is_some_and(|place| place + block.bytes() <= bytes)
+        };
+        for class in [0, class_of(1 << 20), class_of(2 << 20)] {
+            let count = bytes / class_bytes(class);
+            let blocks: Vec<Block> = (0..count).map(|_| kept.take(class, 0).0).collect();
+            assert!(blocks.iter().all(|block| inside(block) && block.is_registered()));
+            let other = kept.take(class, 0).0;
+            assert!(!inside(&other) && !other.is_registered());
+            kept.give(other);
+            assert!(!kept.take(class_of(4 << 20), 0).0.is_registered());
+            blocks.into_iter().for_each(|block| kept.give(block));
+            kept.shrink_to(0);
+            assert_eq!(kept.bytes, 0);
+        }
+    }
+
     proptest! {
         /// Whatever comes and goes: no two lent blocks overlap, no more is kept than may be, and at
         /// the end all of it can be given up.
         #[test]
         fn nothing_is_lost_or_lent_twice(
             steps in prop::collection::vec((any::<bool>(), 0usize..11, 0u64..8), 1..200),
+            set_aside in 0usize..3,
         ) {
-            let mut kept = Kept::default();
+            let mut kept = Kept::with_set_aside(set_aside * HUGE_PAGE_BYTES);
             let mut lent: Vec<Block> = Vec::new();
             for (take, class, room) in steps {
                 if take || lent.is_empty() {
@@ -244,7 +352,8 @@ mod tests {
             let freed = kept.shrink_to(0);
             prop_assert_eq!(kept.bytes, 0);
             prop_assert!(freed.iter().all(|block| block.slab().is_none()));
-            prop_assert!(kept.slabs.iter().all(Option::is_none));
+            let own = |slab: &Slab| matches!(slab.memory, Memory::Own(_));
+            prop_assert!(!kept.slabs.iter().flatten().any(own));
             let left = kept.classes.iter().map(|class| class.blocks.len() + class.alone);
             prop_assert_eq!(left.sum::<usize>(), 0);
         }

@@ -30,16 +30,28 @@ impl Pool {
     /// A pool whose buffers count against `budget`.
     #[must_use]
     pub fn new(budget: Budget) -> Pool {
-        Pool::with(budget, Releaser::new(MUCH_BYTES))
+        Pool::with(budget, Releaser::new(MUCH_BYTES), 0)
+    }
+
+    /// The same, with memory set aside for the kernel to know: see
+    /// [`registered_bytes`](crate::Builder::registered_bytes).
+    pub(crate) fn with_set_aside(budget: Budget, bytes: usize) -> Pool {
+        Pool::with(budget, Releaser::new(MUCH_BYTES), bytes)
+    }
+
+    /// Where that memory is.
+    pub(crate) fn set_aside(&self) -> Option<(*mut u8, usize)> {
+        self.kept().set_aside()
     }
 
     /// The same, which gives memory back at once: nothing goes on beside its owner.
     pub(crate) fn simulated(budget: Budget) -> Pool {
-        Pool::with(budget, Releaser::new(u64::MAX))
+        Pool::with(budget, Releaser::new(u64::MAX), 0)
     }
 
-    fn with(budget: Budget, releaser: Releaser) -> Pool {
-        Pool { shared: Arc::new(Shared { budget, kept: Mutex::default(), releaser }) }
+    fn with(budget: Budget, releaser: Releaser, set_aside: usize) -> Pool {
+        let kept = Mutex::new(Kept::with_set_aside(set_aside));
+        Pool { shared: Arc::new(Shared { budget, kept, releaser }) }
     }
 
     /// The budget all buffers count against.

@@ -11,6 +11,7 @@ mod entry;
 mod in_line;
 mod pace;
 mod provided;
+mod registered;
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -24,6 +25,7 @@ use self::entry::{Abilities, Meaning, Plan};
 use self::in_line::InLine;
 use self::pace::Pace;
 use self::provided::Provided;
+use self::registered::Registered;
 use super::interpreter::Driver;
 use super::pool::SyscallPool;
 use super::syscall;
@@ -52,6 +54,7 @@ pub(super) struct Uring {
     /// Accepted, for the pool.
     accepted: Vec<u32>,
     buffers: Pool,
+    registered: Registered,
     /// What the kernel receives into by itself, once somebody asked for that.
     provided: Option<Provided>,
     /// Whether the kernel accepts again and again.
@@ -124,6 +127,8 @@ impl Uring {
         // It cannot be asked for by itself: it came a little before zero-copy sends.
         let multishot = ring.submitter().register_probe(&mut probe).is_ok()
             && probe.is_supported(opcode::SendZc::CODE);
+        let registered = Registered::open(&ring.submitter(), &buffers);
+        inbox.set_registered_bytes(registered.bytes());
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?;
         inbox.alarm.set(Bell::Event(event));
         Ok(Uring {
@@ -132,6 +137,7 @@ impl Uring {
             pool,
             accepted: Vec::new(),
             buffers,
+            registered,
             provided: None,
             multishot,
             in_line: InLine::default(),
@@ -265,8 +271,9 @@ impl Uring {
                 return inbox.finish(index, Ok(bytes));
             }
         }
-        let for_device = operation.is_for_device();
-        if !entry::push_plain(operation, class, |entry| self.push(entry), name) {
+        let (for_device, registered) = (operation.is_for_device(), self.registered);
+        let push = |entry: &squeue::Entry| self.push(entry);
+        if !entry::push_plain(operation, class, registered, push, name) {
             self.begin_other(index);
         }
         if for_device && self.pace.queue() {

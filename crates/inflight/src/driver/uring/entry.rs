@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketAddrAny, SocketType};
 
 use super::provided::{GROUP, Provided};
+use super::registered::{self, Registered};
 use crate::address::Address;
 use crate::class::Class;
 use crate::driver::syscall::{self, socket};
@@ -91,19 +92,33 @@ fn priority(class: Class) -> u16 {
 pub(super) fn push_plain(
     operation: &Operation,
     class: Class,
+    registered: Registered,
     mut push: impl FnMut(&squeue::Entry),
     name: u64,
 ) -> bool {
     match operation {
         Operation::Read { file, buffer, length, offset } => {
-            let length = syscall::read_length(buffer, *length);
-            let read = opcode::Read::new(raw(file), buffer.spare_ptr(), length as u32);
-            push(&read.offset(*offset).ioprio(priority(class)).build().user_data(name));
+            let (file, place) = (raw(file), buffer.spare_ptr());
+            let (length, priority) = (syscall::read_length(buffer, *length), priority(class));
+            if registered.has(place) {
+                let read = opcode::ReadFixed::new(file, place, length as u32, registered::NUMBER);
+                push(&read.offset(*offset).ioprio(priority).build().user_data(name));
+            } else {
+                let read = opcode::Read::new(file, place, length as u32);
+                push(&read.offset(*offset).ioprio(priority).build().user_data(name));
+            }
         }
         Operation::Write { file, buffer, start, length, offset } => {
             let bytes = syscall::write_range(buffer, *start, *length);
-            let write = opcode::Write::new(raw(file), bytes.as_ptr(), bytes.len() as u32);
-            push(&write.offset(*offset).ioprio(priority(class)).build().user_data(name));
+            let (file, place, length) = (raw(file), bytes.as_ptr(), bytes.len() as u32);
+            let priority = priority(class);
+            if registered.has(place) {
+                let write = opcode::WriteFixed::new(file, place, length, registered::NUMBER);
+                push(&write.offset(*offset).ioprio(priority).build().user_data(name));
+            } else {
+                let write = opcode::Write::new(file, place, length);
+                push(&write.offset(*offset).ioprio(priority).build().user_data(name));
+            }
         }
         Operation::Nop => push(&opcode::Nop::new().build().user_data(name)),
         _ => return false,
