@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::address::Address;
+use crate::metrics::DeviceIndex;
 
 /// Something open, owned by one holder; closed when it is dropped.
 #[derive(Debug)]
@@ -22,6 +23,9 @@ enum Kind {
 pub(crate) trait Foreign: fmt::Debug + Send + Sync {
     /// What the driver knows it by.
     fn number(&self) -> u64;
+
+    /// What it lies on, as in its metadata.
+    fn device(&self) -> u64;
 
     /// Of a connection, where its other end is.
     fn peer_address(&self) -> Address;
@@ -56,6 +60,15 @@ impl OwnedDescriptor {
         match &self.0 {
             Kind::System(_) => None,
             Kind::Foreign(foreign) => Some(foreign.peer_address()),
+        }
+    }
+
+    /// The number of the device that it lies on, as far as the system says so at once.
+    pub(crate) fn device_number(&self) -> Option<u64> {
+        match &self.0 {
+            // It is open: nothing has to be looked up anywhere.
+            Kind::System(descriptor) => rustix::fs::fstat(descriptor).ok().map(|stat| stat.st_dev),
+            Kind::Foreign(foreign) => Some(foreign.device()),
         }
     }
 
@@ -108,6 +121,7 @@ struct Inner {
     descriptor: Option<OwnedDescriptor>,
     label: Label,
     sort: Sort,
+    device: DeviceIndex,
     closer: Arc<dyn Closer>,
 }
 
@@ -116,9 +130,16 @@ impl Descriptor {
         descriptor: OwnedDescriptor,
         label: Label,
         sort: Sort,
+        device: DeviceIndex,
         closer: Arc<dyn Closer>,
     ) -> Descriptor {
-        Descriptor(Arc::new(Inner { descriptor: Some(descriptor), label, sort, closer }))
+        Descriptor(Arc::new(Inner { descriptor: Some(descriptor), label, sort, device, closer }))
+    }
+
+    /// The device that it lies on.
+    #[inline]
+    pub(crate) fn device(&self) -> DeviceIndex {
+        self.0.device
     }
 
     pub(crate) fn sort(&self) -> Sort {

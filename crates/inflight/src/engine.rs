@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::inbox::{CutShort, Inbox, Stage};
 use crate::local::is_engine_thread;
-use crate::metrics::BusyTime;
+use crate::metrics::{BusyTime, Devices};
 use crate::shared::Shared;
 use crate::simulation::Simulation;
 use crate::worker;
@@ -146,6 +146,7 @@ impl Builder {
             simulation: Some(Simulation::new(inbox, disk, pool.clone())),
             pool,
             busy,
+            devices: Devices::default(),
             driver: DriverChoice::Simulated,
             reason: "asked for by the program".into(),
             request_bytes_max: self.request_bytes_max,
@@ -181,8 +182,17 @@ impl Builder {
         let buffers = Pool::with_set_aside(budget, self.registered_bytes);
         let request_bytes_max = self.request_bytes_max;
         let simulation = None;
-        let shared =
-            Shared { inboxes, pool: buffers, simulation, busy, driver, reason, request_bytes_max };
+        let devices = Devices::default();
+        let shared = Shared {
+            inboxes,
+            pool: buffers,
+            simulation,
+            busy,
+            devices,
+            driver,
+            reason,
+            request_bytes_max,
+        };
         let shared = Arc::new(shared);
         let handle = Handle::new(shared.clone());
         let mut engine = Engine { handle, pool: Some(pool.clone()), workers: Vec::new() };

@@ -17,7 +17,7 @@ use crate::descriptor::{Descriptor, Label, Sort};
 use crate::driver::DriverChoice;
 use crate::error::{Error, Result};
 use crate::metadata::Metadata;
-use crate::metrics::{Latency, Metrics, Tally};
+use crate::metrics::{DeviceMetrics, Latency, Metrics, Tally};
 use crate::operation::{At, OpenOptions, Operation, RemoveKind};
 use crate::pending::Pending;
 use crate::shared::Shared;
@@ -139,6 +139,12 @@ impl Handle {
         metrics
     }
 
+    /// The same for each device of which something is or was open, and first for what concerns none.
+    #[must_use]
+    pub fn device_metrics(&self) -> Vec<DeviceMetrics> {
+        self.shared.devices.read(self.shared.inboxes.iter().map(|inbox| &inbox.tally))
+    }
+
     /// How long operations took.
     #[must_use]
     pub fn latency(&self) -> Latency {
@@ -203,7 +209,8 @@ impl Handle {
                     (false, true) => Sort::Other,
                     (false, false) => Sort::CachedFile,
                 };
-                Ok(Descriptor::new(descriptor, label, sort, closer))
+                let device = self.shared.devices.index_of(descriptor.device_number());
+                Ok(Descriptor::new(descriptor, label, sort, device, closer))
             }
             other => unreachable!("{other:?} came back for an open"),
         }

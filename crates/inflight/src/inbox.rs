@@ -21,7 +21,7 @@ use crate::alarm::{Alarm, Sleeps};
 use crate::class::{Class, GiveWay, TwoQueues};
 use crate::links::Queue;
 use crate::local::{self, WorkerOnly};
-use crate::metrics::{BusyTime, TIMED_ONE_IN, Tally};
+use crate::metrics::{BusyTime, DeviceIndex, TIMED_ONE_IN, Tally};
 use crate::operation::{Direction, Operation};
 use crate::slot::{Outcome, Placed, Returned, Slots};
 
@@ -289,6 +289,7 @@ impl Inbox {
         };
         // SAFETY: the slot was just taken from a queue by a driver, the only holder.
         let operation = unsafe { self.slots.begun(index, timed) };
+        self.tally.begin(operation.device());
         self.busy.start(operation.direction());
         add_alone(&self.held.started);
     }
@@ -296,8 +297,8 @@ impl Inbox {
     /// Reports the operation's end, as the worker's driver.
     #[inline]
     pub(crate) fn finish(&self, index: u32, outcome: Outcome) {
-        let direction = self.count_end(index, outcome);
-        self.tally.end(direction, outcome);
+        let (device, direction) = self.count_end(index, outcome);
+        self.tally.end(device, direction, outcome);
         self.report(index, outcome);
         add_alone(&self.held.finished);
     }
@@ -307,8 +308,8 @@ impl Inbox {
     /// The slots of an inbox whose engine is gone cannot be in a driver, as the engine waits for
     /// its workers and these for their drivers; so this never frees the inbox under itself.
     pub(crate) fn finish_elsewhere(&self, index: u32, outcome: Outcome) {
-        let direction = self.count_end(index, outcome);
-        self.tally.end_elsewhere(direction, outcome);
+        let (device, direction) = self.count_end(index, outcome);
+        self.tally.end_elsewhere(device, direction, outcome);
         self.report(index, outcome);
         self.held.finished_elsewhere.fetch_add(1, Ordering::SeqCst);
         if self.stage() > Stage::Running {
@@ -338,7 +339,8 @@ impl Inbox {
 
     /// Gives an operation back to the worker's driver, from another thread of it: to be begun again.
     pub(crate) fn hand_back(&self, index: u32) {
-        self.count_end(index, Ok(0));
+        let (device, _) = self.count_end(index, Ok(0));
+        self.tally.hand_back(device);
         self.submit(index);
         self.held.finished_elsewhere.fetch_add(1, Ordering::SeqCst);
     }
@@ -355,13 +357,13 @@ impl Inbox {
 
     /// Counts what a driver has no more in its hands.
     #[inline]
-    fn count_end(&self, index: u32, outcome: Outcome) -> Direction {
+    fn count_end(&self, index: u32, outcome: Outcome) -> (DeviceIndex, Direction) {
         // SAFETY: the calling driver still holds the slot.
         let (operation, class, taken) = unsafe { self.slots.ending(index) };
-        let direction = operation.direction();
+        let (device, direction) = (operation.device(), operation.direction());
         self.busy.finish(direction);
         if let Some(taken) = taken {
-            self.tally.time(taken);
+            self.tally.time(device, taken);
         }
         if class == Class::Background && !operation.waits() {
             // Whoever waited for that goes on.
@@ -374,7 +376,7 @@ impl Inbox {
         if let Operation::Accept { arrivals, .. } = operation {
             arrivals.end(outcome.err());
         }
-        direction
+        (device, direction)
     }
 
     fn report(&self, index: u32, outcome: Outcome) {

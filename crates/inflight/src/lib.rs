@@ -111,7 +111,7 @@ pub use inbox::CutShort;
 pub use metadata::{
     DirectoryBatch, DirectoryEntry, FileKind, Metadata, Owner, SetTimes, Timestamp,
 };
-pub use metrics::{Latency, Metrics};
+pub use metrics::{DeviceMetrics, Latency, Metrics};
 pub use operation::{
     Advice, At, FilePiece, NewFile, OpenOptions, Operation, RemoveKind, Shutdown, SocketOption,
     SyncScope, TRANSFER_BYTES_MAX,

@@ -1,13 +1,22 @@
-//! Counters anyone can read: what went through the engine, how long it took, and how long the engine
-//! was busy.
+//! Counters anyone can read: what went through the engine, to which device, how long it took, and how
+//! long the engine was busy.
 //!
 //! Each worker counts by itself, so that counting costs no exchange between them; what the threads of
 //! the pool finish is counted beside.
 
+mod busy;
+mod latency;
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use crate::operation::Direction;
+
+pub(crate) use self::busy::BusyTime;
+pub use self::latency::Latency;
+pub(crate) use self::latency::TIMED_ONE_IN;
+use self::latency::Times;
 
 /// A reading of the engine's counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,6 +29,13 @@ pub struct Metrics {
     /// Of these, how many were system calls on a thread of the pool: all that are no sockets, with
     /// the `threads` driver; with `uring` those that the kernel would hand to a thread of its own.
     pub on_pool: u64,
+    /// Of these, how many reads were answered from the page cache by a plain call, as the ring would
+    /// have taken longer.
+    pub in_line: u64,
+    /// How often something was done in a second-best way, as the system did not want the best: a
+    /// worker's buffers that could not be registered, a connection that waits without a ring of
+    /// buffers, a zero-copy send that was a copy.
+    pub fallbacks: u64,
     /// Operations that a driver holds now.
     pub in_flight: u64,
     /// Bytes read from files.
@@ -31,125 +47,193 @@ pub struct Metrics {
     pub busy: Duration,
 }
 
-/// How long operations took, from their driver's hands to their ends: of one in so many, so that
-/// looking at the clock costs nothing. Waits for the world outside (sockets, timers) are not counted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Latency {
-    buckets: Vec<u64>,
+/// A reading of what concerns the open files and directories of one device.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct DeviceMetrics {
+    /// Which device: its number, as in [`Metadata::device`](crate::Metadata::device). `None` for all
+    /// that concerns no open file, or one of a device beyond the fifteenth.
+    pub device: Option<u64>,
+    /// Operations completed.
+    pub operations: u64,
+    /// Of these, how many failed.
+    pub failed: u64,
+    /// Operations that a driver holds now: the depth of the device's queue, as far as it is ours.
+    pub in_flight: u64,
+    /// Bytes read from files.
+    pub bytes_read: u64,
+    /// Bytes written to files.
+    pub bytes_written: u64,
+    /// How long operations took.
+    pub latency: Latency,
 }
 
-impl Latency {
-    /// How many operations were timed.
-    #[must_use]
-    pub fn count(&self) -> u64 {
-        self.buckets.iter().sum()
-    }
+/// Devices that are told apart, the first of which stands for what is not.
+const DEVICES: usize = 16;
 
-    /// The time that a part of the operations did not exceed: 0.5 for the median, 0.99 for the 99th
-    /// percentile; rounded up by at most an eighth. Zero if none was timed.
-    #[must_use]
-    pub fn quantile(&self, part: f64) -> Duration {
-        let wanted = (self.count() as f64 * part.clamp(0.0, 1.0)).ceil() as u64;
-        let mut seen = 0;
-        for (bucket, count) in self.buckets.iter().enumerate() {
-            seen += count;
-            if seen >= wanted && *count > 0 {
-                return Duration::from_nanos(bucket_end(bucket));
-            }
+/// A device, by when it was first met: 0 for none.
+pub(crate) type DeviceIndex = u8;
+
+/// The devices that an engine has met.
+#[derive(Debug, Default)]
+pub(crate) struct Devices {
+    /// Their numbers, from index 1 on.
+    known: Mutex<Vec<u64>>,
+}
+
+impl Devices {
+    pub(crate) fn index_of(&self, device: Option<u64>) -> DeviceIndex {
+        let Some(device) = device else { return 0 };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = known.iter().position(|known| *known == device) {
+            return place as DeviceIndex + 1;
         }
-        Duration::ZERO
+        if known.len() + 1 == DEVICES {
+            return 0;
+        }
+        known.push(device);
+        known.len() as DeviceIndex
     }
-}
 
-/// Each power of two of nanoseconds is cut into so many buckets.
-const BUCKETS_OF_OCTAVE: usize = 8;
-/// Up to about an hour.
-const BUCKETS: usize = 42 * BUCKETS_OF_OCTAVE;
-/// One operation in so many is timed.
-pub(crate) const TIMED_ONE_IN: u32 = 32;
-
-fn bucket_of(ns: u64) -> usize {
-    let octaves = BUCKETS_OF_OCTAVE.ilog2();
-    if ns < BUCKETS_OF_OCTAVE as u64 {
-        return ns as usize;
+    /// What all workers count, device by device.
+    pub(crate) fn read<'a>(
+        &self,
+        tallies: impl Iterator<Item = &'a Tally> + Clone,
+    ) -> Vec<DeviceMetrics> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let devices = [None].into_iter().chain(known.into_iter().map(Some)).enumerate();
+        let metrics = devices.map(|(index, device)| {
+            let mut metrics = DeviceMetrics { device, ..DeviceMetrics::default() };
+            tallies.clone().for_each(|tally| tally.add_device_to(index, &mut metrics));
+            metrics
+        });
+        metrics.collect()
     }
-    let octave = ns.ilog2() - octaves;
-    let within = (ns >> octave) as usize - BUCKETS_OF_OCTAVE;
-    ((octave as usize + 1) * BUCKETS_OF_OCTAVE + within).min(BUCKETS - 1)
-}
-
-/// The longest time that a bucket holds.
-fn bucket_end(bucket: usize) -> u64 {
-    if bucket < BUCKETS_OF_OCTAVE {
-        return bucket as u64;
-    }
-    let octave = bucket / BUCKETS_OF_OCTAVE - 1;
-    let within = (bucket % BUCKETS_OF_OCTAVE + BUCKETS_OF_OCTAVE) as u64;
-    ((within + 1) << octave) - 1
 }
 
 /// What one worker counts.
 #[derive(Debug)]
 pub(crate) struct Tally {
     /// By the worker alone.
-    own: Counts,
+    own: [Counts; DEVICES],
     /// By the threads of the pool.
-    elsewhere: Counts,
-    latency: Box<[AtomicU64]>,
+    elsewhere: [Counts; DEVICES],
+    times: [OnceLock<Times>; DEVICES],
+    in_line: AtomicU64,
+    fallbacks: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
+    /// By the worker alone.
+    begun: AtomicU64,
+    /// Ended, to be begun again.
+    handed_back: AtomicU64,
     operations: AtomicU64,
     failed: AtomicU64,
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
 }
 
+/// Adds to what nobody else writes.
+fn add_alone(count: &AtomicU64, number: u64) {
+    count.store(count.load(Relaxed) + number, Relaxed);
+}
+
 impl Tally {
     pub(crate) fn new() -> Tally {
-        let latency = (0..BUCKETS).map(|_| AtomicU64::new(0)).collect();
-        Tally { own: Counts::default(), elsewhere: Counts::default(), latency }
+        Tally {
+            own: Default::default(),
+            elsewhere: Default::default(),
+            times: Default::default(),
+            in_line: AtomicU64::new(0),
+            fallbacks: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts what the worker, our caller, gives to its driver.
+    #[inline]
+    pub(crate) fn begin(&self, device: DeviceIndex) {
+        add_alone(&self.own[device as usize].begun, 1);
     }
 
     /// Counts an end that the worker learned of.
     #[inline]
-    pub(crate) fn end(&self, direction: Direction, outcome: Result<u64, i32>) {
-        self.own.add(direction, outcome, |count, number| {
-            count.store(count.load(Relaxed) + number, Relaxed);
-        });
+    pub(crate) fn end(&self, device: DeviceIndex, direction: Direction, outcome: Result<u64, i32>) {
+        self.own[device as usize].add(direction, outcome, add_alone);
     }
 
     /// Counts an end that a thread of the pool learned of.
-    pub(crate) fn end_elsewhere(&self, direction: Direction, outcome: Result<u64, i32>) {
-        self.elsewhere.add(direction, outcome, |count, number| {
+    pub(crate) fn end_elsewhere(
+        &self,
+        device: DeviceIndex,
+        direction: Direction,
+        outcome: Result<u64, i32>,
+    ) {
+        self.elsewhere[device as usize].add(direction, outcome, |count, number| {
             count.fetch_add(number, Relaxed);
         });
     }
 
+    /// Counts what a thread of the pool gives back, to be begun again.
+    pub(crate) fn hand_back(&self, device: DeviceIndex) {
+        self.elsewhere[device as usize].handed_back.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a read that the worker, our caller, had answered by a plain call.
+    #[inline]
+    pub(crate) fn in_line(&self) {
+        add_alone(&self.in_line, 1);
+    }
+
+    /// Counts something that was done in a second-best way.
+    pub(crate) fn fall_back(&self) {
+        self.fallbacks.fetch_add(1, Relaxed);
+    }
+
     /// Counts how long an operation took.
-    pub(crate) fn time(&self, taken: Duration) {
-        let ns = u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX);
-        self.latency[bucket_of(ns)].fetch_add(1, Relaxed);
+    pub(crate) fn time(&self, device: DeviceIndex, taken: Duration) {
+        self.times[device as usize].get_or_init(Times::new).add(taken);
     }
 
     pub(crate) fn add_to(&self, metrics: &mut Metrics) {
-        for counts in [&self.own, &self.elsewhere] {
+        for counts in self.own.iter().chain(&self.elsewhere) {
             metrics.operations += counts.operations.load(Relaxed);
             metrics.failed += counts.failed.load(Relaxed);
             metrics.bytes_read += counts.bytes_read.load(Relaxed);
             metrics.bytes_written += counts.bytes_written.load(Relaxed);
         }
-        metrics.on_pool += self.elsewhere.operations.load(Relaxed);
+        let on_pool = self.elsewhere.iter().map(|counts| counts.operations.load(Relaxed));
+        metrics.on_pool += on_pool.sum::<u64>();
+        metrics.in_line += self.in_line.load(Relaxed);
+        metrics.fallbacks += self.fallbacks.load(Relaxed);
+    }
+
+    fn add_device_to(&self, index: usize, metrics: &mut DeviceMetrics) {
+        let (own, elsewhere) = (&self.own[index], &self.elsewhere[index]);
+        // What ended first, so that what is begun meanwhile does not make it look as if more had.
+        let handed_back = elsewhere.handed_back.load(Relaxed);
+        let mut ended = handed_back;
+        for counts in [own, elsewhere] {
+            let operations = counts.operations.load(Relaxed);
+            ended += operations;
+            metrics.operations += operations;
+            metrics.failed += counts.failed.load(Relaxed);
+            metrics.bytes_read += counts.bytes_read.load(Relaxed);
+            metrics.bytes_written += counts.bytes_written.load(Relaxed);
+        }
+        metrics.in_flight += own.begun.load(Relaxed).saturating_sub(ended);
+        if let Some(times) = self.times[index].get() {
+            times.add_to(&mut metrics.latency);
+        }
     }
 
     pub(crate) fn latency<'a>(tallies: impl Iterator<Item = &'a Tally>) -> Latency {
-        let mut buckets = vec![0; BUCKETS];
-        for tally in tallies {
-            let counts = tally.latency.iter().map(|count| count.load(Relaxed));
-            buckets.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        let mut latency = Latency::default();
+        for times in tallies.flat_map(|tally| &tally.times).filter_map(OnceLock::get) {
+            times.add_to(&mut latency);
         }
-        Latency { buckets }
+        latency
     }
 }
 
@@ -170,110 +254,42 @@ impl Counts {
     }
 }
 
-/// How long at least one transfer of an engine was in flight.
-#[derive(Debug)]
-pub(crate) struct BusyTime {
-    epoch: Instant,
-    /// Transfers in flight (upper 22 bits) and since when (lower 42, microseconds).
-    in_flight: AtomicU64,
-    busy_us: AtomicU64,
-}
-
-const SINCE_BITS: u32 = 42;
-const ONE: u64 = 1 << SINCE_BITS;
-const SINCE: u64 = ONE - 1;
-
-impl BusyTime {
-    pub(crate) fn new() -> BusyTime {
-        BusyTime { epoch: Instant::now(), in_flight: AtomicU64::new(0), busy_us: AtomicU64::new(0) }
-    }
-
-    fn now_us(&self) -> u64 {
-        // 42 bits of microseconds are fifty days; after that one interval is miscounted.
-        self.epoch.elapsed().as_micros() as u64 & SINCE
-    }
-
-    #[inline]
-    pub(crate) fn start(&self, direction: Direction) {
-        if direction == Direction::None {
-            return;
-        }
-        let mut current = self.in_flight.load(Relaxed);
-        loop {
-            let since = if current < ONE { self.now_us() } else { current & SINCE };
-            let next = (current & !SINCE) + ONE + since;
-            match self.in_flight.compare_exchange_weak(current, next, Relaxed, Relaxed) {
-                Ok(_) => return,
-                Err(seen) => current = seen,
-            }
-        }
-    }
-
-    #[inline]
-    pub(crate) fn finish(&self, direction: Direction) {
-        if direction == Direction::None {
-            return;
-        }
-        let before = self.in_flight.fetch_sub(ONE, Relaxed);
-        if before < 2 * ONE {
-            // Ours was the last one. A start in between reads the clock anew, so at worst the
-            // moment between the two is counted twice.
-            let busy = self.now_us().saturating_sub(before & SINCE);
-            self.busy_us.fetch_add(busy, Relaxed);
-        }
-    }
-
-    pub(crate) fn read(&self) -> Duration {
-        let current = self.in_flight.load(Relaxed);
-        let running = if current < ONE { 0 } else { self.now_us().saturating_sub(current & SINCE) };
-        Duration::from_micros(self.busy_us.load(Relaxed) + running)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn busy_is_the_union_of_transfers() {
-        let busy = BusyTime::new();
-        busy.start(Direction::Read);
-        busy.start(Direction::Write);
-        busy.finish(Direction::Read);
-        assert!(busy.in_flight.load(Relaxed) >= ONE, "one is left");
-        busy.finish(Direction::Write);
-        assert!(busy.in_flight.load(Relaxed) < ONE);
-        assert!(busy.read() <= busy.epoch.elapsed());
-    }
-
-    #[test]
     fn what_worker_and_pool_count_is_added_up() {
-        let tally = Tally::new();
-        tally.end(Direction::Read, Ok(10));
-        tally.end_elsewhere(Direction::Write, Ok(5));
-        tally.end_elsewhere(Direction::None, Err(2));
+        let (tally, devices) = (Tally::new(), Devices::default());
+        let (one, two) = (devices.index_of(Some(7)), devices.index_of(Some(9)));
+        assert_eq!((one, devices.index_of(Some(7)), devices.index_of(None)), (1, 1, 0));
+        (0..5).for_each(|_| tally.begin(one));
+        tally.begin(two);
+        tally.end(one, Direction::Read, Ok(10));
+        tally.end_elsewhere(one, Direction::Write, Ok(5));
+        tally.end_elsewhere(two, Direction::None, Err(2));
+        tally.hand_back(one);
+        tally.in_line();
+        tally.fall_back();
+        tally.time(two, Duration::from_millis(1));
         let mut metrics = Metrics::default();
         tally.add_to(&mut metrics);
         assert_eq!((metrics.operations, metrics.failed, metrics.on_pool), (3, 1, 2));
         assert_eq!((metrics.bytes_read, metrics.bytes_written), (10, 5));
+        assert_eq!((metrics.in_line, metrics.fallbacks), (1, 1));
+        let all = devices.read([&tally].into_iter());
+        assert_eq!(all.iter().map(|one| one.device).collect::<Vec<_>>(), [None, Some(7), Some(9)]);
+        assert_eq!((all[1].operations, all[1].in_flight, all[1].bytes_written), (2, 2, 5));
+        assert_eq!((all[2].operations, all[2].failed, all[2].in_flight), (1, 1, 0));
+        assert_eq!((all[1].latency.count(), all[2].latency.count()), (0, 1));
+        assert_eq!(Tally::latency([&tally].into_iter()).count(), 1);
     }
 
     #[test]
-    fn buckets_follow_each_other_without_gaps() {
-        let mut next = 0;
-        for bucket in 0..BUCKETS {
-            assert_eq!(bucket_of(next), bucket, "{next} ns");
-            assert_eq!(bucket_of(bucket_end(bucket)), bucket);
-            next = bucket_end(bucket) + 1;
-        }
-        assert_eq!(bucket_of(u64::MAX), BUCKETS - 1);
-        let tally = Tally::new();
-        (1..=1000).for_each(|us| tally.time(Duration::from_micros(us)));
-        let latency = Tally::latency([&tally].into_iter());
-        assert_eq!(latency.count(), 1000);
-        for (part, us) in [(0.5, 500.0), (0.99, 990.0), (1.0, 1000.0)] {
-            let found = latency.quantile(part).as_nanos() as f64 / 1000.0;
-            assert!((us..us * 1.126).contains(&found), "{part}: {found} for {us}");
-        }
+    fn more_devices_than_are_told_apart_count_together() {
+        let devices = Devices::default();
+        let met: Vec<DeviceIndex> = (0..20).map(|device| devices.index_of(Some(device))).collect();
+        assert_eq!(met[..15], (1..16).collect::<Vec<_>>());
+        assert_eq!(met[15..], [0; 5]);
     }
 }

@@ -6,7 +6,7 @@ use crate::buffer::Pool;
 use crate::descriptor::{Closer, OwnedDescriptor};
 use crate::driver::DriverChoice;
 use crate::inbox::{self, InboxRef};
-use crate::metrics::BusyTime;
+use crate::metrics::{BusyTime, Devices};
 use crate::operation::Operation;
 use crate::simulation::Simulation;
 
@@ -16,6 +16,7 @@ pub(crate) struct Shared {
     /// The worker, where the disk is a simulated one.
     pub(crate) simulation: Option<Simulation>,
     pub(crate) busy: Arc<BusyTime>,
+    pub(crate) devices: Devices,
     pub(crate) driver: DriverChoice,
     /// Why this driver.
     pub(crate) reason: String,

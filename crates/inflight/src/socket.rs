@@ -115,7 +115,7 @@ impl Handle {
     }
 
     fn socket(&self, socket: OwnedDescriptor, address: Address) -> Descriptor {
-        Descriptor::new(socket, Label::Address(address), Sort::Other, self.shared.clone())
+        Descriptor::new(socket, Label::Address(address), Sort::Other, 0, self.shared.clone())
     }
 
     async fn open_socket(&self, operation: Operation) -> Result<Descriptor> {

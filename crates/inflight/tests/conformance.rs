@@ -299,6 +299,16 @@ fn metrics_tell_what_went_through() {
             assert!(after.busy <= before.busy + std::time::Duration::from_secs(60));
             let latency = engine.latency();
             assert!(latency.count() > 0 && latency.quantile(0.5) <= latency.quantile(1.0));
+            let device = Some(file.metadata().await.unwrap().device);
+            let metrics = engine.device_metrics();
+            let ours = metrics.iter().find(|metrics| metrics.device == device).unwrap();
+            assert_eq!((ours.bytes_written, ours.bytes_read), (200 * 4096, 200 * 4096));
+            assert!(ours.operations >= 400 && ours.failed == 0 && ours.in_flight == 0);
+            assert!(ours.latency.count() > 0 && ours.latency.count() <= latency.count());
+            let all: u64 = metrics.iter().map(|metrics| metrics.operations).sum();
+            assert!(all >= after.operations, "each operation counts for one of them");
+            let in_line = engine.metrics().in_line;
+            assert!(in_line == 0 || engine.driver() == DriverChoice::Uring);
         });
     });
 }

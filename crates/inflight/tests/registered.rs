@@ -100,6 +100,8 @@ fn without(registration: u64, test: fn(&Engine)) {
 fn without_leave_to_register_nobody_notices() {
     without(REGISTER_BUFFERS, |engine| {
         assert_eq!(engine.registered_bytes(), 0);
+        let refused = if engine.driver() == DriverChoice::Uring { 2 } else { 0 };
+        assert_eq!(engine.metrics().fallbacks, refused, "one for each worker");
         use_buffers(engine);
     });
 }
@@ -125,6 +127,8 @@ fn without_rings_of_buffers_connections_wait_all_the_same() {
                 client.send_full(buffer).await.expect("sent");
                 assert_eq!(&*waiting.await, [round; 100]);
             }
+            let fallbacks = engine.metrics().fallbacks;
+            assert!(fallbacks >= 10 || engine.driver() != DriverChoice::Uring, "{fallbacks}");
         });
     });
 }

@@ -133,6 +133,9 @@ fn nothing_is_copied_where_that_is_asked_for() {
                 }
                 assert_eq!(receiving.await, all);
             }
+            // A Unix socket takes a copy.
+            let fallbacks = engine.metrics().fallbacks;
+            assert_eq!(fallbacks > 0, engine.driver() == DriverChoice::Uring, "{fallbacks}");
         });
     });
 }

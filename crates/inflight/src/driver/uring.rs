@@ -129,6 +129,9 @@ impl Uring {
             && probe.is_supported(opcode::SendZc::CODE);
         let registered = Registered::open(&ring.submitter(), &buffers);
         inbox.set_registered_bytes(registered.bytes());
+        if registered.bytes() == 0 && buffers.set_aside().is_some() {
+            inbox.tally.fall_back();
+        }
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?;
         inbox.alarm.set(Bell::Event(event));
         Ok(Uring {
@@ -246,6 +249,10 @@ impl Uring {
                 inbox.finish(index, Err(rustix::io::Errno::CANCELED.raw_os_error()));
             }
             Meaning::Again => self.begin(index),
+            Meaning::OtherWay => {
+                inbox.tally.fall_back();
+                self.begin(index);
+            }
             Meaning::Pool => self.accepted.push(index),
             Meaning::More => {}
             Meaning::Stop => {
@@ -268,6 +275,7 @@ impl Uring {
             let read = syscall::read_cached(operation);
             self.in_line.note(read.is_ok());
             if let Ok(bytes) = read {
+                inbox.tally.in_line();
                 return inbox.finish(index, Ok(bytes));
             }
         }
@@ -291,6 +299,9 @@ impl Uring {
             self.provided = Some(Provided::open(&submitter, &self.buffers));
         }
         let provided = self.provided.as_ref().is_some_and(Provided::in_ring);
+        if matches!(operation, Operation::ReceivePooled { .. }) && !provided {
+            inbox.tally.fall_back();
+        }
         let abilities = Abilities { provided, multishot: self.multishot };
         let (name, class) = (inbox.slots.name(index), inbox.slots.class(index));
         match entry::plan(operation, arguments, class, abilities) {

@@ -6,6 +6,7 @@ use super::Operation;
 use super::arguments::{At, display_path};
 use crate::buffer::Buffer;
 use crate::descriptor::{Descriptor, Sort};
+use crate::metrics::DeviceIndex;
 
 impl Operation {
     /// What the operation is called in messages.
@@ -258,6 +259,32 @@ impl Operation {
             | Operation::ReadVectored { file, .. }
             | Operation::WriteVectored { file, .. } => file.sort() == Sort::DirectFile,
             _ => false,
+        }
+    }
+
+    /// The device that the operation concerns, as far as something of it is open.
+    #[inline]
+    pub(crate) fn device(&self) -> DeviceIndex {
+        match self {
+            Operation::Read { file, .. }
+            | Operation::Write { file, .. }
+            | Operation::ReadVectored { file, .. }
+            | Operation::WriteVectored { file, .. }
+            | Operation::WriteSync { file, .. }
+            | Operation::Sync { file, .. }
+            | Operation::SyncRange { file, .. }
+            | Operation::Advise { file, .. }
+            | Operation::PunchHole { file, .. }
+            | Operation::Allocate { file, .. }
+            | Operation::Truncate { file, .. }
+            | Operation::FindData { file, .. }
+            | Operation::SampleCache { file, .. }
+            | Operation::ReadDirectory { directory: file, .. }
+            | Operation::SendFile { file, .. }
+            | Operation::CopyRange { to: file, .. }
+            | Operation::ReadFiles { directory: Some(file), .. }
+            | Operation::WriteFiles { directory: Some(file), .. } => file.device(),
+            _ => 0,
         }
     }
 

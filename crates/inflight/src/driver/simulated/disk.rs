@@ -42,6 +42,9 @@ pub struct Faults {
     pub failed_at: u64,
 }
 
+/// The number of a simulated disk, for it is the only one there.
+pub(super) const DEVICE: u64 = 1;
+
 pub(super) struct State {
     pub(super) seed: u64,
     pub(super) chance: Chance,
@@ -244,6 +247,10 @@ struct SimulatedDescriptor {
 impl Foreign for SimulatedDescriptor {
     fn number(&self) -> u64 {
         self.number
+    }
+
+    fn device(&self) -> u64 {
+        DEVICE
     }
 
     fn peer_address(&self) -> Address {

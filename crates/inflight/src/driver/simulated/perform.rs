@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use rustix::io::{Errno, Result};
 
-use super::disk::{Fate, SimulatedDisk, State};
+use super::disk::{DEVICE, Fate, SimulatedDisk, State};
 use super::path::Way;
 use super::tree::{BLOCK_BYTES, Content, FileBytes, Inode, ROOT};
 use crate::buffer::{Buffer, BufferList, Pool};
@@ -452,7 +452,7 @@ impl State {
             allocated: blocks * BLOCK_BYTES,
             modified: node.attributes.modified,
             owner: node.attributes.owner,
-            device: 1,
+            device: DEVICE,
             inode,
             links: self.tree.links(inode),
             direct_alignment: DIRECT_BYTES as u32,

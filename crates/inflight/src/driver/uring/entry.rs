@@ -35,6 +35,8 @@ pub(super) enum Meaning {
     Ended(Outcome),
     /// It is to be begun again.
     Again,
+    /// The same, in another way, as the system did not want the best.
+    OtherWay,
     /// It is the pool's from here on.
     Pool,
     /// Another completion will come.
@@ -329,7 +331,7 @@ pub(super) fn meaning(
             let meaning = second_of(arguments, result, flags, true);
             if matches!(meaning, Meaning::Ended(Err(error)) if error == errno(Errno::OPNOTSUPP)) {
                 *zero_copy = false;
-                return Meaning::Again;
+                return Meaning::OtherWay;
             }
             return meaning;
         }
