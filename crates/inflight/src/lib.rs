@@ -31,6 +31,7 @@ pub mod stream;
 mod sync;
 mod task;
 mod timer;
+mod trace;
 mod wait_list;
 mod worker;
 

@@ -25,6 +25,7 @@ use crate::flight::{End, Flight};
 use crate::links::Link;
 use crate::local::WorkerOnly;
 use crate::operation::Operation;
+use crate::trace::Trace;
 
 /// What a driver reports: a number, or the system's error.
 pub(crate) type Outcome = Result<u64, i32>;
@@ -63,6 +64,7 @@ struct Record {
     operation: Option<Operation>,
     /// When a driver got it, if it is timed.
     since: Option<Instant>,
+    trace: Trace,
     arguments: Arguments,
 }
 
@@ -168,6 +170,7 @@ impl Slot {
                 operation: None,
                 outcome: Ok(0),
                 since: None,
+                trace: Trace::none(),
                 arguments,
             }),
         }
@@ -443,7 +446,13 @@ impl Slots {
         let slot = self.slot(index);
         // SAFETY: the slot was acquired by the caller and is not yet in any queue, so nobody
         // else touches its record. It is empty, so nothing is lost by writing over it.
-        unsafe { (&raw mut (*slot.record.get()).operation).write(Some(make())) };
+        unsafe {
+            let record = slot.record.get();
+            (&raw mut (*record).operation).write(Some(make()));
+            if let Some(operation) = &(*record).operation {
+                (*record).trace = Trace::begin(operation);
+            }
+        }
         slot.flight.begin(orphan);
     }
 
@@ -526,7 +535,10 @@ impl Slots {
     pub(crate) fn complete(&self, index: u32, outcome: Outcome) -> Option<Returned> {
         let slot = self.slot(index);
         // SAFETY: between `put` and the completion only the driver, our caller, touches it.
-        unsafe { (*slot.record.get()).outcome = outcome };
+        unsafe {
+            (*slot.record.get()).outcome = outcome;
+            (*slot.record.get()).trace.end(outcome);
+        }
         match slot.flight.complete() {
             End::Shared => None,
             End::Ours => Some(self.bury(index)),
