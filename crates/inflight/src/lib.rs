@@ -21,6 +21,8 @@ mod links;
 mod local;
 mod metadata;
 mod metrics;
+#[cfg(all(test, loom))]
+mod models;
 mod operation;
 mod pending;
 mod shared;
