@@ -23,6 +23,7 @@ mod metadata;
 mod metrics;
 #[cfg(all(test, loom))]
 mod models;
+mod numa;
 mod operation;
 mod pending;
 mod shared;

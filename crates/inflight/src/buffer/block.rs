@@ -41,6 +41,31 @@ impl Block {
         Layout::from_size_align(bytes, align).expect("a block is far below isize::MAX bytes")
     }
 
+    /// The same, from the memory of one node if there are several.
+    pub(super) fn allocate_on(bytes: usize, node: Option<u32>) -> Block {
+        let block = Block::allocate(bytes);
+        if let Some(node) = node {
+            block.prefer(node);
+        }
+        block
+    }
+
+    #[cfg(target_os = "linux")]
+    fn prefer(&self, node: u32) {
+        const MPOL_PREFERRED: libc::c_int = 1;
+        let mask = 1u64.checked_shl(node).unwrap_or(0);
+        // SAFETY: whole pages of memory that is ours alone; the call reads one word of a mask, and
+        // changes where the pages come from, never what they hold. Where it is refused, pages come
+        // from the node that touches them first.
+        unsafe {
+            let memory = self.memory.as_ptr();
+            libc::syscall(libc::SYS_mbind, memory, self.bytes, MPOL_PREFERRED, &mask, 64, 0);
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn prefer(&self, _: u32) {}
+
     /// Memory of `bytes` bytes; its contents are not initialised.
     pub(super) fn allocate(bytes: usize) -> Block {
         assert!(bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES), "blocks are whole pages");

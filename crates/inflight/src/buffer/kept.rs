@@ -23,6 +23,8 @@ pub(super) struct Kept {
     /// Of memory, in all that is kept, but for what is set aside.
     bytes: u64,
     set_aside: Option<SetAside>,
+    /// The node whose memory it is, if there are several.
+    node: Option<u32>,
 }
 
 /// Memory that the kernel knows.
@@ -65,15 +67,20 @@ pub(super) fn class_bytes(class: usize) -> usize {
 }
 
 impl Kept {
+    /// Of the memory of one node, if there are several.
+    pub(super) fn on(node: Option<u32>) -> Kept {
+        Kept { node, ..Kept::default() }
+    }
+
     /// With so many bytes set aside, in whole slabs.
-    pub(super) fn with_set_aside(bytes: usize) -> Kept {
+    pub(super) fn with_set_aside(node: Option<u32>, bytes: usize) -> Kept {
         let bytes = bytes - bytes % HUGE_PAGE_BYTES;
         if bytes == 0 {
-            return Kept::default();
+            return Kept::on(node);
         }
         let free = (0..bytes).step_by(HUGE_PAGE_BYTES).rev().collect();
-        let set_aside = Some(SetAside { memory: Block::allocate(bytes), free });
-        Kept { set_aside, ..Kept::default() }
+        let memory = Block::allocate_on(bytes, node);
+        Kept { set_aside: Some(SetAside { memory, free }), ..Kept::on(node) }
     }
 
     /// Where the memory is that the kernel may know.
@@ -95,7 +102,7 @@ impl Kept {
         }
         let block = found.unwrap_or_else(|| {
             self.classes[class].alone += 1;
-            Block::allocate(class_bytes(class))
+            Block::allocate_on(class_bytes(class), self.node)
         });
         (block, freed)
     }
@@ -181,7 +188,7 @@ impl Kept {
 
     fn add_slab(&mut self, class: usize) {
         let place = self.free_place();
-        let memory = Block::allocate(HUGE_PAGE_BYTES);
+        let memory = Block::allocate_on(HUGE_PAGE_BYTES, self.node);
         // From its end on: what is taken first lies in front.
         for start in (0..HUGE_PAGE_BYTES).step_by(class_bytes(class)).rev() {
             // SAFETY: the pieces do not overlap, and the slab is freed only when it has them all.
@@ -233,7 +240,7 @@ impl Kept {
         freed
     }
 
-    #[cfg(test)]
+    /// Bytes of memory, but for what is set aside.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -299,7 +306,7 @@ mod tests {
 
     #[test]
     fn what_is_set_aside_goes_out_first_and_serves_all_sizes() {
-        let mut kept = Kept::with_set_aside(5 << 20);
+        let mut kept = Kept::with_set_aside(None, 5 << 20);
         let (start, bytes) = kept.set_aside().expect("two slabs");
         assert_eq!(bytes, 4 << 20);
         let inside = |block: &Block| {
@@ -328,7 +335,7 @@ mod tests {
             steps in prop::collection::vec((any::<bool>(), 0usize..11, 0u64..8), 1..200),
             set_aside in 0usize..3,
         ) {
-            let mut kept = Kept::with_set_aside(set_aside * HUGE_PAGE_BYTES);
+            let mut kept = Kept::with_set_aside(None, set_aside * HUGE_PAGE_BYTES);
             let mut lent: Vec<Block> = Vec::new();
             for (take, class, room) in steps {
                 if take || lent.is_empty() {

@@ -3,6 +3,9 @@
 //! Invariant: bytes lent out plus bytes kept for reuse never exceed the budget's limit (except
 //! for one request larger than the whole limit, which is served alone). A kept block of the
 //! wrong class is freed before the bound would be passed.
+//!
+//! Where the engine minds which memory is near, what is kept is kept by node, and goes to who asks
+//! there.
 
 use std::fmt;
 use std::ops::Deref;
@@ -13,6 +16,7 @@ use super::block::{BLOCK_BYTES, Block};
 use super::kept::{CLASSES, Kept, class_bytes, class_of};
 use super::release::{MUCH_BYTES, Releaser, Unneeded};
 use crate::budget::{Budget, Reservation};
+use crate::numa::Nodes;
 
 /// Hands out [`Buffer`]s and takes them back.
 #[derive(Clone)]
@@ -22,7 +26,9 @@ pub struct Pool {
 
 struct Shared {
     budget: Budget,
-    kept: Mutex<Kept>,
+    /// By node.
+    kept: Box<[Mutex<Kept>]>,
+    nodes: Nodes,
     releaser: Releaser,
 }
 
@@ -30,28 +36,33 @@ impl Pool {
     /// A pool whose buffers count against `budget`.
     #[must_use]
     pub fn new(budget: Budget) -> Pool {
-        Pool::with(budget, Releaser::new(MUCH_BYTES), 0)
+        Pool::with(budget, Releaser::new(MUCH_BYTES), Nodes::one(), 0)
     }
 
     /// The same, with memory set aside for the kernel to know: see
     /// [`registered_bytes`](crate::Builder::registered_bytes).
-    pub(crate) fn with_set_aside(budget: Budget, bytes: usize) -> Pool {
-        Pool::with(budget, Releaser::new(MUCH_BYTES), bytes)
+    pub(crate) fn with_set_aside(budget: Budget, nodes: Nodes, bytes: usize) -> Pool {
+        Pool::with(budget, Releaser::new(MUCH_BYTES), nodes, bytes)
     }
 
     /// Where that memory is.
     pub(crate) fn set_aside(&self) -> Option<(*mut u8, usize)> {
-        self.kept().set_aside()
+        lock(&self.shared.kept[0]).set_aside()
     }
 
     /// The same, which gives memory back at once: nothing goes on beside its owner.
     pub(crate) fn simulated(budget: Budget) -> Pool {
-        Pool::with(budget, Releaser::new(u64::MAX), 0)
+        Pool::with(budget, Releaser::new(u64::MAX), Nodes::one(), 0)
     }
 
-    fn with(budget: Budget, releaser: Releaser, set_aside: usize) -> Pool {
-        let kept = Mutex::new(Kept::with_set_aside(set_aside));
-        Pool { shared: Arc::new(Shared { budget, kept, releaser }) }
+    fn with(budget: Budget, releaser: Releaser, nodes: Nodes, set_aside: usize) -> Pool {
+        let kept = (0..nodes.count()).map(|place| {
+            // One piece of it is all that the kernel need know.
+            let set_aside = if place == 0 { set_aside } else { 0 };
+            Mutex::new(Kept::with_set_aside(nodes.number(place), set_aside))
+        });
+        let kept = kept.collect();
+        Pool { shared: Arc::new(Shared { budget, kept, nodes, releaser }) }
     }
 
     /// The budget all buffers count against.
@@ -111,9 +122,12 @@ impl Pool {
 
     /// A buffer, whose memory nobody has touched yet.
     fn fill(&self, capacity: usize, reservation: Reservation) -> Buffer {
-        let (block, blocks) = self.kept().take(class_of(capacity), self.room());
+        let node = self.shared.nodes.here();
+        let room = self.room_at(node);
+        let (block, blocks) = lock(&self.shared.kept[node]).take(class_of(capacity), room);
         self.releaser().release(Unneeded { blocks, region: None });
-        Buffer { owner: Some(Owner::Pool(block, reservation, self.clone())), length: 0 }
+        let home = Home { pool: self.clone(), node };
+        Buffer { owner: Some(Owner::Pool(block, reservation, home)), length: 0 }
     }
 
     /// Whether what is reserved fits beside what is on its way to the system.
@@ -134,6 +148,19 @@ impl Pool {
         self.shared.budget.limit().saturating_sub(self.shared.budget.used())
     }
 
+    /// The same for what is kept at one node; the others give up what would leave too little.
+    fn room_at(&self, node: usize) -> u64 {
+        let mut room = self.room();
+        for (_, kept) in self.shared.kept.iter().enumerate().filter(|(other, _)| *other != node) {
+            let mut kept = lock(kept);
+            let blocks = kept.shrink_to(room);
+            room -= kept.bytes();
+            drop(kept);
+            self.releaser().release(Unneeded { blocks, region: None });
+        }
+        room
+    }
+
     pub(super) fn releaser(&self) -> &Releaser {
         &self.shared.releaser
     }
@@ -142,15 +169,21 @@ impl Pool {
     #[must_use]
     pub fn try_reserve(&self, bytes: u64) -> Option<Reservation> {
         let reservation = self.shared.budget.try_reserve(bytes)?;
-        let blocks = self.kept().shrink_to(self.room());
+        let blocks = lock(&self.shared.kept[0]).shrink_to(self.room_at(0));
         self.releaser().release(Unneeded { blocks, region: None });
         self.make_room();
         Some(reservation)
     }
+}
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where a block goes when it is no longer used.
+struct Home {
+    pool: Pool,
+    node: usize,
 }
 
 impl fmt::Debug for Pool {
@@ -172,7 +205,7 @@ pub struct Buffer {
 
 /// Whose memory a buffer is.
 enum Owner {
-    Pool(Block, Reservation, Pool),
+    Pool(Block, Reservation, Home),
     /// So many bytes from a place on.
     Arena(Arc<ArenaMemory>, usize, usize),
 }
@@ -298,11 +331,11 @@ impl Deref for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let Some(Owner::Pool(block, reservation, pool)) = self.owner.take() else {
+        let Some(Owner::Pool(block, reservation, home)) = self.owner.take() else {
             return;
         };
         // Kept before the reservation ends: whoever the freed budget wakes finds the block.
-        pool.kept().give(block);
+        lock(&home.pool.shared.kept[home.node]).give(block);
         drop(reservation);
     }
 }
@@ -342,9 +375,46 @@ mod tests {
         let small: Vec<Buffer> = (0..16).map(|_| pool.try_get(4096).expect("fits")).collect();
         assert!(pool.try_get(1).is_none(), "the limit holds");
         drop(small);
-        assert_eq!(pool.kept().bytes(), 64 << 10);
+        assert_eq!(lock(&pool.shared.kept[0]).bytes(), 64 << 10);
         let large = pool.try_get(64 << 10).expect("kept blocks do not count as used");
-        assert_eq!(pool.kept().bytes(), 0, "kept plus lent stays within the limit");
+        assert_eq!(lock(&pool.shared.kept[0]).bytes(), 0, "kept plus lent stays within the limit");
         drop(large);
+    }
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_is_kept_is_kept_where_it_was_asked_for() {
+        use rustix::thread::{CpuSet, sched_setaffinity};
+        if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
+            return;
+        }
+        let here = |processor: usize| {
+            let mut set = CpuSet::new();
+            set.set(processor);
+            sched_setaffinity(None, &set).is_ok()
+        };
+        // In a thread of its own, as it stays where it is put.
+        let moved = std::thread::spawn(move || {
+            let nodes = crate::numa::tests::nodes("0-1", &["0", "1"]);
+            let pool = Pool::with_set_aside(Budget::new(4 << 20), nodes, 0);
+            let kept = |node: usize| lock(&pool.shared.kept[node]).bytes();
+            if !here(0) {
+                return;
+            }
+            let one = pool.try_get(1 << 20).expect("fits");
+            let place = one.filled_ptr();
+            assert!(here(1));
+            let two = pool.try_get(1 << 20).expect("fits");
+            assert_ne!(two.filled_ptr(), place);
+            drop((one, two));
+            assert!(kept(0) >= 1 << 20 && kept(1) >= 1 << 20 && kept(0) + kept(1) <= 4 << 20);
+            assert!(here(0));
+            let again = pool.try_get(1 << 20).expect("fits");
+            assert_eq!(again.filled_ptr(), place, "what was used here goes out here");
+            drop(again);
+            let all = pool.try_get(4 << 20).expect("the other node gives up what it keeps");
+            assert_eq!(kept(0) + kept(1), 0);
+            drop(all);
+        });
+        moved.join().expect("no panic");
     }
 }
