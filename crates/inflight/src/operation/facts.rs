@@ -94,32 +94,7 @@ impl Operation {
             Operation::WriteFiles { directory, files, current, .. } => {
                 files.get(*current).map(|file| display_path(directory.as_ref(), &file.path))
             }
-            Operation::Read { file, .. }
-            | Operation::Write { file, .. }
-            | Operation::ReadVectored { file, .. }
-            | Operation::WriteVectored { file, .. }
-            | Operation::Sync { file, .. }
-            | Operation::Allocate { file, .. }
-            | Operation::Truncate { file, .. }
-            | Operation::ReadDirectory { directory: file, .. }
-            | Operation::FindData { file, .. }
-            | Operation::SampleCache { file, .. }
-            | Operation::CopyRange { to: file, .. }
-            | Operation::WriteSync { file, .. }
-            | Operation::SyncRange { file, .. }
-            | Operation::Advise { file, .. }
-            | Operation::PunchHole { file, .. }
-            | Operation::Accept { listener: file, .. }
-            | Operation::Receive { socket: file, .. }
-            | Operation::ReceivePooled { socket: file, .. }
-            | Operation::ReceiveVectored { socket: file, .. }
-            | Operation::ReceiveFrom { socket: file, .. }
-            | Operation::Send { socket: file, .. }
-            | Operation::SendVectored { socket: file, .. }
-            | Operation::SendFile { socket: file, .. }
-            | Operation::Shutdown { socket: file, .. }
-            | Operation::SetSocketOption { socket: file, .. }
-            | Operation::SocketAddress { socket: file, .. } => Some(file.label().into_owned()),
+            other => other.descriptor().map(|open| open.label().into_owned()),
         }
     }
 
@@ -204,31 +179,7 @@ impl Operation {
             }
             Operation::CopyRange { from, to, .. } => system(from) && system(to),
             Operation::SendFile { file, socket, .. } => system(file) && system(socket),
-            Operation::Read { file, .. }
-            | Operation::Write { file, .. }
-            | Operation::ReadVectored { file, .. }
-            | Operation::WriteVectored { file, .. }
-            | Operation::WriteSync { file, .. }
-            | Operation::Sync { file, .. }
-            | Operation::SyncRange { file, .. }
-            | Operation::Advise { file, .. }
-            | Operation::PunchHole { file, .. }
-            | Operation::Allocate { file, .. }
-            | Operation::Truncate { file, .. }
-            | Operation::ReadDirectory { directory: file, .. }
-            | Operation::FindData { file, .. }
-            | Operation::SampleCache { file, .. }
-            | Operation::Accept { listener: file, .. }
-            | Operation::Receive { socket: file, .. }
-            | Operation::ReceivePooled { socket: file, .. }
-            | Operation::ReceiveVectored { socket: file, .. }
-            | Operation::ReceiveFrom { socket: file, .. }
-            | Operation::Send { socket: file, .. }
-            | Operation::SendVectored { socket: file, .. }
-            | Operation::SendTo { socket: file, .. }
-            | Operation::Shutdown { socket: file, .. }
-            | Operation::SetSocketOption { socket: file, .. }
-            | Operation::SocketAddress { socket: file, .. } => system(file),
+            other => other.descriptor().is_none_or(system),
         }
     }
 
@@ -266,25 +217,67 @@ impl Operation {
     #[inline]
     pub(crate) fn device(&self) -> DeviceIndex {
         match self {
+            Operation::ReadFiles { directory, .. } | Operation::WriteFiles { directory, .. } => {
+                directory.as_ref().map_or(0, Descriptor::device)
+            }
+            Operation::SendFile { file, .. } => file.device(),
+            other => other.descriptor().map_or(0, Descriptor::device),
+        }
+    }
+
+    /// What is open that the operation is about; of two, the one that something is done to.
+    #[inline]
+    fn descriptor(&self) -> Option<&Descriptor> {
+        match self {
             Operation::Read { file, .. }
             | Operation::Write { file, .. }
             | Operation::ReadVectored { file, .. }
             | Operation::WriteVectored { file, .. }
-            | Operation::WriteSync { file, .. }
             | Operation::Sync { file, .. }
+            | Operation::Allocate { file, .. }
+            | Operation::Truncate { file, .. }
+            | Operation::ReadDirectory { directory: file, .. }
+            | Operation::FindData { file, .. }
+            | Operation::SampleCache { file, .. }
+            | Operation::CopyRange { to: file, .. }
+            | Operation::WriteSync { file, .. }
             | Operation::SyncRange { file, .. }
             | Operation::Advise { file, .. }
             | Operation::PunchHole { file, .. }
-            | Operation::Allocate { file, .. }
-            | Operation::Truncate { file, .. }
-            | Operation::FindData { file, .. }
-            | Operation::SampleCache { file, .. }
-            | Operation::ReadDirectory { directory: file, .. }
-            | Operation::SendFile { file, .. }
-            | Operation::CopyRange { to: file, .. }
-            | Operation::ReadFiles { directory: Some(file), .. }
-            | Operation::WriteFiles { directory: Some(file), .. } => file.device(),
-            _ => 0,
+            | Operation::Accept { listener: file, .. }
+            | Operation::Receive { socket: file, .. }
+            | Operation::ReceivePooled { socket: file, .. }
+            | Operation::ReceiveVectored { socket: file, .. }
+            | Operation::ReceiveFrom { socket: file, .. }
+            | Operation::Send { socket: file, .. }
+            | Operation::SendVectored { socket: file, .. }
+            | Operation::SendFile { socket: file, .. }
+            | Operation::Shutdown { socket: file, .. }
+            | Operation::SetSocketOption { socket: file, .. }
+            | Operation::SocketAddress { socket: file, .. } => Some(file),
+            Operation::SendTo { socket, .. } => Some(socket),
+            Operation::Nop
+            | Operation::Open { .. }
+            | Operation::Close { .. }
+            | Operation::ReadFiles { .. }
+            | Operation::WriteFiles { .. }
+            | Operation::Metadata { .. }
+            | Operation::SetMode { .. }
+            | Operation::SetTimes { .. }
+            | Operation::SetOwner { .. }
+            | Operation::Rename { .. }
+            | Operation::Remove { .. }
+            | Operation::CreateDirectory { .. }
+            | Operation::CreateSymlink { .. }
+            | Operation::CreateHardLink { .. }
+            | Operation::ReadLink { .. }
+            | Operation::ReadAttributes { .. }
+            | Operation::WriteAttribute { .. }
+            | Operation::Listen { .. }
+            | Operation::Bind { .. }
+            | Operation::Connect { .. }
+            | Operation::Sleep { .. }
+            | Operation::Post { .. } => None,
         }
     }
 

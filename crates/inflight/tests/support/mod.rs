@@ -34,29 +34,26 @@ pub fn on_each_driver(test: impl Fn(&Engine, &Path)) {
 
 /// The same, and on simulated disks: a good one, and one where what may happen does.
 pub fn on_each_disk(test: impl Fn(&Engine, &Path)) {
-    on_each_driver(&test);
     let faults = Faults { short_once_in: 3, interrupted_once_in: 3, ..Faults::default() };
-    for (seed, faults) in [(1, Faults::default()), (2, faults), (3, faults)] {
-        let disk = SimulatedDisk::new(seed);
-        let engine = Engine::builder().simulated(&disk);
-        let directory = Path::new("/directory");
-        engine.block_on(engine.create_directory(directory, 0o755)).expect("made");
-        disk.set_faults(faults);
-        test(&engine, directory);
-    }
+    on_each_driver(&test);
+    on_simulated_disks(&[Faults::default(), faults, faults], test);
 }
 
 /// Runs a test once on each driver of the system's, and on simulated machines: a good one, and one
 /// where operations are interrupted.
 pub fn on_each_machine(test: impl Fn(&Engine, &Path)) {
-    on_each_driver(&test);
     let faults = Faults { interrupted_once_in: 3, ..Faults::default() };
-    for (seed, faults) in [(1, Faults::default()), (2, faults)] {
+    on_each_driver(&test);
+    on_simulated_disks(&[Faults::default(), faults], test);
+}
+
+fn on_simulated_disks(all_faults: &[Faults], test: impl Fn(&Engine, &Path)) {
+    for (seed, faults) in (1..).zip(all_faults) {
         let disk = SimulatedDisk::new(seed);
         let engine = Engine::builder().simulated(&disk);
         let directory = Path::new("/directory");
         engine.block_on(engine.create_directory(directory, 0o755)).expect("made");
-        disk.set_faults(faults);
+        disk.set_faults(*faults);
         test(&engine, directory);
     }
 }
