@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
-use crate::inbox::InboxRef;
+use crate::inbox::{InboxRef, acquire};
 use crate::operation::Operation;
 use crate::pending::Pending;
 use crate::shared::Shared;
@@ -31,8 +31,7 @@ impl Handle {
     /// # Errors
     /// `WouldBlock` when all slots are out.
     pub fn completion(&self) -> Result<(Completer, Pending<(u64, Buffer)>)> {
-        let inbox = self.shared.inbox();
-        let Some(index) = inbox.slots.try_acquire() else {
+        let Ok((inbox, index)) = acquire(&self.shared.inboxes) else {
             let error = io::ErrorKind::WouldBlock.into();
             return Err(Error::new("make a completion", None, error));
         };
@@ -41,6 +40,7 @@ impl Handle {
             Operation::Post { buffer } => (value, take(buffer)),
             other => unreachable!("{other:?} came back for a posted completion"),
         });
+        inbox.add_completer();
         Ok((Completer { inbox, index, _alive: self.shared.clone() }, pending))
     }
 }
@@ -54,6 +54,7 @@ impl Completer {
             *place = buffer;
         }
         self.inbox.post(self.index, Ok(value));
+        self.inbox.remove_completer();
         // The drop would post again.
         let this = std::mem::ManuallyDrop::new(self);
         // SAFETY: read once, as `this` is never dropped.
@@ -64,6 +65,7 @@ impl Completer {
 impl Drop for Completer {
     fn drop(&mut self) {
         self.inbox.post(self.index, Err(Errno::CANCELED.raw_os_error()));
+        self.inbox.remove_completer();
     }
 }
 

@@ -66,8 +66,7 @@ impl OwnedDescriptor {
     /// The number of the device that it lies on, as far as the system says so at once.
     pub(crate) fn device_number(&self) -> Option<u64> {
         match &self.0 {
-            // It is open: nothing has to be looked up anywhere.
-            Kind::System(descriptor) => rustix::fs::fstat(descriptor).ok().map(|stat| stat.st_dev),
+            Kind::System(descriptor) => device_of(descriptor),
             Kind::Foreign(foreign) => Some(foreign.device()),
         }
     }
@@ -85,6 +84,20 @@ impl From<OwnedFd> for OwnedDescriptor {
     fn from(descriptor: OwnedFd) -> OwnedDescriptor {
         OwnedDescriptor(Kind::System(descriptor))
     }
+}
+
+/// The device of something open, from what the system knows without asking anybody.
+#[cfg(target_os = "linux")]
+fn device_of(descriptor: &OwnedFd) -> Option<u64> {
+    use rustix::fs::{AtFlags, StatxFlags, makedev, statx};
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let found = statx(descriptor, c"", flags, StatxFlags::empty()).ok()?;
+    Some(makedev(found.stx_dev_major, found.stx_dev_minor))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn device_of(descriptor: &OwnedFd) -> Option<u64> {
+    rustix::fs::fstat(descriptor).ok().map(|stat| stat.st_dev as u64)
 }
 
 /// Closes descriptors that nobody waits for. The engine does it without blocking whoever drops.

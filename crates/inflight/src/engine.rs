@@ -120,7 +120,8 @@ impl Builder {
     /// each request: with `uring`, small reads and writes around the page cache take about a tenth
     /// less processor time; large ones gain nothing, as their buffers lie in huge pages anyway. Buffers of 2 MiB and less come from there as long as some of it is left. It
     /// is there beside [`Builder::memory_bytes_max`], from the start to the end of the engine, in
-    /// whole 2 MiB, at most 1 GiB; none if not set.
+    /// whole 2 MiB, at most 1 GiB; none if not set, or less than 2 MiB. With [`Builder::numa`] it is
+    /// memory of the first node, for those who ask there.
     ///
     /// Where the system's limit on locked memory (often 8 MiB for ordinary users, for all workers
     /// together) does not allow it, these are buffers like any other: see
@@ -141,7 +142,9 @@ impl Builder {
     }
 
     /// Starts an engine on a simulated disk. It has one worker, which runs on whatever thread is in
-    /// [`Handle::block_on`]; nothing goes on while none is.
+    /// [`Handle::block_on`]; nothing goes on while none is. From outside, only a
+    /// [`Completer`](crate::Completer) may wake what runs there: where everybody waits and there is
+    /// none, it panics rather than wait for ever.
     #[must_use]
     pub fn simulated(self, disk: &SimulatedDisk) -> Engine {
         let busy = Arc::new(BusyTime::new());

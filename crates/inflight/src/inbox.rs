@@ -52,6 +52,10 @@ pub(crate) struct Inbox {
     ended: AtomicBool,
     /// Bytes of buffers that its driver's kernel queue knows.
     registered_bytes: AtomicUsize,
+    /// Completers that have not posted yet.
+    completers: AtomicUsize,
+    /// How often in a row nothing was found that would go on by itself.
+    stuck: AtomicU32,
     /// What keeps the engine's background work from being in the way.
     pub(crate) give_way: Arc<GiveWay<InboxRef>>,
 }
@@ -130,6 +134,8 @@ impl Inbox {
             cut_short: Mutex::default(),
             ended: AtomicBool::new(false),
             registered_bytes: AtomicUsize::new(0),
+            completers: AtomicUsize::new(0),
+            stuck: AtomicU32::new(0),
             give_way,
         };
         InboxRef(NonNull::from(Box::leak(Box::new(inbox))))
@@ -405,12 +411,29 @@ impl Inbox {
     /// has something to post.
     ///
     /// # Panics
-    /// When none has: it would be for ever.
+    /// When none has, twice in a row: it would be for ever.
     pub(crate) fn wait_for_outside(&self) {
-        let posted = self.slots.under_way(true).count() > self.in_flight();
-        assert!(posted, "everybody waits, and nothing is under way that would end it");
-        // That thread rings no bell which would be heard here.
-        std::thread::park_timeout(Duration::from_millis(1));
+        if self.completers.load(Ordering::SeqCst) > 0 {
+            // That thread rings no bell which would be heard here.
+            return std::thread::park_timeout(Duration::from_millis(1));
+        }
+        // The last one may have posted since the caller looked.
+        let stuck = self.stuck.fetch_add(1, Ordering::Relaxed) > 0;
+        assert!(!stuck, "everybody waits, and nothing is under way that would end it");
+    }
+
+    /// Something went on.
+    pub(crate) fn note_progress(&self) {
+        self.stuck.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_completer(&self) {
+        self.completers.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// One has posted: what it woke knows.
+    pub(crate) fn remove_completer(&self) {
+        self.completers.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Submits the operation that a slot was filled with when it came home.
@@ -461,12 +484,12 @@ impl Deref for InboxRef {
 /// The inbox of an engine that this thread's next operation goes to: its own, if it is one of the
 /// workers; else the worker that went to sleep last, whose caches are the warmest, so that the others
 /// can sleep on; else, if none sleeps, each in turn.
+#[inline]
 pub(crate) fn choose(inboxes: &[InboxRef]) -> InboxRef {
-    let (address, number) = local::worker();
-    match inboxes.get(number) {
-        Some(own) if own.0.as_ptr() as usize == address => *own,
-        _ if inboxes.len() == 1 => inboxes[0],
-        _ => match last_asleep(inboxes.iter().map(|inbox| inbox.alarm.asleep_since())) {
+    match own(inboxes) {
+        Some(own) => own,
+        None if inboxes.len() == 1 => inboxes[0],
+        None => match last_asleep(inboxes.iter().map(|inbox| inbox.alarm.asleep_since())) {
             Some(number) => inboxes[number],
             None => inboxes[local::next_turn() % inboxes.len()],
         },
@@ -479,19 +502,58 @@ fn last_asleep(asleep_since: impl Iterator<Item = Option<u64>>) -> Option<usize>
     asleep.max().map(|(_, number)| number)
 }
 
-impl InboxRef {
-    /// Submits an operation: says which slot it is in, or waits for.
-    #[inline]
-    pub(crate) fn start_operation(self, make: impl FnOnce() -> Operation, class: Class) -> Placed {
-        let placed = self.slots.put_or_wait(make, class);
-        match placed {
-            Placed::In(index) => self.submit(index),
-            // The worker may be keeping free slots to itself.
-            Placed::Waiting(_) => self.alarm.ring(),
+/// A free slot for this thread's next operation: one of its own, if it is a worker; else of any. If
+/// all are out, the inbox whose next one is to be waited for.
+#[inline]
+pub(crate) fn acquire(inboxes: &[InboxRef]) -> Result<(InboxRef, u32), InboxRef> {
+    let chosen = choose(inboxes);
+    match chosen.slots.try_acquire() {
+        Some(index) => Ok((chosen, index)),
+        None if chosen.is_worker_here() => Err(chosen),
+        None => {
+            let others = inboxes.iter().copied().filter(|other| *other != chosen);
+            let mut with_slot =
+                others.filter_map(|other| Some((other, other.slots.try_acquire()?)));
+            with_slot.next().ok_or(chosen)
         }
-        placed
     }
+}
 
+/// Submits an operation: says which slot of which inbox it is in, or waits for.
+#[inline]
+pub(crate) fn start_operation(
+    inboxes: &[InboxRef],
+    make: impl FnOnce() -> Operation,
+    class: Class,
+) -> (InboxRef, Placed) {
+    let (inbox, placed) = match acquire(inboxes) {
+        Ok((inbox, index)) => {
+            inbox.slots.put_new(index, make, class);
+            (inbox, Placed::In(index))
+        }
+        Err(inbox) => (inbox, inbox.slots.wait(make(), class)),
+    };
+    match placed {
+        Placed::In(index) => inbox.submit(index),
+        // The worker may be keeping free slots to itself.
+        Placed::Waiting(_) => inbox.alarm.ring(),
+    }
+    (inbox, placed)
+}
+
+/// The inbox for a new task: the calling worker's own, else each in turn, as a task never leaves it.
+pub(crate) fn for_task(inboxes: &[InboxRef]) -> InboxRef {
+    own(inboxes).unwrap_or_else(|| inboxes[local::next_turn() % inboxes.len()])
+}
+
+/// That of the calling thread, if it is one of the engine's workers.
+#[inline]
+fn own(inboxes: &[InboxRef]) -> Option<InboxRef> {
+    let (address, number) = local::worker();
+    inboxes.get(number).copied().filter(|own| own.0.as_ptr() as usize == address)
+}
+
+impl InboxRef {
     /// Asks for an end of the operation in this slot, if it is still under way.
     pub(crate) fn cancel(self, index: u32) {
         if self.slots.note_cancel(index)

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use crate::class::Class;
 use crate::error::{Error, Result};
-use crate::inbox::InboxRef;
+use crate::inbox::{InboxRef, start_operation};
 use crate::operation::Operation;
 use crate::shared::Shared;
 use crate::slot::{Placed, system_error};
@@ -48,8 +48,8 @@ impl<T> Pending<T> {
         shared: &Arc<Shared>,
         finish: fn(&mut Operation, u64) -> T,
     ) -> Pending<T> {
-        let inbox = shared.inbox();
-        let state = match inbox.start_operation(make, class) {
+        let (inbox, placed) = start_operation(&shared.inboxes, make, class);
+        let state = match placed {
             Placed::In(index) => State::InFlight { inbox, index },
             Placed::Waiting(ticket) => State::Waiting { inbox, ticket, _alive: shared.clone() },
         };

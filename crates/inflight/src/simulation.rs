@@ -48,7 +48,7 @@ impl Simulation {
     fn turn(&self) {
         if run_tasks(self.inbox) {
             // One of them may be what the caller waits for.
-            return;
+            return self.inbox.note_progress();
         }
         let mut worker = self.worker();
         let Some(worker) = &mut *worker else { panic!("the engine has ended") };

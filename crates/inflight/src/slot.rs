@@ -125,6 +125,8 @@ struct Home {
 struct Waiting {
     ticket: u64,
     operation: Operation,
+    /// Begun where it was submitted.
+    trace: Trace,
     class: Class,
     waker: Option<Waker>,
 }
@@ -261,25 +263,11 @@ impl Slots {
         Some(first)
     }
 
-    /// Puts the operation into a slot, or, if all are out, into the queue for the next one that
-    /// comes home, whether anybody polls or not.
-    ///
-    /// `make` makes the operation: right where it is to lie, if a slot is free, as operations are
-    /// large to move.
-    #[inline]
-    pub(crate) fn put_or_wait(&self, make: impl FnOnce() -> Operation, class: Class) -> Placed {
-        match self.try_acquire() {
-            Some(index) => {
-                self.set_class(index, class);
-                self.put(index, make, false);
-                Placed::In(index)
-            }
-            None => self.wait(make(), class),
-        }
-    }
-
+    /// Puts the operation into the queue for the next slot that comes home, whether anybody polls or
+    /// not.
     #[cold]
-    fn wait(&self, operation: Operation, class: Class) -> Placed {
+    pub(crate) fn wait(&self, operation: Operation, class: Class) -> Placed {
+        let trace = Trace::begin(&operation);
         let mut home = self.home();
         // One may have come home since.
         if home.waiting.is_empty()
@@ -287,12 +275,12 @@ impl Slots {
         {
             drop(home);
             self.set_class(index, class);
-            self.put(index, || operation, false);
+            self.put_traced(index, || operation, |_| trace, false);
             return Placed::In(index);
         }
         let ticket = home.next_ticket;
         home.next_ticket += 1;
-        home.waiting.push_back(Waiting { ticket, operation, class, waker: None });
+        home.waiting.push_back(Waiting { ticket, operation, trace, class, waker: None });
         self.starving.store(true, Ordering::Relaxed);
         Placed::Waiting(ticket)
     }
@@ -380,9 +368,9 @@ impl Slots {
             let last = home.closed && home.free.len() == home.made;
             return Returned { last, next: None };
         };
-        let operation = next.operation;
+        let (operation, trace) = (next.operation, next.trace);
         self.set_class(index, next.class);
-        self.put(index, || operation, false);
+        self.put_traced(index, || operation, |_| trace, false);
         if let Some(waker) = &next.waker {
             // It was only just begun and is in no queue, so nobody can complete it yet.
             self.slot(index).flight.poll(waker);
@@ -440,9 +428,28 @@ impl Slots {
         u64::from(slot.cancelled.load(Ordering::Relaxed)) << 32 | u64::from(index)
     }
 
+    /// Puts a new operation into an acquired slot. `make` makes it right where it is to lie, as
+    /// operations are large to move.
+    #[inline]
+    pub(crate) fn put_new(&self, index: u32, make: impl FnOnce() -> Operation, class: Class) {
+        self.set_class(index, class);
+        self.put(index, make, false);
+    }
+
     /// Puts the operation into an acquired slot. With `orphan` nobody will take the result.
     #[inline]
     pub(crate) fn put(&self, index: u32, make: impl FnOnce() -> Operation, orphan: bool) {
+        self.put_traced(index, make, Trace::begin, orphan);
+    }
+
+    #[inline]
+    fn put_traced(
+        &self,
+        index: u32,
+        make: impl FnOnce() -> Operation,
+        trace: impl FnOnce(&Operation) -> Trace,
+        orphan: bool,
+    ) {
         let slot = self.slot(index);
         // SAFETY: the slot was acquired by the caller and is not yet in any queue, so nobody
         // else touches its record. It is empty, so nothing is lost by writing over it.
@@ -450,7 +457,7 @@ impl Slots {
             let record = slot.record.get();
             (&raw mut (*record).operation).write(Some(make()));
             if let Some(operation) = &(*record).operation {
-                (*record).trace = Trace::begin(operation);
+                (*record).trace = trace(operation);
             }
         }
         slot.flight.begin(orphan);
@@ -604,6 +611,14 @@ pub(crate) fn system_error(code: i32) -> io::Error {
 mod tests {
     use super::*;
 
+    fn put_or_wait(slots: &Slots) -> Placed {
+        let Some(index) = slots.try_acquire() else {
+            return slots.wait(Operation::Nop, Class::Foreground);
+        };
+        slots.put_new(index, || Operation::Nop, Class::Foreground);
+        Placed::In(index)
+    }
+
     #[test]
     fn a_slot_goes_home_once_whoever_comes_second() {
         let slots = Slots::new(2);
@@ -625,11 +640,9 @@ mod tests {
     #[test]
     fn waiting_operations_go_on_unpolled_and_in_order() {
         let slots = Slots::new(1);
-        let Placed::In(index) = slots.put_or_wait(|| Operation::Nop, Class::Foreground) else {
-            panic!("it was free")
-        };
+        let Placed::In(index) = put_or_wait(&slots) else { panic!("it was free") };
         let tickets: Vec<u64> = (0..3)
-            .map(|_| match slots.put_or_wait(|| Operation::Nop, Class::Foreground) {
+            .map(|_| match put_or_wait(&slots) {
                 Placed::Waiting(ticket) => ticket,
                 Placed::In(_) => panic!("there is no second slot"),
             })

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use inflight::stream::{Reader, Writer};
 use inflight::{Buffer, Builder, Engine, OpenOptions, Operation};
@@ -157,4 +158,33 @@ fn a_shallow_queue_still_uses_the_driver_it_says() {
             },
         );
     }
+}
+
+#[test]
+fn one_full_worker_does_not_hold_up_the_others() {
+    for engine in engines(|builder| builder.workers(2).queue_depth(4)) {
+        // From outside, each goes to the worker that went to sleep last.
+        let mut held = Vec::new();
+        for _ in 0..6 {
+            held.push(engine.sleep(Duration::from_secs(3600)));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let nop = engine.nop();
+        inflight::block_on(nop).expect("there are slots left");
+    }
+}
+
+#[test]
+fn what_comes_back_can_be_submitted_again() {
+    let disk = inflight::SimulatedDisk::new(1);
+    let engine = Engine::builder().simulated(&disk);
+    engine.block_on(async {
+        let at = inflight::At::new(None, Path::new("/")).expect("a path");
+        let options = OpenOptions::directory();
+        let open = Operation::Open { at, options, descriptor: None };
+        let (opened, _) = engine.submit(open).await.expect("there");
+        let (opened, _) = engine.submit(opened).await.expect("still there");
+        assert_eq!(disk.opened(), 1, "the first was closed");
+        drop(opened);
+    });
 }

@@ -143,6 +143,17 @@ impl Block {
         }
     }
 
+    /// From now on its memory is to come page by page.
+    pub(super) fn forbid_huge_pages(&self) {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::mm::{Advice, madvise};
+            let advice = Advice::LinuxNoHugepage;
+            // SAFETY: whole pages that are ours; the advice never changes what they hold.
+            let _ = unsafe { madvise(self.memory.as_ptr().cast(), self.bytes, advice) };
+        }
+    }
+
     pub(super) fn is_cold(&self) -> bool {
         matches!(self.origin, Origin::ColdSlab(_))
     }

@@ -2,9 +2,9 @@
 //!
 //! Small blocks are cut from slabs: memory of one huge page, so that many of them share one entry
 //! of the processor's table and lie in one piece, which is also what a device likes. A slab's blocks
-//! are all of one class. What is kept counts in bytes of memory really taken: a slab's blocks do so
-//! from its making on, until they are cooled, which gives their memory back to the system while the
-//! rest of the slab is in use.
+//! are all of one class. What is kept counts in bytes of memory taken: a slab's blocks do so from its
+//! making on, until they are cooled, which gives their memory back while the rest of the slab is in
+//! use; the system takes it when it is short, at the latest.
 //!
 //! Some memory may be set aside that the kernel knows in advance. It is cut into slabs like any other,
 //! goes out before any other, and is never given up: so it is counted nowhere here.
@@ -23,6 +23,8 @@ pub(super) struct Kept {
     /// Of memory, in all that is kept, but for what is set aside.
     bytes: u64,
     set_aside: Option<SetAside>,
+    /// The system does not take parts of slabs back: there are no more of them.
+    keeps_all: bool,
     /// The node whose memory it is, if there are several.
     node: Option<u32>,
 }
@@ -91,14 +93,15 @@ impl Kept {
 
     /// A block of a class, and what is to be freed so that at most `room` bytes are kept.
     pub(super) fn take(&mut self, class: usize, room: u64) -> (Block, Vec<Block>) {
-        let mut found = self.pop(class);
+        let mut found = self.pop(class, true);
         if found.is_none() && self.add_registered_slab(class) {
-            found = self.pop(class);
+            found = self.pop(class, true);
         }
+        found = found.or_else(|| self.pop(class, false));
         let freed = self.shrink_to(room);
         if found.is_none() && self.is_worth_a_slab(class, room) {
             self.add_slab(class);
-            found = self.pop(class);
+            found = self.pop(class, false);
         }
         let block = found.unwrap_or_else(|| {
             self.classes[class].alone += 1;
@@ -120,9 +123,12 @@ impl Kept {
         class.blocks.push(block);
     }
 
-    fn pop(&mut self, class: usize) -> Option<Block> {
+    fn pop(&mut self, class: usize, registered: bool) -> Option<Block> {
         let kept = &mut self.classes[class];
-        let mut block = kept.registered.pop().or_else(|| kept.blocks.pop())?;
+        let mut block = match registered {
+            true => kept.registered.pop()?,
+            false => kept.blocks.pop()?,
+        };
         if let Some(slab) = block.slab() {
             self.slab(slab).lent += 1;
         }
@@ -139,6 +145,7 @@ impl Kept {
     fn is_worth_a_slab(&self, class: usize, room: u64) -> bool {
         let bytes = class_bytes(class);
         cfg!(target_os = "linux")
+            && !self.keeps_all
             && bytes < HUGE_PAGE_BYTES
             && (self.classes[class].alone + 1) * bytes >= ALONE_BYTES
             && self.bytes + (HUGE_PAGE_BYTES - bytes) as u64 <= room
@@ -233,8 +240,18 @@ impl Kept {
             }
         }
         for block in self.classes.iter_mut().rev().flat_map(|class| &mut class.blocks) {
-            if self.bytes > bytes && block.cool() {
-                self.bytes -= block.bytes() as u64;
+            if self.keeps_all || self.bytes <= bytes {
+                break;
+            }
+            let Some(slab) = block.slab().filter(|_| !block.is_cold()) else { continue };
+            // Else the system might fill up the page again.
+            if let Some(Slab { memory: Memory::Own(memory), .. }) = &self.slabs[slab as usize] {
+                memory.forbid_huge_pages();
+            }
+            match block.cool() {
+                true => self.bytes -= block.bytes() as u64,
+                // So it is with memory that a process locks.
+                false => self.keeps_all = true,
             }
         }
         freed

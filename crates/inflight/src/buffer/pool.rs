@@ -116,24 +116,32 @@ impl Pool {
     pub fn try_get_ahead(&self, capacity: usize) -> Option<Buffer> {
         let reservation = self.shared.budget.try_reserve_ahead(Pool::footprint(capacity))?;
         let buffer = self.fill(capacity, reservation);
-        self.make_room();
-        Some(buffer)
+        // Nor does it wait for the system.
+        self.has_room().then_some(buffer)
     }
 
     /// A buffer, whose memory nobody has touched yet.
     fn fill(&self, capacity: usize, reservation: Reservation) -> Buffer {
         let node = self.shared.nodes.here();
         let room = self.room_at(node);
-        let (block, blocks) = lock(&self.shared.kept[node]).take(class_of(capacity), room);
+        let (block, blocks) = {
+            let mut kept = lock(&self.shared.kept[node]);
+            // Somebody else may have reserved some meanwhile.
+            kept.take(class_of(capacity), room.min(self.room()))
+        };
         self.releaser().release(Unneeded { blocks, region: None });
         let home = Home { pool: self.clone(), node };
         Buffer { owner: Some(Owner::Pool(block, reservation, home)), length: 0 }
     }
 
-    /// Whether what is reserved fits beside what is on its way to the system.
+    /// Whether what is reserved and kept fits beside what is on its way to the system.
     fn has_room(&self) -> bool {
         let on_its_way = self.releaser().bytes();
-        on_its_way == 0 || on_its_way <= self.room()
+        if on_its_way == 0 {
+            return true;
+        }
+        let kept = self.shared.kept.iter().map(|kept| lock(kept).bytes()).sum::<u64>();
+        on_its_way + kept <= self.room()
     }
 
     /// Waits until it does: for as long as the system needs.
@@ -154,7 +162,7 @@ impl Pool {
         for (_, kept) in self.shared.kept.iter().enumerate().filter(|(other, _)| *other != node) {
             let mut kept = lock(kept);
             let blocks = kept.shrink_to(room);
-            room -= kept.bytes();
+            room = room.saturating_sub(kept.bytes());
             drop(kept);
             self.releaser().release(Unneeded { blocks, region: None });
         }
@@ -169,7 +177,8 @@ impl Pool {
     #[must_use]
     pub fn try_reserve(&self, bytes: u64) -> Option<Reservation> {
         let reservation = self.shared.budget.try_reserve(bytes)?;
-        let blocks = lock(&self.shared.kept[0]).shrink_to(self.room_at(0));
+        let room = self.room_at(0);
+        let blocks = lock(&self.shared.kept[0]).shrink_to(room);
         self.releaser().release(Unneeded { blocks, region: None });
         self.make_room();
         Some(reservation)

@@ -150,6 +150,9 @@ mod tests {
             let many: Vec<_> = (0..8).map(|_| block_on(pool.get(8 << 20))).collect();
             assert_eq!(on_its_way(), 0);
             drop(many);
+            let half = pool.try_get(LIMIT / 2).expect("fits");
+            assert_eq!(on_its_way(), 0, "half is kept, and there is no third half");
+            drop(half);
             let mut one = block_on(pool.get(LIMIT));
             assert_eq!(on_its_way(), 0, "eight kept blocks made room");
             one.extend_fill(round, LIMIT);

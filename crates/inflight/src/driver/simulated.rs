@@ -65,6 +65,7 @@ impl Simulated {
     /// The next operation takes effect.
     fn perform_next(&mut self) {
         let Some(Reverse((due, _, name))) = self.under_way.pop() else { return };
+        self.inbox.note_progress();
         if !self.inbox.slots.is_current(name) {
             return;
         }

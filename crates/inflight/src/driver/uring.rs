@@ -243,7 +243,7 @@ impl Uring {
         match entry::meaning(operation, arguments, &mut self.provided, (result, flags)) {
             Meaning::Ended(outcome) => inbox.finish(index, outcome),
             // A cancel may show as an interruption.
-            Meaning::Again
+            Meaning::Again | Meaning::OtherWay
                 if inbox.slots.is_cancelled(index) || inbox.stage() > Stage::Draining =>
             {
                 inbox.finish(index, Err(rustix::io::Errno::CANCELED.raw_os_error()));
@@ -347,6 +347,7 @@ impl Driver for Uring {
     }
 
     fn turn(&mut self, wait: bool) {
+        self.pace.expect(0);
         self.pool.submit(self.inbox, &mut self.accepted);
         self.arm_alarm();
         if !wait && !self.must_enter() {

@@ -79,5 +79,11 @@ mod tests {
         busy.finish(Direction::Write);
         assert!(busy.in_flight.load(Relaxed) < ONE);
         assert!(busy.read() <= busy.epoch.elapsed());
+        let before = busy.read();
+        busy.start(Direction::Read);
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(busy.read() >= before + Duration::from_millis(4), "also while it goes on");
+        busy.finish(Direction::Read);
+        assert!(busy.read() >= before + Duration::from_millis(4));
     }
 }

@@ -57,6 +57,11 @@ impl<F: Future + Unpin> Ordered<F> {
         self.queue.is_empty()
     }
 
+    /// Drops all of them.
+    pub fn clear(&mut self) {
+        self.queue.clear();
+    }
+
     /// Adds one at the end.
     ///
     /// # Panics

@@ -160,7 +160,14 @@ impl Reader {
         let buffer = match self.in_flight.next().await {
             Some(read) => {
                 let length = (self.end - start).min(self.request_bytes as u64) as usize;
-                Some(self.complete(read?, start, length).await?)
+                let buffer = self.complete(read?, start, length).await?;
+                if buffer.len() < length {
+                    // It has a size that it does not keep to. What was read ahead is empty.
+                    (self.end, self.to_end) = (start + buffer.len() as u64, false);
+                    self.ahead = self.end;
+                    self.in_flight.clear();
+                }
+                (!buffer.is_empty()).then_some(buffer)
             }
             None => self.behind_the_end().await?,
         };
@@ -203,7 +210,7 @@ impl Reader {
         Err(self.failed(std::io::ErrorKind::UnexpectedEof.into()))
     }
 
-    /// Reads what a short read left out.
+    /// Reads what a short read left out; less where the file turns out to end, and that is all right.
     async fn complete(&self, mut buffer: Buffer, start: u64, length: usize) -> Result<Buffer> {
         buffer.truncate(length);
         let mut in_vain = 0;
@@ -222,6 +229,9 @@ impl Reader {
                     file.file().read(buffer, self.request_bytes - from, at).await?
                 }
             };
+            if self.to_end && buffer.len() == before && matches!(self.source, AnyFile::Cached(_)) {
+                return Ok(buffer);
+            }
             // A direct read may end inside a block, again and again, but not for ever.
             in_vain = if buffer.len() > before { 0 } else { in_vain + 1 };
             if buffer.len() == from || in_vain == READS_IN_VAIN_MAX {

@@ -45,6 +45,8 @@ pub struct Writer {
     target: AnyFile,
     request_bytes: usize,
     filling: Option<Buffer>,
+    /// Less than a block that comes before whatever is filled next.
+    tail: Vec<u8>,
     /// Where the buffer being filled will go.
     offset: u64,
     in_flight: Ordered<Task<Result<()>>>,
@@ -85,6 +87,7 @@ impl Writer {
             target,
             request_bytes: REQUEST_BYTES,
             filling: None,
+            tail: Vec::new(),
             offset: 0,
             in_flight: Ordered::new(DEPTH),
             turns: Turns::default(),
@@ -111,7 +114,8 @@ impl Writer {
     /// Bytes taken so far.
     #[must_use]
     pub fn position(&self) -> u64 {
-        self.offset + self.filling.as_ref().map_or(0, |buffer| buffer.len()) as u64
+        let filling = self.filling.as_ref().map_or(0, |buffer| buffer.len());
+        self.offset + (filling + self.tail.len()) as u64
     }
 
     /// Takes bytes; waits only while `depth` writes are still under way. After an error, and after
@@ -119,13 +123,22 @@ impl Writer {
     ///
     /// # Errors
     /// Those of earlier writes.
-    pub async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.interrupt()?;
         self.turns.step().await;
+        self.take_bytes(bytes).await?;
+        self.interrupted = false;
+        Ok(())
+    }
+
+    async fn take_bytes(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
             let mut buffer = match self.filling.take() {
                 Some(buffer) => buffer,
-                None => self.empty_buffer().await,
+                None => {
+                    let buffer = self.empty_buffer().await;
+                    self.begin(buffer)
+                }
             };
             let room = (self.request_bytes - buffer.len()).min(bytes.len());
             let (now, later) = bytes.split_at(room);
@@ -137,7 +150,6 @@ impl Writer {
                 self.filling = Some(buffer);
             }
         }
-        self.interrupted = false;
         Ok(())
     }
 
@@ -151,25 +163,69 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes a buffer as it is, without a copy, where nothing is left of earlier bytes and the file
-    /// takes it so: around the page cache it must hold whole blocks. Else its bytes are copied.
+    /// Takes a buffer as it is, without a copy. Around the page cache that is so for whole blocks: of
+    /// others, which should come last, less than a block is copied, and what follows them is.
     ///
     /// # Errors
     /// As for [`Writer::write`].
     pub async fn write_buffer(&mut self, buffer: Buffer) -> Result<()> {
-        let fits = match &self.target {
-            AnyFile::Cached(_) => true,
-            AnyFile::Direct(_) => buffer.is_pooled() && buffer.len().is_multiple_of(BLOCK_BYTES),
-        };
-        if self.filling.is_some() || !fits {
-            return self.write(&buffer).await;
-        }
         self.interrupt()?;
         self.turns.step().await;
-        if !buffer.is_empty() {
-            self.flush(buffer).await?;
+        let fits = match &self.target {
+            AnyFile::Cached(_) => true,
+            AnyFile::Direct(_) => buffer.is_pooled(),
+        };
+        match self.filling.is_none() && self.tail.is_empty() && fits {
+            true => self.pass_on(buffer).await?,
+            false => self.copy(buffer).await?,
         }
         self.interrupted = false;
+        Ok(())
+    }
+
+    /// Writes the buffer; what is left over behind whole blocks, where they must be whole, is kept
+    /// outside of the budget.
+    async fn pass_on(&mut self, mut buffer: Buffer) -> Result<()> {
+        if let AnyFile::Direct(_) = &self.target {
+            let whole = buffer.len() - buffer.len() % BLOCK_BYTES;
+            self.tail.extend_from_slice(&buffer[whole..]);
+            buffer.truncate(whole);
+        }
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        self.flush(buffer).await
+    }
+
+    /// A new buffer to be filled, with what was left over.
+    fn begin(&mut self, mut buffer: Buffer) -> Buffer {
+        buffer.extend_from_slice(&self.tail);
+        self.tail.clear();
+        buffer
+    }
+
+    /// Takes the bytes of a buffer. Does not hold it while it waits for another: where there is none,
+    /// the bytes wait outside of the budget.
+    async fn copy(&mut self, buffer: Buffer) -> Result<()> {
+        let mut done = 0;
+        while done < buffer.len() {
+            let filling = self.filling.take().or_else(|| {
+                let buffer = self.handle().pool().try_get(self.request_bytes)?;
+                Some(self.begin(buffer))
+            });
+            let Some(mut filling) = filling else {
+                let rest = buffer[done..].to_vec();
+                drop(buffer);
+                return self.take_bytes(&rest).await;
+            };
+            let room = (self.request_bytes - filling.len()).min(buffer.len() - done);
+            filling.extend_from_slice(&buffer[done..done + room]);
+            done += room;
+            match filling.len() == self.request_bytes {
+                true => self.flush(filling).await?,
+                false => self.filling = Some(filling),
+            }
+        }
         Ok(())
     }
 
@@ -205,7 +261,12 @@ impl Writer {
     pub async fn finish(mut self) -> Result<File> {
         self.interrupt()?;
         let length = self.position();
-        if let Some(buffer) = self.filling.take() {
+        let mut last = self.filling.take();
+        if !self.tail.is_empty() {
+            let buffer = self.empty_buffer().await;
+            last = Some(self.begin(buffer));
+        }
+        if let Some(buffer) = last {
             self.flush(buffer).await?;
         }
         while let Some(written) = self.in_flight.next().await {

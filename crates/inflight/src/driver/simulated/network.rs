@@ -75,6 +75,11 @@ impl Place {
         }
     }
 
+    /// Whether no other socket can be at `other`.
+    fn is_in_the_way_of(&self, other: &Place) -> bool {
+        self.is_reached_by(other) || other.is_reached_by(self)
+    }
+
     /// Whether what is sent to `to` comes here.
     fn is_reached_by(&self, to: &Place) -> bool {
         match (self, to) {
@@ -127,9 +132,20 @@ impl Network {
         }
     }
 
+    /// A port that nobody has.
     fn some_port(&mut self) -> u16 {
-        self.ports_given = (self.ports_given + 1) % (u16::MAX - FIRST_PORT);
-        FIRST_PORT + self.ports_given
+        loop {
+            self.ports_given = (self.ports_given + 1) % (u16::MAX - FIRST_PORT);
+            let port = FIRST_PORT + self.ports_given;
+            let mut addresses = self.sockets.values().filter_map(|socket| match socket {
+                Socket::Stream(stream) => stream.address.ip(),
+                Socket::Listener(Listener { place, .. })
+                | Socket::Datagrams(Datagrams { place, .. }) => place.address().ip(),
+            });
+            if !addresses.any(|address| address.port() == port) {
+                return port;
+            }
+        }
     }
 
     /// A place with a port, of one that asked for any.
@@ -145,7 +161,11 @@ impl Network {
 
     pub(super) fn listen(&mut self, number: u64, place: Place, backlog: u32) -> Result<()> {
         let place = self.with_port(place);
-        if self.listener_at(&place).is_some() {
+        let in_use = self.sockets.values().any(|socket| match socket {
+            Socket::Listener(listener) => listener.place.is_in_the_way_of(&place),
+            _ => false,
+        });
+        if in_use {
             return Err(Errno::ADDRINUSE);
         }
         let (backlog, not_accepted) = (backlog.max(1) as usize, VecDeque::new());
@@ -155,7 +175,11 @@ impl Network {
 
     pub(super) fn bind(&mut self, number: u64, place: Place) -> Result<()> {
         let place = self.with_port(place);
-        if self.datagrams_at(&place).is_some() {
+        let in_use = self.sockets.values().any(|socket| match socket {
+            Socket::Datagrams(datagrams) => datagrams.place.is_in_the_way_of(&place),
+            _ => false,
+        });
+        if in_use {
             return Err(Errno::ADDRINUSE);
         }
         self.sockets
@@ -255,7 +279,9 @@ impl Network {
         // The other end is gone.
         let peer = self.stream(stream.peer).map_err(|_| Errno::PIPE)?;
         match UNREAD_MAX - peer.unread.len() {
-            0 if !peer.ended => Err(Errno::AGAIN),
+            // It wants nothing any more: what is sent is lost.
+            _ if peer.ended => Ok(UNREAD_MAX),
+            0 => Err(Errno::AGAIN),
             room => Ok(room),
         }
     }
@@ -263,7 +289,10 @@ impl Network {
     pub(super) fn send(&mut self, number: u64, bytes: &[u8]) -> Result<usize> {
         let length = bytes.len().min(self.room(number)?);
         let peer = self.stream(number)?.peer;
-        self.stream_mut(peer)?.unread.extend(&bytes[..length]);
+        let peer = self.stream_mut(peer)?;
+        if !peer.ended {
+            peer.unread.extend(&bytes[..length]);
+        }
         self.changes += 1;
         Ok(length)
     }

@@ -8,6 +8,7 @@ use rustix::io::{Errno, Result};
 use super::disk::{DEVICE, Fate, SimulatedDisk, State};
 use super::path::Way;
 use super::tree::{BLOCK_BYTES, Content, FileBytes, Inode, ROOT};
+use crate::arrivals::Arrivals;
 use crate::buffer::{Buffer, BufferList, Pool};
 use crate::descriptor::Descriptor;
 use crate::metadata::{DirectoryBatch, FileKind, Metadata};
@@ -31,6 +32,8 @@ pub(super) fn perform(disk: &SimulatedDisk, pool: &Pool, operation: &mut Operati
         *operation = Operation::Nop;
         return Ok(0);
     }
+    // What a program left in it closes itself.
+    drop_opened(operation);
     let mut state = disk.state();
     // It is an operation only once it does something.
     if !state.crashed && state.must_wait(operation) {
@@ -41,7 +44,13 @@ pub(super) fn perform(disk: &SimulatedDisk, pool: &Pool, operation: &mut Operati
     (state.history, what).hash(&mut hasher);
     state.history = hasher.finish();
     match state.fate() {
-        Fate::Performed => state.perform(disk, pool, operation),
+        Fate::Performed => {
+            if let Operation::Accept { listener, arrivals } = operation {
+                drop(state);
+                return accept(disk, listener, arrivals);
+            }
+            state.perform(disk, pool, operation)
+        }
         Fate::LastOfAll => {
             // Its effect may be there; what it would have answered is not.
             let _ = state.perform(disk, pool, operation);
@@ -50,6 +59,17 @@ pub(super) fn perform(disk: &SimulatedDisk, pool: &Pool, operation: &mut Operati
             Err(Errno::IO)
         }
         Fate::Failed(error) => Err(error),
+    }
+}
+
+/// Accepts what waits. Whom that wakes may have things to close: the disk is not locked meanwhile.
+fn accept(disk: &SimulatedDisk, listener: &Descriptor, arrivals: &Arrivals) -> Result<u64> {
+    let listener = listener.foreign_number().ok_or(Errno::BADF)?;
+    loop {
+        let connection = disk.state().network.accept(listener)?;
+        if !arrivals.push(disk.descriptor(connection)) {
+            return Ok(0);
+        }
     }
 }
 

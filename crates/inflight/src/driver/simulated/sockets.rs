@@ -90,14 +90,6 @@ impl State {
                     0
                 })
             }
-            Operation::Accept { listener, arrivals } => number(listener).and_then(|listener| {
-                loop {
-                    let connection = self.network.accept(listener)?;
-                    if !arrivals.push(disk.descriptor(connection)) {
-                        return Ok(0);
-                    }
-                }
-            }),
             Operation::SendFile { file, offset, socket, length } => {
                 let piece = self.readable(file, *offset, *length).and_then(|inode| {
                     self.bytes(inode, *offset, (*length).min(PIECE_BYTES)).map(<[u8]>::to_vec)
