@@ -111,6 +111,13 @@ Examples:
   inflight demo game-1.0 game-1.1 --preset small")]
     Demo(DemoArguments),
 
+    /// Tell what a path is on, how data is moved there, and which settings suit it
+    #[command(after_help = "\
+Examples:
+  inflight device /srv/builds
+  inflight device / /tmp --json")]
+    Device(DeviceArguments),
+
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  inflight completions bash > \
         ~/.local/share/bash-completion/completions/inflight")]
@@ -190,6 +197,14 @@ pub struct DemoArguments {
     /// Time against size
     #[arg(long, value_enum, default_value_t = PresetName::Default)]
     pub preset: PresetName,
+}
+
+/// Arguments of `device`.
+#[derive(Debug, Args)]
+pub struct DeviceArguments {
+    /// What to look under: files or directories
+    #[arg(default_value = ".", value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
 }
 
 /// A [`Preset`] by name.

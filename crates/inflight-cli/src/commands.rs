@@ -11,8 +11,8 @@ use inflight_patch::{ApplyOptions, DiffOptions, Job, Progress, Side};
 use serde_json::json;
 
 use crate::arguments::{
-    ApplyArguments, Command, Common, DemoArguments, DiffArguments, InfoArguments, VerifyArguments,
-    preserve,
+    ApplyArguments, Command, Common, DemoArguments, DeviceArguments, DiffArguments, InfoArguments,
+    VerifyArguments, preserve,
 };
 use crate::progress::Bar;
 use crate::report::{self, Cost, Outcome};
@@ -45,6 +45,7 @@ pub fn run(command: &Command, common: &Common) -> Result<bool> {
             Command::Verify(arguments) => run_verify(&job, arguments).await,
             Command::Info(arguments) => run_info(&job, arguments).await,
             Command::Demo(arguments) => run_demo(&engine, &job, arguments).await,
+            Command::Device(arguments) => run_device(&engine, arguments).await,
             Command::Completions { .. } | Command::Man => unreachable!("printed without a job"),
         }
     });
@@ -65,6 +66,7 @@ pub fn name(command: &Command) -> &'static str {
         Command::Verify(_) => "verify",
         Command::Info(_) => "info",
         Command::Demo(_) => "demo",
+        Command::Device(_) => "device",
         Command::Completions { .. } => "completions",
         Command::Man => "man",
     }
@@ -133,6 +135,14 @@ async fn run_verify(job: &Job, arguments: &VerifyArguments) -> Result<Outcome> {
 async fn run_info(job: &Job, arguments: &InfoArguments) -> Result<Outcome> {
     let info = inflight_patch::info(job, &arguments.patch, arguments.largest).await?;
     Ok(report::info(&info, &arguments.patch))
+}
+
+async fn run_device(engine: &Engine, arguments: &DeviceArguments) -> Result<Outcome> {
+    let mut devices = Vec::new();
+    for path in &arguments.paths {
+        devices.push((path.as_path(), engine.device(path).await?));
+    }
+    Ok(report::devices(&devices, engine))
 }
 
 /// One line of the demo's table.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{BinaryBytes, HumanCount};
-use inflight::{Engine, Metrics};
+use inflight::{Device, Engine, Metrics};
 use inflight_patch::{DiffReport, PatchInfo, TreeInfo, VerifyReport};
 use serde_json::{Map, Value, json};
 
@@ -288,4 +288,77 @@ pub fn info(info: &PatchInfo, patch: &Path) -> Outcome {
         "largest": largest,
     });
     Outcome { ok: true, warnings: Vec::new(), lines, fields }
+}
+
+/// What some paths are on.
+pub fn devices(devices: &[(&Path, Device)], engine: &Engine) -> Outcome {
+    let (driver, reason) = (engine.driver().name(), engine.driver_reason());
+    let mut lines = Vec::new();
+    for (path, device) in devices {
+        lines.extend(device_lines(path, device));
+        lines.push(String::new());
+    }
+    lines.push(format!("driver    {driver}: {reason}"));
+    let found: Vec<Value> =
+        devices.iter().map(|(path, device)| device_json(path, device)).collect();
+    let fields = json!({ "devices": found, "driver_reason": reason });
+    Outcome { ok: true, warnings: Vec::new(), lines, fields }
+}
+
+fn device_lines(path: &Path, device: &Device) -> Vec<String> {
+    let mut lines = vec![path.display().to_string()];
+    if !device.file_system.is_empty() {
+        let Device { file_system, source, mounted_at, .. } = device;
+        lines
+            .push(format!("on        {file_system}, {source} mounted at {}", mounted_at.display()));
+    }
+    if !device.layers.is_empty() {
+        lines.push(format!("through   {}", device.layers.join(", ")));
+    }
+    lines.push(format!("kind      {}: {}", device.kind, device.found_by));
+    let limits = &device.limits;
+    if limits.queue_depth > 0 {
+        lines.push(format!(
+            "limits    blocks of {} (written in {}), requests of {}, {} queued",
+            BinaryBytes(limits.logical_block_bytes),
+            BinaryBytes(limits.physical_block_bytes),
+            BinaryBytes(limits.request_bytes_max),
+            limits.queue_depth,
+        ));
+    }
+    let settings = device.settings();
+    lines.push(format!(
+        "settings  requests of {}, {} under way, streams: {}, {} the page cache",
+        BinaryBytes(settings.request_bytes as u64),
+        settings.depth,
+        settings.streams,
+        if settings.direct { "around" } else { "through" },
+    ));
+    lines
+}
+
+fn device_json(path: &Path, device: &Device) -> Value {
+    let (limits, settings) = (&device.limits, device.settings());
+    json!({
+        "path": path.display().to_string(),
+        "kind": device.kind.name(),
+        "found_by": device.found_by,
+        "file_system": device.file_system,
+        "mounted_at": device.mounted_at.display().to_string(),
+        "source": device.source,
+        "layers": device.layers,
+        "limits": {
+            "logical_block_bytes": limits.logical_block_bytes,
+            "physical_block_bytes": limits.physical_block_bytes,
+            "request_bytes_max": limits.request_bytes_max,
+            "request_bytes_best": limits.request_bytes_best,
+            "queue_depth": limits.queue_depth,
+        },
+        "settings": {
+            "request_bytes": settings.request_bytes,
+            "depth": settings.depth,
+            "streams": settings.streams,
+            "direct": settings.direct,
+        },
+    })
 }

@@ -12,7 +12,8 @@ use std::fs;
 use serde_json::Value;
 use support::{Place, Ran, directory, file, finish, inflight, noise, run, shown};
 
-const COMMANDS: [&str; 7] = ["diff", "apply", "verify", "info", "demo", "completions", "man"];
+const COMMANDS: [&str; 8] =
+    ["diff", "apply", "verify", "info", "demo", "device", "completions", "man"];
 
 /// Two small trees with something to copy and something new, and their patch.
 fn place_with_patch() -> Place {
@@ -296,4 +297,24 @@ fn a_demo_that_fails_cleans_up_too() {
     command.env("TMPDIR", &temporary).arg("demo").arg(&place.old).arg(&none);
     finish(&mut command).refused(&shown(&none));
     assert_eq!(fs::read_dir(&temporary).expect("it is there").count(), 0);
+}
+
+#[test]
+fn a_device_is_told_with_how_it_was_found() {
+    let place = Place::with_trees();
+    let told = run(&[&"device", &place.old, &"/proc"]).succeeded();
+    for part in ["kind      ", "settings  requests of ", "driver    ", "on        proc"] {
+        assert!(told.out.contains(part), "no {part:?} in {told:?}");
+    }
+    let told = run(&[&"device", &place.old, &"--json"]).succeeded();
+    let object: Value = serde_json::from_str(&told.out).unwrap();
+    let device = &object["devices"][0];
+    let kinds = ["memory", "solid", "virtual", "network", "rotational", "unknown"];
+    assert!(kinds.contains(&device["kind"].as_str().unwrap()), "{device}");
+    assert!(!device["found_by"].as_str().unwrap().is_empty());
+    assert!(device["settings"]["request_bytes"].as_u64().unwrap() >= 4096);
+    assert!(!object["driver_reason"].as_str().unwrap().is_empty());
+    let failed = run(&[&"device", &place.old.join("nothing")]);
+    assert_eq!(failed.code, Some(1), "{failed:?}");
+    assert!(failed.err.contains("nothing: No such file"), "{failed:?}");
 }

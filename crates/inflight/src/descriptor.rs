@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::address::Address;
-use crate::metrics::DeviceIndex;
 
 /// Something open, owned by one holder; closed when it is dropped.
 #[derive(Debug)]
@@ -117,6 +116,9 @@ pub(crate) enum Label {
 /// to another file) under an operation. The last share closes it, through the engine.
 #[derive(Clone)]
 pub struct Descriptor(Arc<Inner>);
+
+/// A device that an engine has met, by when it did: 0 for none.
+pub(crate) type DeviceIndex = u8;
 
 /// What matters to a driver of what is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

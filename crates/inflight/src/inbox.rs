@@ -19,9 +19,10 @@ use rustix::io::Errno;
 
 use crate::alarm::{Alarm, Sleeps};
 use crate::class::{Class, GiveWay, TwoQueues};
+use crate::descriptor::DeviceIndex;
 use crate::links::Queue;
 use crate::local::{self, WorkerOnly};
-use crate::metrics::{BusyTime, DeviceIndex, TIMED_ONE_IN, Tally};
+use crate::metrics::{BusyTime, TIMED_ONE_IN, Tally};
 use crate::operation::{Direction, Operation};
 use crate::slot::{Outcome, Placed, Returned, Slots};
 

@@ -9,6 +9,7 @@ mod buffer;
 mod class;
 mod completion;
 mod descriptor;
+mod device;
 mod directory;
 mod driver;
 mod engine;
@@ -105,6 +106,7 @@ pub use buffer::{
 pub use class::Class;
 pub use completion::Completer;
 pub use descriptor::{Descriptor, OwnedDescriptor};
+pub use device::{Device, DeviceKind, DeviceLimits, DeviceSettings};
 pub use directory::Directory;
 pub use driver::{DriverChoice, Faults, SimulatedDisk};
 pub use engine::{Builder, DRIVER_VARIABLE, Engine};

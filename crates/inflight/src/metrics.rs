@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::descriptor::DeviceIndex;
 use crate::operation::Direction;
 
 pub(crate) use self::busy::BusyTime;
@@ -70,9 +71,6 @@ pub struct DeviceMetrics {
 
 /// Devices that are told apart, the first of which stands for what is not.
 const DEVICES: usize = 16;
-
-/// A device, by when it was first met: 0 for none.
-pub(crate) type DeviceIndex = u8;
 
 /// The devices that an engine has met.
 #[derive(Debug, Default)]

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use super::Operation;
 use super::arguments::{At, display_path};
 use crate::buffer::Buffer;
-use crate::descriptor::{Descriptor, Sort};
-use crate::metrics::DeviceIndex;
+use crate::descriptor::{Descriptor, DeviceIndex, Sort};
 
 impl Operation {
     /// What the operation is called in messages.
