@@ -69,11 +69,21 @@ impl<W: PartialEq> GiveWay<W> {
         self.foreground_us.store(self.now_us(), Relaxed);
     }
 
-    /// Whether one more background operation may begin; then it counts as begun.
-    pub(crate) fn try_begin(&self) -> bool {
+    /// How many background operations may be under way now.
+    fn most(&self) -> usize {
         let seen = self.foreground_us.load(Relaxed);
         let lately = seen > 0 && self.now_us().saturating_sub(seen) < LATELY_US;
-        let most = if lately { BESIDE_MAX } else { ALONE_MAX };
+        if lately { BESIDE_MAX } else { ALONE_MAX }
+    }
+
+    /// Whether one more background operation may begin.
+    pub(crate) fn has_room(&self) -> bool {
+        self.background.load(SeqCst) < self.most()
+    }
+
+    /// The same; then it counts as begun.
+    pub(crate) fn try_begin(&self) -> bool {
+        let most = self.most();
         let begin = |under_way: usize| (under_way < most).then_some(under_way + 1);
         self.background.fetch_update(SeqCst, SeqCst, begin).is_ok()
     }

@@ -22,7 +22,7 @@ use crate::class::{Class, GiveWay, TwoQueues};
 use crate::descriptor::DeviceIndex;
 use crate::links::Queue;
 use crate::local::{self, WorkerOnly};
-use crate::metrics::{BusyTime, TIMED_ONE_IN, Tally};
+use crate::metrics::{BusyTime, TIMED_ONE_IN, Tally, Transfers};
 use crate::operation::{Direction, Operation};
 use crate::slot::{Outcome, Placed, Returned, Slots};
 
@@ -40,7 +40,7 @@ pub(crate) struct Inbox {
     own: WorkerOnly<Own>,
     pub(crate) alarm: Alarm,
     sleeps: Sleeps,
-    busy: Arc<BusyTime>,
+    transfers: Transfers,
     pub(crate) tally: Tally,
     /// Operations since one was timed; the worker's.
     untimed: AtomicU32,
@@ -127,7 +127,7 @@ impl Inbox {
             own: WorkerOnly::new(Own::default()),
             alarm: Alarm::new(),
             sleeps,
-            busy,
+            transfers: Transfers::new(busy),
             tally: Tally::new(),
             untimed: AtomicU32::new(0),
             held: Held::default(),
@@ -297,7 +297,7 @@ impl Inbox {
         // SAFETY: the slot was just taken from a queue by a driver, the only holder.
         let operation = unsafe { self.slots.begun(index, timed) };
         self.tally.begin(operation.device());
-        self.busy.start(operation.direction());
+        self.transfers.start(operation.direction());
         add_alone(&self.held.started);
     }
 
@@ -368,7 +368,7 @@ impl Inbox {
         // SAFETY: the calling driver still holds the slot.
         let (operation, class, taken) = unsafe { self.slots.ending(index) };
         let (device, direction) = (operation.device(), operation.direction());
-        self.busy.finish(direction);
+        self.transfers.finish(direction);
         if let Some(taken) = taken {
             self.tally.time(device, taken);
         }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::descriptor::DeviceIndex;
 use crate::operation::Direction;
 
-pub(crate) use self::busy::BusyTime;
+pub(crate) use self::busy::{BusyTime, Transfers};
 pub use self::latency::Latency;
 pub(crate) use self::latency::TIMED_ONE_IN;
 use self::latency::Times;

@@ -14,7 +14,8 @@ use crate::shared::Shared;
 use crate::slot::{Placed, system_error};
 
 /// An operation in flight: submitted when this was made, or, if all slots were out, when one comes
-/// home. It goes on whether this is polled or not; its result keeps the slot until it is taken or
+/// home. (A slot is the engine's record of an operation, where the kernel finds its buffer; each worker
+/// has [`queue_depth`](crate::Builder::queue_depth) of them.) It goes on whether this is polled or not; its result keeps the slot until it is taken or
 /// this is dropped.
 ///
 /// **Dropping it is safe at any moment**: the operation (with its buffer) stays in its slot until

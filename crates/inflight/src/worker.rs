@@ -98,7 +98,11 @@ impl Worker {
     pub(crate) fn work(&mut self, may_wait: bool) {
         self.submit();
         self.inbox.alarm.fall_asleep();
-        let wait = may_wait && self.inbox.is_idle() && self.inbox.stage() == Stage::Running;
+        let wait = may_wait
+            && self.inbox.is_idle()
+            && self.inbox.stage() == Stage::Running
+            // Whoever ended since they were held back rang while we were awake.
+            && (self.held_back.is_empty() || !self.inbox.give_way.has_room());
         match wait {
             true => self.inbox.note_sleep(),
             false => self.inbox.alarm.wake_up(),

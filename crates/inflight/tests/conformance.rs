@@ -403,6 +403,21 @@ fn beneath_refuses_to_leave_the_directory() {
 }
 
 #[test]
+fn a_file_that_is_there_is_kept_where_that_is_asked_for() {
+    on_each_disk(|engine, directory| {
+        engine.block_on(async {
+            let path = directory.join("file");
+            for round in 0..3 {
+                let options = OpenOptions::keeping(0o600).read_write();
+                let file = engine.open(&path, options).await.unwrap();
+                assert_eq!(file.metadata().await.unwrap().size, round * 10);
+                file.write_all(bytes(engine, &content(10)), round * 10).await.unwrap();
+            }
+        });
+    });
+}
+
+#[test]
 fn making_a_file_never_goes_through_a_planted_link() {
     on_each_disk(|engine, directory| {
         engine.block_on(async {

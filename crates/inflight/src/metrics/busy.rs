@@ -1,6 +1,7 @@
 //! How long an engine was busy.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::operation::Direction;
@@ -9,7 +10,7 @@ use crate::operation::Direction;
 #[derive(Debug)]
 pub(crate) struct BusyTime {
     epoch: Instant,
-    /// Transfers in flight (upper 22 bits) and since when (lower 42, microseconds).
+    /// Workers with transfers in flight (upper 22 bits) and since when (lower 42, microseconds).
     in_flight: AtomicU64,
     busy_us: AtomicU64,
 }
@@ -17,6 +18,34 @@ pub(crate) struct BusyTime {
 const SINCE_BITS: u32 = 42;
 const ONE: u64 = 1 << SINCE_BITS;
 const SINCE: u64 = ONE - 1;
+
+/// The transfers of one worker. Only its first and its last one are the engine's business, so that
+/// workers do not share what each of their operations writes.
+#[derive(Debug)]
+pub(crate) struct Transfers {
+    in_flight: AtomicUsize,
+    engine: Arc<BusyTime>,
+}
+
+impl Transfers {
+    pub(crate) fn new(engine: Arc<BusyTime>) -> Transfers {
+        Transfers { in_flight: AtomicUsize::new(0), engine }
+    }
+
+    #[inline]
+    pub(crate) fn start(&self, direction: Direction) {
+        if direction != Direction::None && self.in_flight.fetch_add(1, Relaxed) == 0 {
+            self.engine.start();
+        }
+    }
+
+    #[inline]
+    pub(crate) fn finish(&self, direction: Direction) {
+        if direction != Direction::None && self.in_flight.fetch_sub(1, Relaxed) == 1 {
+            self.engine.finish();
+        }
+    }
+}
 
 impl BusyTime {
     pub(crate) fn new() -> BusyTime {
@@ -28,11 +57,8 @@ impl BusyTime {
         self.epoch.elapsed().as_micros() as u64 & SINCE
     }
 
-    #[inline]
-    pub(crate) fn start(&self, direction: Direction) {
-        if direction == Direction::None {
-            return;
-        }
+    /// A worker has its first transfer.
+    fn start(&self) {
         let mut current = self.in_flight.load(Relaxed);
         loop {
             let since = if current < ONE { self.now_us() } else { current & SINCE };
@@ -44,11 +70,8 @@ impl BusyTime {
         }
     }
 
-    #[inline]
-    pub(crate) fn finish(&self, direction: Direction) {
-        if direction == Direction::None {
-            return;
-        }
+    /// A worker has had its last one.
+    fn finish(&self) {
         let before = self.in_flight.fetch_sub(ONE, Relaxed);
         if before < 2 * ONE {
             // Ours was the last one. A start in between reads the clock anew, so at worst the
@@ -71,19 +94,25 @@ mod tests {
 
     #[test]
     fn busy_is_the_union_of_transfers() {
-        let busy = BusyTime::new();
-        busy.start(Direction::Read);
-        busy.start(Direction::Write);
-        busy.finish(Direction::Read);
-        assert!(busy.in_flight.load(Relaxed) >= ONE, "one is left");
-        busy.finish(Direction::Write);
-        assert!(busy.in_flight.load(Relaxed) < ONE);
+        let busy = Arc::new(BusyTime::new());
+        let (one, two) = (Transfers::new(busy.clone()), Transfers::new(busy.clone()));
+        let workers = || busy.in_flight.load(Relaxed) / ONE;
+        one.start(Direction::Read);
+        one.start(Direction::Write);
+        two.start(Direction::Both);
+        two.start(Direction::None);
+        assert_eq!(workers(), 2);
+        one.finish(Direction::Read);
+        two.finish(Direction::Both);
+        assert_eq!(workers(), 1, "one transfer is left");
+        one.finish(Direction::Write);
+        assert_eq!(workers(), 0);
         assert!(busy.read() <= busy.epoch.elapsed());
         let before = busy.read();
-        busy.start(Direction::Read);
+        one.start(Direction::Read);
         std::thread::sleep(Duration::from_millis(5));
         assert!(busy.read() >= before + Duration::from_millis(4), "also while it goes on");
-        busy.finish(Direction::Read);
+        one.finish(Direction::Read);
         assert!(busy.read() >= before + Duration::from_millis(4));
     }
 }

@@ -158,6 +158,12 @@ impl OpenOptions {
         OpenOptions { create: Create::IfMissing, truncate: true, mode, ..OpenOptions::writing() }
     }
 
+    /// Writing a file, made when missing and kept as it is when not.
+    #[must_use]
+    pub const fn keeping(mode: u32) -> OpenOptions {
+        OpenOptions { truncate: false, ..OpenOptions::replacing(mode) }
+    }
+
     /// Opening a directory, to read it or to resolve paths against it.
     #[must_use]
     pub const fn directory() -> OpenOptions {
