@@ -393,17 +393,16 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn what_is_kept_is_kept_where_it_was_asked_for() {
         use rustix::thread::{CpuSet, sched_setaffinity};
-        if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
-            return;
-        }
-        let here = |processor: usize| {
+        let Some(processors) = crate::numa::tests::two_processors() else { return };
+        let here = move |node: usize| {
             let mut set = CpuSet::new();
-            set.set(processor);
+            set.set(processors[node]);
             sched_setaffinity(None, &set).is_ok()
         };
         // In a thread of its own, as it stays where it is put.
         let moved = std::thread::spawn(move || {
-            let nodes = crate::numa::tests::nodes("0-1", &["0", "1"]);
+            let [one, other] = processors.map(|processor| processor.to_string());
+            let nodes = crate::numa::tests::nodes("0-1", &[&one, &other]);
             let pool = Pool::with_set_aside(Budget::new(4 << 20), nodes, 0);
             let kept = |node: usize| lock(&pool.shared.kept[node]).bytes();
             if !here(0) {
