@@ -1,7 +1,6 @@
 //! Giving memory back to the system, on a thread of its own where it is much.
 //!
-//! The system takes its time with that, a millisecond for tens of MiB, seconds for tens of GiB. So
-//! whoever drops a large arena goes on at once, and its share of the budget is free. But what is on
+//! The system takes its time with that, seconds for tens of GiB. So whoever drops a large arena goes on at once, and its share of the budget is free. But what is on
 //! its way is still there: who asks for more than there is beside it waits until it is gone.
 
 use std::future::poll_fn;
