@@ -11,9 +11,10 @@ use rustix::io::Errno;
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
-use crate::inbox::{InboxRef, acquire};
+use crate::inbox::InboxRef;
 use crate::operation::Operation;
 use crate::pending::Pending;
+use crate::route::acquire;
 use crate::shared::Shared;
 
 /// The other end of a posted completion. Dropping it without completing makes its future fail.

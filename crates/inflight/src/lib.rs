@@ -27,6 +27,7 @@ mod models;
 mod numa;
 mod operation;
 mod pending;
+mod route;
 mod shared;
 mod simulation;
 mod slot;

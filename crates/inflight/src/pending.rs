@@ -8,8 +8,9 @@ use std::task::{Context, Poll};
 
 use crate::class::Class;
 use crate::error::{Error, Result};
-use crate::inbox::{InboxRef, start_operation};
+use crate::inbox::InboxRef;
 use crate::operation::Operation;
+use crate::route::start_operation;
 use crate::shared::Shared;
 use crate::slot::{Placed, system_error};
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use crate::buffer::Pool;
 use crate::descriptor::{Closer, OwnedDescriptor};
 use crate::driver::DriverChoice;
-use crate::inbox::{self, InboxRef};
+use crate::inbox::InboxRef;
 use crate::metrics::{BusyTime, Devices};
 use crate::operation::Operation;
+use crate::route;
 use crate::simulation::Simulation;
 
 pub(crate) struct Shared {
@@ -27,7 +28,7 @@ pub(crate) struct Shared {
 impl Shared {
     /// The worker that the calling thread's next operation goes to.
     pub(crate) fn inbox(&self) -> InboxRef {
-        inbox::choose(&self.inboxes)
+        route::choose(&self.inboxes)
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::class::Class;
-use crate::inbox;
+use crate::route;
 use crate::shared::Shared;
 
 /// A future that runs on a worker, which it never leaves. Dropping this cancels it at its next
@@ -21,7 +21,7 @@ impl<T: Send + 'static> Task<T> {
     where
         F: Future<Output = T> + Send + 'static,
     {
-        let inbox = inbox::for_task(&shared.inboxes);
+        let inbox = route::for_task(&shared.inboxes);
         // The task keeps the engine's memory, as a waker may outlive every handle.
         let schedule = move |runnable| {
             let _alive = &shared;
