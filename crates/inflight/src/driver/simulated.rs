@@ -1,4 +1,5 @@
-//! The simulated driver: an in-memory disk, sockets that reach each other, and a clock that moves only when everyone waits.
+//! The simulated driver: an in-memory disk, sockets that reach each other, and a clock that moves only
+//! when everyone waits.
 //!
 //! Each operation takes effect at some later time of that clock, by chance: so operations overtake
 //! each other wherever they may. All that happens by chance follows from the disk's seed. The
