@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
 use indicatif::{BinaryBytes, HumanCount};
-use inflight::{Engine, Metrics};
-use inflight_patch::{ApplyOptions, DiffOptions, Job, Progress, Side};
+use inflight::{Engine, Metrics, Progress};
+use inflight_patch::{ApplyOptions, DiffOptions, Job, Side};
 use serde_json::json;
 
 use crate::arguments::{

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use inflight_patch::Progress;
+use inflight::Progress;
 
 /// How often the bar looks at the job.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -42,7 +42,7 @@ fn show(progress: &Progress, stopped: &Receiver<()>) {
     let bar = ProgressBar::no_length().with_style(style);
     while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(PERIOD) {
         let (done, total) = progress.bytes();
-        let phase = if progress.is_cancelled() { "stopping" } else { progress.phase().name() };
+        let phase = if progress.is_cancelled() { "stopping" } else { progress.phase() };
         bar.set_message(phase);
         bar.set_length(total.max(1));
         bar.set_position(done);

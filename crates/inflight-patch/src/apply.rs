@@ -70,7 +70,7 @@ pub async fn apply(
     options: ApplyOptions,
 ) -> Result<ApplyReport> {
     let handle = &job.handle;
-    job.progress.enter(Phase::Scan);
+    job.enter(Phase::Scan);
     let patch = PatchFile::open(handle, patch).await?;
     let old_tree = Tree::open(handle, old).await?;
     check_target(job, new).await?;
@@ -108,11 +108,11 @@ async fn build_and_name(
     options: ApplyOptions,
 ) -> Result<Directory> {
     staging.create_directories(&inputs.new).await?;
-    job.progress.enter(Phase::Build);
+    job.enter(Phase::Build);
     build::build(job, inputs, staging).await?;
-    job.progress.enter(Phase::Finish);
+    job.enter(Phase::Finish);
     finish::finish(job, inputs, staging).await?;
-    job.progress.check()?;
+    job.check()?;
     finish::set_directories(inputs, staging).await?;
     if options.sync {
         staging.sync().await?;

@@ -110,7 +110,7 @@ pub async fn diff(
     options: DiffOptions,
 ) -> Result<DiffReport> {
     let handle = &job.handle;
-    job.progress.enter(Phase::Scan);
+    job.enter(Phase::Scan);
     let (old_tree, new_tree) = (Tree::open(handle, old).await?, Tree::open(handle, new).await?);
     check_apart((&old_tree, old), (&new_tree, new)).await?;
     check_output(handle, patch, &old_tree, old).await?;
@@ -166,7 +166,7 @@ async fn make(
             step::run(job, old, new, effort, &plan, output, report).await?
         }
     };
-    job.progress.enter(Phase::Finish);
+    job.enter(Phase::Finish);
     // What it replaces must not be lost to a power failure.
     let replaces = job.handle.metadata(target, true).await.is_ok();
     report.patch_bytes = patch.finish(replaces).await?;

@@ -87,7 +87,7 @@ pub struct EntryInfo {
 /// # Errors
 /// See [`crate::Error`].
 pub async fn info(job: &Job, patch: &Path, largest: usize) -> Result<PatchInfo> {
-    job.progress.enter(Phase::Scan);
+    job.enter(Phase::Scan);
     let patch = PatchFile::open(&job.handle, patch).await?;
     let new = patch.manifest(BlockKind::NewManifest).await?;
     let old = patch.manifest(BlockKind::OldManifest).await?;
@@ -115,7 +115,7 @@ pub async fn info(job: &Job, patch: &Path, largest: usize) -> Result<PatchInfo> 
         sums.2 += u64::from(block.raw_bytes);
     }
     for pack in packs(patch.blocks().iter().map(|block| block.kind)) {
-        job.progress.check()?;
+        job.check()?;
         let blocks = &patch.blocks()[pack];
         let damaged = |damage: Damage| patch.damaged(damage.inside(blocks[0].offset));
         let (mut table, mut instructions) = (None, Vec::new());

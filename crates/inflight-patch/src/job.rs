@@ -2,9 +2,8 @@
 //! progress that others watch and stop it by.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 
-use inflight::{DriverChoice, Handle};
+use inflight::{DriverChoice, Handle, Progress};
 
 use crate::crew::Crew;
 use crate::error::{Error, Result};
@@ -47,6 +46,15 @@ impl Job {
         &self.progress
     }
 
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.progress.enter(phase.name());
+    }
+
+    /// Fails where somebody asked the job to stop.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.progress.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
     /// How many units of work are under way at once.
     pub(crate) fn depth(&self) -> usize {
         2 * self.crew.threads() + 4
@@ -55,8 +63,7 @@ impl Job {
 
 /// What a job is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Listing trees.
     Scan,
     /// Reading the old tree.
@@ -76,20 +83,8 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Phase; 8] = [
-        Phase::Scan,
-        Phase::ReadOld,
-        Phase::ReadNew,
-        Phase::ReadBoth,
-        Phase::Match,
-        Phase::Build,
-        Phase::Verify,
-        Phase::Finish,
-    ];
-
     /// A few words for people.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+    const fn name(self) -> &'static str {
         match self {
             Phase::Scan => "listing",
             Phase::ReadOld => "reading old",
@@ -100,56 +95,5 @@ impl Phase {
             Phase::Verify => "verifying",
             Phase::Finish => "finishing",
         }
-    }
-}
-
-/// How far a job is. Written by the job, read by anyone; [`Progress::cancel`] stops the job at its
-/// next step.
-#[derive(Debug, Default)]
-pub struct Progress {
-    phase: AtomicU8,
-    done_bytes: AtomicU64,
-    total_bytes: AtomicU64,
-    cancelled: AtomicBool,
-}
-
-impl Progress {
-    /// What the job is doing.
-    #[must_use]
-    pub fn phase(&self) -> Phase {
-        Phase::ALL[usize::from(self.phase.load(Relaxed)) % Phase::ALL.len()]
-    }
-
-    /// Bytes worked through and bytes in all, over the whole job; a total of 0 is not known yet.
-    #[must_use]
-    pub fn bytes(&self) -> (u64, u64) {
-        (self.done_bytes.load(Relaxed), self.total_bytes.load(Relaxed))
-    }
-
-    /// Asks the job to stop and clean up after itself.
-    pub fn cancel(&self) {
-        self.cancelled.store(true, Relaxed);
-    }
-
-    /// Whether somebody asked.
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Relaxed)
-    }
-
-    pub(crate) fn enter(&self, phase: Phase) {
-        self.phase.store(phase as u8, Relaxed);
-    }
-
-    pub(crate) fn expect(&self, bytes: u64) {
-        self.total_bytes.fetch_add(bytes, Relaxed);
-    }
-
-    pub(crate) fn advance(&self, bytes: u64) {
-        self.done_bytes.fetch_add(bytes, Relaxed);
-    }
-
-    pub(crate) fn check(&self) -> Result<()> {
-        if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 }

@@ -49,7 +49,7 @@ pub use damage::{Damage, DamageKind};
 pub use diff::{DiffOptions, DiffReport, diff};
 pub use error::{Error, Result};
 pub use info::{EntryInfo, PatchInfo, TreeInfo, info};
-pub use job::{Job, Phase, Progress};
+pub use job::Job;
 pub use manifest::{Digest, Entry, EntryKind, Manifest, Preserve, Preserved};
 pub use preset::Preset;
 pub use verify::{Difference, Side, VerifyReport, verify};

@@ -71,7 +71,7 @@ pub(crate) async fn pump_image<T: Send + 'static>(
 ) -> Result<()> {
     let most = units_of_request(job, depth);
     let start = async |units: Vec<Range<u64>>| {
-        job.progress.check()?;
+        job.check()?;
         let mut buffers = Vec::with_capacity(units.len());
         for unit in &units {
             let length = (unit.end - unit.start) as usize;

@@ -53,7 +53,7 @@ pub struct VerifyReport {
 /// # Errors
 /// See [`crate::Error`]. That the tree differs is no error: the report says so.
 pub async fn verify(job: &Job, patch: &Path, path: &Path, side: Side) -> Result<VerifyReport> {
-    job.progress.enter(Phase::Scan);
+    job.enter(Phase::Scan);
     let patch = PatchFile::open(&job.handle, patch).await?;
     let tree = Tree::open(&job.handle, path).await?;
     let old_digests = patch.digests(BlockKind::OldDigests, &Digests::default()).await?;
@@ -84,7 +84,7 @@ pub async fn verify(job: &Job, patch: &Path, path: &Path, side: Side) -> Result<
     let Comparison { mut differences, readable, .. } = comparison;
 
     let (image, places) = readable_image(&tree, &manifest, &readable);
-    job.progress.enter(Phase::Verify);
+    job.enter(Phase::Verify);
     job.progress.expect(image.layout.bytes);
     // Those that cannot be read count as different already.
     let paths: Vec<&Path> = {

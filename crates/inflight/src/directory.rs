@@ -14,7 +14,7 @@ use crate::descriptor::Descriptor;
 use crate::error::Result;
 use crate::file::{DirectFile, File};
 use crate::handle::{Handle, at, metadata_at, text};
-use crate::metadata::{DirectoryBatch, Metadata, Owner, SetTimes};
+use crate::metadata::{DirectoryBatch, FileKind, Metadata, Owner, SetTimes};
 use crate::operation::{At, FilePiece, NewFile, OpenOptions, Operation, RemoveKind, SyncScope};
 use crate::pending::Pending;
 
@@ -132,7 +132,7 @@ impl Directory {
         metadata_at(&self.handle, self.at("look at", path.as_ref())?, follow).await
     }
 
-    /// Sets permission bits, looking through symbolic links.
+    /// Sets permission bits, looking through symbolic links; the empty path is the directory itself.
     ///
     /// # Errors
     /// As for [`Directory::open`].
@@ -141,7 +141,7 @@ impl Directory {
         self.handle.run(Operation::SetMode { at, mode }).await
     }
 
-    /// Sets times, of a symbolic link itself.
+    /// Sets times, of a symbolic link itself; the empty path is the directory itself.
     ///
     /// # Errors
     /// As for [`Directory::open`].
@@ -150,7 +150,7 @@ impl Directory {
         self.handle.run(Operation::SetTimes { at, times }).await
     }
 
-    /// Sets user and group, of a symbolic link itself.
+    /// Sets user and group, of a symbolic link itself; the empty path is the directory itself.
     ///
     /// # Errors
     /// As for [`Directory::open`].
@@ -206,6 +206,21 @@ impl Directory {
         self.handle.run(Operation::CreateSymlink { target, at }).await
     }
 
+    /// Makes a fifo, a socket's name or a device file: see [`Operation::CreateNode`].
+    ///
+    /// # Errors
+    /// As for [`Directory::open`].
+    pub async fn create_node(
+        &self,
+        path: impl AsRef<Path>,
+        kind: FileKind,
+        mode: u32,
+        node: u64,
+    ) -> Result<()> {
+        let at = self.at("create", path.as_ref())?;
+        self.handle.run(Operation::CreateNode { at, kind, mode, node }).await
+    }
+
     /// Makes a second name for a file.
     ///
     /// # Errors
@@ -247,7 +262,8 @@ impl Directory {
         )
     }
 
-    /// All extended attributes of a path, of a symbolic link itself, sorted by name.
+    /// All extended attributes of a path, of a symbolic link itself, sorted by name; the empty path is
+    /// the directory itself.
     ///
     /// # Errors
     /// As for [`Directory::open`]. A file system without attributes has none.
@@ -260,7 +276,7 @@ impl Directory {
         }
     }
 
-    /// Sets one extended attribute, of a symbolic link itself.
+    /// Sets one extended attribute, of a symbolic link itself; the empty path is the directory itself.
     ///
     /// # Errors
     /// As for [`Directory::open`].

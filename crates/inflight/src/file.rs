@@ -1,6 +1,7 @@
 //! Open files.
 
 use std::borrow::Cow;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::mem::take;
 use std::path::Path;
@@ -9,7 +10,7 @@ use crate::buffer::{AlignedBuffer, AlignedOffset, BLOCK_BYTES, Buffer, BufferLis
 use crate::descriptor::Descriptor;
 use crate::error::{Error, Result};
 use crate::handle::{Handle, metadata_at};
-use crate::metadata::{FileKind, Metadata, SetTimes};
+use crate::metadata::{FileKind, Metadata, Owner, SetTimes};
 use crate::operation::{Advice, At, OpenOptions, Operation, SyncScope};
 use crate::pending::Pending;
 
@@ -259,6 +260,38 @@ impl File {
     /// Sets times.
     pub fn set_times(&self, times: SetTimes) -> Pending<()> {
         self.handle.run(Operation::SetTimes { at: self.this(), times })
+    }
+
+    /// Sets user and group.
+    pub fn set_owner(&self, owner: Owner) -> Pending<()> {
+        self.handle.run(Operation::SetOwner { at: self.this(), owner })
+    }
+
+    /// All extended attributes, sorted by name. A file system without attributes has none.
+    pub fn attributes(&self) -> Pending<Vec<(CString, Vec<u8>)>> {
+        let operation = Operation::ReadAttributes { at: self.this(), attributes: Vec::new() };
+        self.handle.start(
+            || operation,
+            |operation, _| match operation {
+                Operation::ReadAttributes { attributes, .. } => take(attributes),
+                other => unreachable!("{other:?} came back for attributes"),
+            },
+        )
+    }
+
+    /// Sets one extended attribute.
+    pub fn set_attribute(&self, name: &CStr, value: Vec<u8>) -> Pending<()> {
+        self.handle.run(Operation::WriteAttribute { at: self.this(), name: name.into(), value })
+    }
+
+    /// Makes another file, open for writing, share the whole contents of this one, until one of them
+    /// is written.
+    ///
+    /// # Errors
+    /// The system's; most file systems cannot.
+    pub fn clone_to(&self, target: &File) -> Pending<()> {
+        let (from, to) = (self.descriptor.clone(), target.descriptor.clone());
+        self.handle.run(Operation::CloneFile { from, to })
     }
 
     /// Copies up to `length` bytes to another file inside the kernel. The result counts them.

@@ -27,6 +27,7 @@ mod models;
 mod numa;
 mod operation;
 mod pending;
+mod progress;
 mod route;
 mod shared;
 mod simulation;
@@ -124,6 +125,7 @@ pub use operation::{
     SyncScope, TRANSFER_BYTES_MAX,
 };
 pub use pending::Pending;
+pub use progress::Progress;
 pub use socket::{Connection, Datagrams, Listener};
 pub use task::Task;
 pub use timer::Elapsed;

@@ -79,10 +79,14 @@ pub struct Metadata {
     pub size: u64,
     /// Bytes that have space allocated to them; less than `size` where there are holes.
     pub allocated: u64,
+    /// Last access, as far as the file system keeps it.
+    pub accessed: Timestamp,
     /// Last modification.
     pub modified: Timestamp,
     /// User and group.
     pub owner: Owner,
+    /// Of a device file, the device that it stands for.
+    pub node: u64,
     /// Which file system: with `inode` the identity of a file.
     pub device: u64,
     /// Which file on it.
@@ -117,7 +121,16 @@ pub struct DirectoryEntry<'a> {
 #[derive(Debug, Default)]
 pub struct DirectoryBatch {
     names: Vec<u8>,
-    entries: Vec<(usize, FileKind, Option<Metadata>)>,
+    entries: Vec<Listed>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Listed {
+    /// Where its name starts.
+    name: usize,
+    kind: FileKind,
+    inode: u64,
+    metadata: Option<Metadata>,
 }
 
 impl DirectoryBatch {
@@ -133,12 +146,12 @@ impl DirectoryBatch {
         self.entries.is_empty()
     }
 
-    /// The entries, in the order the system gave them.
+    /// The entries, in the order of their inodes where there are such.
     pub fn iter(&self) -> impl Iterator<Item = DirectoryEntry<'_>> {
-        self.entries.iter().map(|(start, kind, metadata)| DirectoryEntry {
-            name: CStr::from_bytes_until_nul(&self.names[*start..]).unwrap_or_default(),
-            kind: *kind,
-            metadata: metadata.as_ref(),
+        self.entries.iter().map(|listed| DirectoryEntry {
+            name: name_at(&self.names, listed.name),
+            kind: listed.kind,
+            metadata: listed.metadata.as_ref(),
         })
     }
 
@@ -147,8 +160,42 @@ impl DirectoryBatch {
         self.entries.clear();
     }
 
-    pub(crate) fn push(&mut self, name: &CStr, kind: FileKind, metadata: Option<Metadata>) {
-        self.entries.push((self.names.len(), kind, metadata));
+    pub(crate) fn push(&mut self, name: &CStr, kind: FileKind, inode: u64) {
+        self.entries.push(Listed { name: self.names.len(), kind, inode, metadata: None });
         self.names.extend_from_slice(name.to_bytes_with_nul());
     }
+
+    /// Into the order of inodes.
+    pub(crate) fn sort(&mut self) {
+        self.entries.sort_unstable_by_key(|listed| listed.inode);
+    }
+
+    /// Asks for the metadata of each; what is not there any more is left out.
+    pub(crate) fn look_at_each<E>(
+        &mut self,
+        mut look: impl FnMut(&CStr) -> Result<Option<Metadata>, E>,
+    ) -> Result<(), E> {
+        let (names, mut failed) = (&self.names, None);
+        self.entries.retain_mut(|listed| {
+            if failed.is_some() {
+                return false;
+            }
+            match look(name_at(names, listed.name)) {
+                Ok(Some(metadata)) => {
+                    (listed.kind, listed.metadata) = (metadata.kind, Some(metadata));
+                    true
+                }
+                Ok(None) => false,
+                Err(error) => {
+                    failed = Some(error);
+                    false
+                }
+            }
+        });
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+fn name_at(names: &[u8], start: usize) -> &CStr {
+    CStr::from_bytes_until_nul(&names[start..]).unwrap_or_default()
 }

@@ -21,7 +21,7 @@ use crate::address::Address;
 use crate::arrivals::Arrivals;
 use crate::buffer::{Buffer, BufferList};
 use crate::descriptor::{Descriptor, OwnedDescriptor};
-use crate::metadata::{DirectoryBatch, Metadata, Owner, SetTimes};
+use crate::metadata::{DirectoryBatch, FileKind, Metadata, Owner, SetTimes};
 
 pub(crate) use arguments::Create;
 pub use arguments::{
@@ -112,8 +112,8 @@ pub enum Operation {
         /// Receives the bytes.
         buffer: Buffer,
     },
-    /// Makes files of ranges of `buffer` with exactly the permissions asked for: many small files
-    /// in one operation. Result: bytes written, always all.
+    /// Makes files of ranges of `buffer` with exactly the permissions asked for, and what else is
+    /// asked for on top: many small files in one operation. Result: bytes written, always all.
     WriteFiles {
         /// What relative paths are relative to.
         directory: Option<Descriptor>,
@@ -172,7 +172,7 @@ pub enum Operation {
     },
     /// Sets user and group of the path itself, not of what a link points to.
     SetOwner {
-        /// The path.
+        /// The path; empty for the descriptor of `at` itself.
         at: At,
         /// Numeric user and group.
         owner: Owner,
@@ -207,6 +207,17 @@ pub enum Operation {
         /// The link's path.
         at: At,
     },
+    /// Makes a fifo, a socket's name or a device file.
+    CreateNode {
+        /// Its path.
+        at: At,
+        /// What it is: a fifo, a socket or a device.
+        kind: FileKind,
+        /// Permission bits before the process's mask.
+        mode: u32,
+        /// Of a device file, the device that it stands for: [`Metadata::node`].
+        node: u64,
+    },
     /// Makes a second name for a file; a symbolic link is not followed.
     CreateHardLink {
         /// The existing name.
@@ -229,6 +240,14 @@ pub enum Operation {
         metadata: bool,
         /// Receives the entries, emptied first.
         batch: DirectoryBatch,
+    },
+    /// Makes a file share the whole contents of another, until one of them is written: on file
+    /// systems that can (btrfs, XFS), and only within one.
+    CloneFile {
+        /// The source.
+        from: Descriptor,
+        /// The target, open for writing; what it had is gone.
+        to: Descriptor,
     },
     /// Copies between files inside the kernel. Result: bytes copied, 0 at the end of `from`.
     CopyRange {
@@ -264,14 +283,14 @@ pub enum Operation {
     },
     /// Reads all extended attributes of the path itself.
     ReadAttributes {
-        /// The path.
+        /// The path; empty for the descriptor of `at` itself.
         at: At,
         /// Receives name and value of each, sorted by name.
         attributes: Vec<(CString, Vec<u8>)>,
     },
     /// Sets one extended attribute of the path itself.
     WriteAttribute {
-        /// The path.
+        /// The path; empty for the descriptor of `at` itself.
         at: At,
         /// The attribute's name.
         name: CString,

@@ -85,7 +85,7 @@ async fn build_all(
     let mut open = OpenFiles::new(target, inputs);
     let files = std::cell::RefCell::new(&mut open);
     let start = async |range: Range<u64>| -> Result<Task<Result<Built>>> {
-        job.progress.check()?;
+        job.check()?;
         let made_from = pieces.take(range.end - range.start).await?;
         let mut opened = Vec::new();
         for (file, _) in target.layout.files_in(range.clone()) {

@@ -26,7 +26,7 @@ pub(super) async fn finish(job: &Job, inputs: &Inputs, staging: &Staging) -> Res
     let entries = &inputs.new.entries;
     let indices = (0..entries.len()).filter(|at| wanted(&entries[*at]));
     let start = async |index: usize| {
-        job.progress.check()?;
+        job.check()?;
         let (manifest, staging) = (inputs.new.clone(), staging.clone());
         Ok(job.handle.spawn(async move { finish_entry(&staging, &manifest, index).await }))
     };

@@ -91,7 +91,7 @@ struct Work {
 
 /// Reads the old tree once, all of it into memory.
 async fn read_old(job: &Job, image: Image, plan: &Plan) -> Result<Known> {
-    job.progress.enter(Phase::ReadOld);
+    job.enter(Phase::ReadOld);
     let mut arena = arena(job, &image)?;
     let place = image.clone();
     let mut all = Vec::new();
@@ -151,7 +151,7 @@ fn finished(arena: Arena) -> ArenaBytes {
 
 /// Reads the new tree once, all of it into memory; what is as it was is not hashed again.
 async fn read_new(job: &Job, image: &Image, known: Arc<Known>) -> Result<Whole> {
-    job.progress.enter(Phase::ReadNew);
+    job.enter(Phase::ReadNew);
     let mut arena = arena(job, image)?;
     let mut digests = Vec::new();
     let place = image.clone();
@@ -283,7 +283,7 @@ async fn match_all(
     work: &Work,
     plan: &Plan,
 ) -> Result<(Vec<Draft>, Vec<FileDigest>)> {
-    job.progress.enter(Phase::Match);
+    job.enter(Phase::Match);
     let (mut room, mut drafts) = (Room::new(job, plan), Vec::new());
     let mut digests = Gathering::default();
     let finish = async |matched: Matched| {
@@ -293,7 +293,7 @@ async fn match_all(
         Ok(())
     };
     let start = async |(number, range): (usize, Range<u64>)| {
-        job.progress.check()?;
+        job.check()?;
         let work = work.clone();
         Ok(job.crew.hand().run(move || work.unit(number, range)))
     };
@@ -315,7 +315,7 @@ async fn write(
 ) -> Result<PatchWriter> {
     let mut made = made.into_iter();
     let start = async |((number, range), draft): ((usize, Range<u64>), Draft)| {
-        job.progress.check()?;
+        job.check()?;
         let work = work.clone();
         Ok(job.crew.hand().run(move || work.completed(number, range, draft)))
     };

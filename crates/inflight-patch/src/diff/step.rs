@@ -52,7 +52,7 @@ pub(super) async fn run(
     let held = OldImage::in_units(old, job.handle.clone(), first, most);
     let known = Arc::new(Known::new(held, plan));
     let mut drafts = first_look(job, &new, &known, &sightings, effort, plan).await?;
-    job.progress.enter(Phase::Match);
+    job.enter(Phase::Match);
     let pairs = sightings.all().iter().copied();
     let pairs: Vec<_> = pairs.filter(|pair| sightings.hold_some(pair)).collect();
     let files = pairs.iter().map(|pair| new.layout.files[pair.new as usize].image.clone());

@@ -2,25 +2,25 @@
 //!
 //! Interrupted calls are repeated. Unsafe code here is limited to handing buffers to the kernel.
 
+mod about;
+mod many;
 pub(super) mod socket;
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
     self, AtFlags, CWD, FallocateFlags, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, SeekFrom,
-    StatxFlags, Timespec, Timestamps, UTIME_OMIT,
 };
 use rustix::io::{Errno, IoSlice, IoSliceMut, ReadWriteFlags, Result, retry_on_intr};
 
 use crate::address::Address;
 use crate::buffer::Buffer;
-use crate::metadata::{DirectoryBatch, FileKind, Metadata, Owner, SetTimes, Timestamp};
+use crate::metadata::DirectoryBatch;
 use crate::operation::{
-    Advice, At, Create, FilePiece, NewFile, OpenOptions, Operation, RemoveKind, SyncScope,
-    TRANSFER_BYTES_MAX,
+    Advice, At, Create, OpenOptions, Operation, RemoveKind, SyncScope, TRANSFER_BYTES_MAX,
 };
 
 /// Room for the kernel's directory entries: some hundred names a call.
@@ -61,11 +61,11 @@ pub(super) fn perform(operation: &mut Operation) -> Result<u64> {
         Operation::ReadVectored { .. } | Operation::WriteVectored { .. } => vectored(operation),
         Operation::ReadFiles { directory, options, pieces, current, buffer } => {
             let directory = directory.as_ref().map_or(CWD, |directory| directory.as_fd());
-            read_files(directory, *options, pieces, current, buffer)
+            many::read_files(directory, *options, pieces, current, buffer)
         }
         Operation::WriteFiles { directory, files, current, buffer } => {
             let directory = directory.as_ref().map_or(CWD, |directory| directory.as_fd());
-            write_files(directory, files, current, buffer)
+            many::write_files(directory, files, current, buffer)
         }
         Operation::Sync { file, scope } => done(sync(file.as_fd(), *scope)),
         Operation::SyncRange { file, offset, length, wait } => {
@@ -85,6 +85,7 @@ pub(super) fn perform(operation: &mut Operation) -> Result<u64> {
         Operation::Truncate { file, length } => {
             done(retry_on_intr(|| fs::ftruncate(&*file, *length)))
         }
+        Operation::CloneFile { from, to } => done(fs::ioctl_ficlone(to, from)),
         Operation::CopyRange { from, from_offset, to, to_offset, length } => {
             let length = (*length).min(TRANSFER_BYTES_MAX as u64) as usize;
             let (mut from_offset, mut to_offset) = (*from_offset, *to_offset);
@@ -110,18 +111,12 @@ pub(super) fn perform(operation: &mut Operation) -> Result<u64> {
 fn perform_on_path(operation: &mut Operation) -> Result<u64> {
     match operation {
         Operation::Metadata { at, follow, metadata } => {
-            *metadata = stat(directory(at), &at.path, *follow)?;
+            *metadata = about::stat(directory(at), &at.path, *follow)?;
             Ok(0)
         }
-        Operation::SetMode { at, mode } => done(set_mode(at, *mode)),
-        Operation::SetTimes { at, times } => done(set_times(at, *times)),
-        Operation::SetOwner { at, owner: Owner { user, group } } => done(fs::chownat(
-            directory(at),
-            &*at.path,
-            Some(fs::Uid::from_raw(*user)),
-            Some(fs::Gid::from_raw(*group)),
-            AtFlags::SYMLINK_NOFOLLOW,
-        )),
+        Operation::SetMode { at, mode } => done(about::set_mode(at, *mode)),
+        Operation::SetTimes { at, times } => done(about::set_times(at, *times)),
+        Operation::SetOwner { at, owner } => done(about::set_owner(at, *owner)),
         Operation::Rename { from, to, replace } => {
             let flags = if *replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
             done(fs::renameat_with(directory(from), &*from.path, directory(to), &*to.path, flags))
@@ -139,6 +134,9 @@ fn perform_on_path(operation: &mut Operation) -> Result<u64> {
         Operation::CreateSymlink { target, at } => {
             done(fs::symlinkat(&**target, directory(at), &*at.path))
         }
+        Operation::CreateNode { at, kind, mode, node } => {
+            done(about::create(at, *kind, *mode, *node))
+        }
         Operation::CreateHardLink { original, at } => done(fs::linkat(
             directory(original),
             &*original.path,
@@ -152,10 +150,12 @@ fn perform_on_path(operation: &mut Operation) -> Result<u64> {
             Ok(text.to_bytes().len() as u64)
         }
         Operation::ReadAttributes { at, attributes } => {
-            *attributes = read_attributes(at)?;
+            *attributes = about::read_attributes(at)?;
             Ok(attributes.len() as u64)
         }
-        Operation::WriteAttribute { at, name, value } => done(write_attribute(at, name, value)),
+        Operation::WriteAttribute { at, name, value } => {
+            done(about::write_attribute(at, name, value))
+        }
         // A variant that neither match knows would be a hole in this driver: say so.
         _ => Err(Errno::NOSYS),
     }
@@ -363,142 +363,6 @@ fn vectored(operation: &mut Operation) -> Result<u64> {
     }
 }
 
-fn read_files(
-    directory: BorrowedFd<'_>,
-    options: OpenOptions,
-    pieces: &mut [FilePiece],
-    current: &mut usize,
-    buffer: &mut Buffer,
-) -> Result<u64> {
-    let mut total = 0;
-    let mut open: Option<OwnedFd> = None;
-    for index in 0..pieces.len() {
-        *current = index;
-        let (before, rest) = pieces.split_at_mut(index);
-        let piece = &mut rest[0];
-        let file = match open.take() {
-            Some(file) if before.last().is_some_and(|last| last.path == piece.path) => file,
-            _ => open_owned(directory, &piece.path, options)?,
-        };
-        read_piece(file.as_fd(), piece, buffer)?;
-        total += piece.read as u64;
-        if piece.read < piece.length {
-            break;
-        }
-        open = Some(file);
-    }
-    Ok(total)
-}
-
-fn read_piece(file: BorrowedFd<'_>, piece: &mut FilePiece, buffer: &mut Buffer) -> Result<()> {
-    let wanted = read_length(buffer, piece.length);
-    while piece.read < wanted {
-        let offset = piece.offset + piece.read as u64;
-        let read = read_some(file, buffer, wanted - piece.read, offset)? as usize;
-        if read == 0 {
-            return Ok(());
-        }
-        piece.read += read;
-    }
-    if piece.expect_end {
-        let (mut byte, end) = ([0u8], piece.offset + piece.length as u64);
-        piece.goes_on = retry_on_intr(|| rustix::io::pread(file, &mut byte, end))? > 0;
-    }
-    Ok(())
-}
-
-fn write_files(
-    directory: BorrowedFd<'_>,
-    files: &[NewFile],
-    current: &mut usize,
-    buffer: &Buffer,
-) -> Result<u64> {
-    let mut total = 0;
-    for (index, new) in files.iter().enumerate() {
-        *current = index;
-        let mut bytes = &buffer[new.start..new.start + new.length];
-        total += bytes.len() as u64;
-        // Readable by nobody else until it has its final permissions.
-        let file = open_owned(directory, &new.path, OpenOptions::creating(0o600))?;
-        let mut offset = 0;
-        while !bytes.is_empty() {
-            let written = retry_on_intr(|| rustix::io::pwrite(&file, bytes, offset))?;
-            if written == 0 {
-                return Err(Errno::IO);
-            }
-            bytes = &bytes[written..];
-            offset += written as u64;
-        }
-        // Always: the process's mask may have taken bits away.
-        fs::fchmod(&file, Mode::from_raw_mode(new.mode))?;
-    }
-    Ok(total)
-}
-
-fn stat(directory: BorrowedFd<'_>, path: &CStr, follow: bool) -> Result<Metadata> {
-    let mut flags = AtFlags::STATX_DONT_SYNC;
-    if path.is_empty() {
-        flags |= AtFlags::EMPTY_PATH;
-    } else if !follow {
-        flags |= AtFlags::SYMLINK_NOFOLLOW;
-    }
-    // STATX_DIOALIGN, which the library's flags do not name.
-    let direct_alignment = StatxFlags::from_bits_retain(0x2000);
-    let mask = StatxFlags::BASIC_STATS | direct_alignment;
-    let x = retry_on_intr(|| fs::statx(directory, path, flags, mask))?;
-    let answered = x.stx_mask & direct_alignment.bits() != 0;
-    Ok(Metadata {
-        kind: file_kind(fs::FileType::from_raw_mode(x.stx_mode.into())),
-        mode: u32::from(x.stx_mode) & 0o7777,
-        size: x.stx_size,
-        allocated: x.stx_blocks * 512,
-        modified: Timestamp { seconds: x.stx_mtime.tv_sec, nanoseconds: x.stx_mtime.tv_nsec },
-        owner: Owner { user: x.stx_uid, group: x.stx_gid },
-        device: fs::makedev(x.stx_dev_major, x.stx_dev_minor),
-        inode: x.stx_ino,
-        links: x.stx_nlink,
-        direct_alignment: if answered {
-            x.stx_dio_offset_align.max(x.stx_dio_mem_align)
-        } else {
-            0
-        },
-    })
-}
-
-fn file_kind(kind: fs::FileType) -> FileKind {
-    match kind {
-        fs::FileType::RegularFile => FileKind::File,
-        fs::FileType::Directory => FileKind::Directory,
-        fs::FileType::Symlink => FileKind::Symlink,
-        fs::FileType::Fifo => FileKind::Fifo,
-        fs::FileType::Socket => FileKind::Socket,
-        fs::FileType::CharacterDevice => FileKind::CharacterDevice,
-        fs::FileType::BlockDevice => FileKind::BlockDevice,
-        fs::FileType::Unknown => FileKind::Unknown,
-    }
-}
-
-fn set_mode(at: &At, mode: u32) -> Result<()> {
-    let mode = Mode::from_raw_mode(mode);
-    match (&at.directory, at.path.is_empty()) {
-        (Some(descriptor), true) => fs::fchmod(descriptor, mode),
-        _ => fs::chmodat(directory(at), &*at.path, mode, AtFlags::empty()),
-    }
-}
-
-fn set_times(at: &At, times: SetTimes) -> Result<()> {
-    let spec = |time: Option<Timestamp>| match time {
-        Some(time) => Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() },
-        None => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-    };
-    let times =
-        Timestamps { last_access: spec(times.accessed), last_modification: spec(times.modified) };
-    match (&at.directory, at.path.is_empty()) {
-        (Some(descriptor), true) => fs::futimens(descriptor, &times),
-        _ => fs::utimensat(directory(at), &*at.path, &times, AtFlags::SYMLINK_NOFOLLOW),
-    }
-}
-
 fn find_data(file: BorrowedFd<'_>, offset: u64) -> Result<Option<(u64, u64)>> {
     match fs::seek(file, SeekFrom::Data(offset)) {
         Ok(start) => Ok(Some((start, fs::seek(file, SeekFrom::Hole(start))?))),
@@ -535,6 +399,8 @@ fn sample_places(file: BorrowedFd<'_>, length: u64, places: u32) -> Result<u64> 
     Ok(cached)
 }
 
+/// One system call's worth of names, in the order of their inodes: that is how file systems lay out what
+/// is asked about each, and mostly what is in it.
 fn read_directory(
     directory: BorrowedFd<'_>,
     metadata: bool,
@@ -547,70 +413,20 @@ fn read_directory(
         let entry = entry?;
         let name = entry.file_name();
         if name != c"." && name != c".." {
-            let metadata = match metadata {
-                true => match stat(directory, name, false) {
-                    // Removed since it was listed: as if it had never been there.
-                    Err(Errno::NOENT) => continue,
-                    other => Some(other?),
-                },
-                false => None,
-            };
-            let kind = metadata.map_or_else(|| file_kind(entry.file_type()), |m| m.kind);
-            batch.push(name, kind, metadata);
+            batch.push(name, about::file_kind(entry.file_type()), entry.ino());
         }
-        // One system call's worth: unless it held nothing for us.
+        // Unless it held nothing for us.
         if entries.is_buffer_empty() && !batch.is_empty() {
             break;
         }
     }
+    batch.sort();
+    if metadata {
+        batch.look_at_each(|name| match about::stat(directory, name, false) {
+            // Removed since it was listed: as if it had never been there.
+            Err(Errno::NOENT) => Ok(None),
+            other => other.map(Some),
+        })?;
+    }
     Ok(batch.len() as u64)
-}
-
-/// The system has no calls for attributes relative to a directory: a name through the descriptor
-/// table serves, and does not follow the last component.
-fn attribute_path(at: &At) -> CString {
-    let Some(directory) = &at.directory else {
-        return at.path.clone().into_owned();
-    };
-    if at.path.to_bytes().first() == Some(&b'/') {
-        return at.path.clone().into_owned();
-    }
-    let mut path = format!("/proc/self/fd/{}/", directory.as_fd().as_raw_fd()).into_bytes();
-    path.extend_from_slice(at.path.to_bytes());
-    // Neither part holds a NUL.
-    CString::new(path).unwrap_or_default()
-}
-
-fn read_attributes(at: &At) -> Result<Vec<(CString, Vec<u8>)>> {
-    let path = attribute_path(at);
-    let mut names = Vec::with_capacity(fs::llistxattr_query(&*path).or_else(no_attributes)?);
-    if names.capacity() == 0 {
-        return Ok(Vec::new());
-    }
-    fs::llistxattr(&*path, rustix::buffer::spare_capacity(&mut names))?;
-    let mut attributes = Vec::new();
-    for name in names.split_inclusive(|byte| *byte == 0) {
-        let Ok(name) = CStr::from_bytes_with_nul(name) else {
-            continue;
-        };
-        let mut value = Vec::with_capacity(fs::lgetxattr_query(&*path, name)?);
-        if value.capacity() > 0 {
-            fs::lgetxattr(&*path, name, rustix::buffer::spare_capacity(&mut value))?;
-        }
-        attributes.push((name.to_owned(), value));
-    }
-    attributes.sort();
-    Ok(attributes)
-}
-
-/// A file system without attributes has none of them.
-fn no_attributes(error: Errno) -> Result<usize> {
-    match error {
-        Errno::NOTSUP => Ok(0),
-        other => Err(other),
-    }
-}
-
-fn write_attribute(at: &At, name: &CStr, value: &[u8]) -> Result<()> {
-    fs::lsetxattr(&*attribute_path(at), name, value, fs::XattrFlags::empty())
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::descriptor::Descriptor;
+use crate::metadata::{Owner, SetTimes};
 
 /// The most bytes one read, write or copy moves: what Linux itself caps a call at.
 pub const TRANSFER_BYTES_MAX: usize = 0x7fff_f000;
@@ -64,6 +65,9 @@ pub struct FilePiece {
     pub expect_end: bool,
     /// Whether it did; only if `expect_end` was set.
     pub goes_on: bool,
+    /// Receives name and value of each extended attribute, sorted by name; `None` where they are not
+    /// wanted.
+    pub attributes: Option<Vec<(CString, Vec<u8>)>>,
 }
 
 impl FilePiece {
@@ -73,7 +77,15 @@ impl FilePiece {
     /// `InvalidInput` when the path holds a NUL byte.
     pub fn new(path: &Path, offset: u64, length: usize) -> std::io::Result<FilePiece> {
         let path = Cow::Owned(CString::new(path.as_os_str().as_bytes())?);
-        Ok(FilePiece { path, offset, length, read: 0, expect_end: false, goes_on: false })
+        Ok(FilePiece {
+            path,
+            offset,
+            length,
+            read: 0,
+            expect_end: false,
+            goes_on: false,
+            attributes: None,
+        })
     }
 }
 
@@ -88,6 +100,12 @@ pub struct NewFile {
     pub start: usize,
     /// Bytes.
     pub length: usize,
+    /// User and group, if not those that the system gives it.
+    pub owner: Option<Owner>,
+    /// Its times, if not those of its writing.
+    pub times: Option<SetTimes>,
+    /// Name and value of its extended attributes.
+    pub attributes: Vec<(CString, Vec<u8>)>,
 }
 
 impl NewFile {
@@ -97,7 +115,8 @@ impl NewFile {
     /// `InvalidInput` when the path holds a NUL byte.
     pub fn new(path: &Path, mode: u32, start: usize, length: usize) -> std::io::Result<NewFile> {
         let path = Cow::Owned(CString::new(path.as_os_str().as_bytes())?);
-        Ok(NewFile { path, mode, start, length })
+        let attributes = Vec::new();
+        Ok(NewFile { path, mode, start, length, owner: None, times: None, attributes })
     }
 }
 

@@ -30,10 +30,12 @@ impl Operation {
             Operation::Remove { .. } => "remove",
             Operation::CreateDirectory { .. } => "create directory",
             Operation::CreateSymlink { .. } => "create symbolic link",
+            Operation::CreateNode { .. } => "create",
             Operation::CreateHardLink { .. } => "create hard link",
             Operation::ReadLink { .. } => "read symbolic link",
             Operation::ReadDirectory { .. } => "list",
-            Operation::CopyRange { .. } => "copy",
+            Operation::CloneFile { .. } => "clone into",
+            Operation::CopyRange { .. } => "copy into",
             Operation::FindData { .. } => "find the holes of",
             Operation::SampleCache { .. } => "look for in the page cache",
             Operation::ReadAttributes { .. } => "read extended attributes of",
@@ -82,6 +84,7 @@ impl Operation {
             | Operation::Remove { at, .. }
             | Operation::CreateDirectory { at, .. }
             | Operation::CreateSymlink { at, .. }
+            | Operation::CreateNode { at, .. }
             | Operation::CreateHardLink { at, .. }
             | Operation::ReadLink { at, .. }
             | Operation::ReadAttributes { at, .. }
@@ -168,6 +171,7 @@ impl Operation {
             | Operation::Remove { at: path, .. }
             | Operation::CreateDirectory { at: path, .. }
             | Operation::CreateSymlink { at: path, .. }
+            | Operation::CreateNode { at: path, .. }
             | Operation::ReadLink { at: path, .. }
             | Operation::ReadAttributes { at: path, .. }
             | Operation::WriteAttribute { at: path, .. } => at(path),
@@ -176,7 +180,9 @@ impl Operation {
             Operation::ReadFiles { directory, .. } | Operation::WriteFiles { directory, .. } => {
                 directory.as_ref().is_none_or(system)
             }
-            Operation::CopyRange { from, to, .. } => system(from) && system(to),
+            Operation::CopyRange { from, to, .. } | Operation::CloneFile { from, to } => {
+                system(from) && system(to)
+            }
             Operation::SendFile { file, socket, .. } => system(file) && system(socket),
             other => other.descriptor().is_none_or(system),
         }
@@ -239,6 +245,7 @@ impl Operation {
             | Operation::FindData { file, .. }
             | Operation::SampleCache { file, .. }
             | Operation::CopyRange { to: file, .. }
+            | Operation::CloneFile { to: file, .. }
             | Operation::WriteSync { file, .. }
             | Operation::SyncRange { file, .. }
             | Operation::Advise { file, .. }
@@ -268,6 +275,7 @@ impl Operation {
             | Operation::Remove { .. }
             | Operation::CreateDirectory { .. }
             | Operation::CreateSymlink { .. }
+            | Operation::CreateNode { .. }
             | Operation::CreateHardLink { .. }
             | Operation::ReadLink { .. }
             | Operation::ReadAttributes { .. }

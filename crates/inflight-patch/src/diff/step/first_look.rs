@@ -109,7 +109,7 @@ pub(super) async fn first_look(
     effort: Effort,
     plan: &Plan,
 ) -> Result<Vec<Draft>> {
-    job.progress.enter(Phase::ReadBoth);
+    job.enter(Phase::ReadBoth);
     let old = known.image.image().clone();
     let matchers = Matchers::new(new, known, sightings, effort);
     let mut matching: Ordered<Work<Result<Matched>>> = Ordered::new(job.crew.threads() + 1);
@@ -119,7 +119,7 @@ pub(super) async fn first_look(
         drafts.push(Draft { digests, kept: room.keep(matched) });
     };
     let start = async |item: Item| {
-        job.progress.check()?;
+        job.check()?;
         let (image, range, tar) = match &item {
             Item::Old { range, .. } => (&old, range, sightings.of_old(&old.layout, range)),
             Item::New { range, .. } => (new, range, sightings.of_new(&new.layout, range)),

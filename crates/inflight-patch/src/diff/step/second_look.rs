@@ -70,7 +70,7 @@ async fn look_up(
     let new = completion.image();
     let (mut room, mut again) = (Room::new(job, plan), Vec::with_capacity(drafts.len()));
     let start = async |draft: Draft| {
-        job.progress.check()?;
+        job.check()?;
         let stretches = draft.patchworks();
         let buffer = match stretches.iter().map(Patchwork::length).sum::<u64>() {
             0 => None,
@@ -120,7 +120,7 @@ async fn gather(
         (!stretches.is_empty()).then_some(stretches)
     });
     let start = async |stretches: Vec<Patchwork>| {
-        job.progress.check()?;
+        job.check()?;
         let bytes: u64 = stretches.iter().map(Patchwork::length).sum();
         let (new, buffer) = (new.clone(), job.handle.buffer(bytes as usize).await);
         Ok(job.handle.spawn(async move {
@@ -189,7 +189,7 @@ async fn look_through(
     plan: &Plan,
 ) -> Result<()> {
     let start = async |unit: Range<u64>| {
-        job.progress.check()?;
+        job.check()?;
         let buffer = job.handle.buffer((unit.end - unit.start) as usize).await;
         let (old, hand, index) = (old.clone(), job.crew.hand(), index.clone());
         Ok(job.handle.spawn(async move {

@@ -52,7 +52,7 @@ impl Step<'_> {
         let digests = digests.finish();
         let from = taken_over_from(&new, &drafts);
         let start = async |(range, draft): (Range<u64>, Draft)| {
-            job.progress.check()?;
+            job.check()?;
             Ok(completion.start(job, range, draft).await)
         };
         let (mut pairs, depth) = (pairs.into_iter(), self.plan.depth);
@@ -147,7 +147,7 @@ impl Step<'_> {
         );
         let mut made = made.into_iter();
         let start = async |range: Range<u64>| {
-            job.progress.check()?;
+            job.check()?;
             let buffer = job.handle.buffer((range.end - range.start) as usize).await;
             let (new, matcher, hand) = (new.clone(), matcher.clone(), job.crew.hand());
             Ok(job.handle.spawn(async move {

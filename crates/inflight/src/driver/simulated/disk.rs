@@ -53,6 +53,8 @@ pub(super) struct State {
     pub(super) network: Network,
     next_number: u64,
     pub(super) faults: Faults,
+    /// Whether files can share contents.
+    pub(super) can_clone: bool,
     /// Operations, and parts of those that work on many files.
     pub(super) operations: u64,
     /// A digest of what was done, in order.
@@ -85,6 +87,7 @@ impl SimulatedDisk {
             network: Network::default(),
             next_number: 1,
             faults: Faults::default(),
+            can_clone: false,
             operations: 0,
             history: 0,
             crash_at: 0,
@@ -120,6 +123,12 @@ impl SimulatedDisk {
     /// Bytes of data there may be, in blocks of 4 KiB; a file or directory takes one more.
     pub fn set_capacity(&self, bytes: u64) {
         self.state().tree.capacity = bytes;
+    }
+
+    /// Whether files can share their contents ([`Operation::CloneFile`](crate::Operation::CloneFile));
+    /// at first they cannot.
+    pub fn set_can_clone(&self, can: bool) {
+        self.state().can_clone = can;
     }
 
     /// Operations so far. Those that work on many files count each.

@@ -163,6 +163,16 @@ impl State {
                 let bytes = &bytes[..self.maybe_short(bytes.len())];
                 self.write_from(target, *to_offset, bytes)
             }
+            Operation::CloneFile { from, to } => {
+                let source = self.readable(from, 0, 0)?;
+                let target = self.writable(to, 0, 0)?;
+                if !self.can_clone {
+                    return Err(Errno::OPNOTSUPP);
+                }
+                let bytes = self.tree.file(source)?.bytes.clone();
+                self.tree.resize(target, 0)?;
+                self.write_from(target, 0, &bytes)
+            }
             Operation::FindData { file, offset, data } => {
                 let inode = self.inode_of(file)?;
                 *data = find_data(self.tree.file(inode)?, *offset);
@@ -224,6 +234,10 @@ impl State {
             Operation::CreateSymlink { target, at } => {
                 self.create(at, Content::Symlink(target.clone()), 0o777)
             }
+            Operation::CreateNode { at, kind: FileKind::Socket, mode, .. } => {
+                self.create(at, Content::Socket, *mode & !0o022)
+            }
+            Operation::CreateNode { .. } => Err(Errno::PERM),
             Operation::CreateHardLink { original, at } => {
                 let inode = self.locate(original, Way::Keep)?.existing()?;
                 let (directory, name) = self.locate(at, Way::Keep)?.name()?;
@@ -422,6 +436,10 @@ impl State {
             if piece.read < piece.length {
                 break;
             }
+            if let Some(attributes) = &mut piece.attributes {
+                let extended = &self.tree.node(inode)?.attributes.extended;
+                *attributes = extended.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+            }
             if piece.expect_end {
                 let end = piece.offset + piece.length as u64;
                 piece.goes_on = !self.bytes(inode, end, 1)?.is_empty();
@@ -451,8 +469,13 @@ impl State {
             let inode = self.open_from(start, new.path.to_bytes(), options)?;
             let bytes = &buffer[new.start..new.start + new.length];
             total += self.write_from(inode, 0, bytes)?;
-            let mode = new.mode & 0o7777;
-            self.tree.set_attributes(inode, |attributes| attributes.mode = mode)?;
+            self.tree.set_attributes(inode, |attributes| {
+                attributes.mode = new.mode & 0o7777;
+                attributes.owner = new.owner.unwrap_or(attributes.owner);
+                attributes.extended.extend(new.attributes.iter().cloned());
+                let modified = new.times.and_then(|times| times.modified);
+                attributes.modified = modified.unwrap_or(attributes.modified);
+            })?;
         }
         Ok(total)
     }
@@ -470,8 +493,10 @@ impl State {
             mode: node.attributes.mode,
             size,
             allocated: blocks * BLOCK_BYTES,
+            accessed: node.attributes.modified,
             modified: node.attributes.modified,
             owner: node.attributes.owner,
+            node: 0,
             device: DEVICE,
             inode,
             links: self.tree.links(inode),
@@ -493,11 +518,15 @@ impl State {
         let open = self.opens.get_mut(&number).ok_or(Errno::BADF)?;
         let listing = open.listing.get_or_insert(names);
         let given = listing.split_off(listing.len().saturating_sub(most as usize));
+        let names = self.tree.directory(inode)?;
         for name in given.into_iter().rev() {
             // Removed since it was listed: as if it had never been there.
-            let Some(inside) = self.tree.directory(inode)?.get(&name).copied() else { continue };
-            let about = if metadata { Some(self.metadata(inside)?) } else { None };
-            batch.push(&name, self.tree.kind(inside)?, about);
+            let Some(inside) = names.get(&name).copied() else { continue };
+            batch.push(&name, self.tree.kind(inside)?, inside);
+        }
+        batch.sort();
+        if metadata {
+            batch.look_at_each(|name| names.get(name).map(|i| self.metadata(*i)).transpose())?;
         }
         Ok(batch.len() as u64)
     }

@@ -1,0 +1,191 @@
+//! What is known about files beside their contents, and is set: metadata and extended attributes.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use rustix::fs::{
+    self, AtFlags, FileType, Mode, StatxFlags, Timespec, Timestamps, UTIME_OMIT, XattrFlags,
+};
+use rustix::io::{Errno, Result, retry_on_intr};
+
+use super::directory;
+use crate::metadata::{FileKind, Metadata, Owner, SetTimes, Timestamp};
+use crate::operation::At;
+
+pub(super) fn stat(directory: BorrowedFd<'_>, path: &CStr, follow: bool) -> Result<Metadata> {
+    let mut flags = AtFlags::STATX_DONT_SYNC;
+    if path.is_empty() {
+        flags |= AtFlags::EMPTY_PATH;
+    } else if !follow {
+        flags |= AtFlags::SYMLINK_NOFOLLOW;
+    }
+    // STATX_DIOALIGN, which the library's flags do not name.
+    let direct_alignment = StatxFlags::from_bits_retain(0x2000);
+    let mask = StatxFlags::BASIC_STATS | direct_alignment;
+    let x = retry_on_intr(|| fs::statx(directory, path, flags, mask))?;
+    let answered = x.stx_mask & direct_alignment.bits() != 0;
+    Ok(Metadata {
+        kind: file_kind(FileType::from_raw_mode(x.stx_mode.into())),
+        mode: u32::from(x.stx_mode) & 0o7777,
+        size: x.stx_size,
+        allocated: x.stx_blocks * 512,
+        accessed: timestamp(x.stx_atime),
+        modified: timestamp(x.stx_mtime),
+        owner: Owner { user: x.stx_uid, group: x.stx_gid },
+        node: fs::makedev(x.stx_rdev_major, x.stx_rdev_minor),
+        device: fs::makedev(x.stx_dev_major, x.stx_dev_minor),
+        inode: x.stx_ino,
+        links: x.stx_nlink,
+        direct_alignment: if answered {
+            x.stx_dio_offset_align.max(x.stx_dio_mem_align)
+        } else {
+            0
+        },
+    })
+}
+
+fn timestamp(time: fs::StatxTimestamp) -> Timestamp {
+    Timestamp { seconds: time.tv_sec, nanoseconds: time.tv_nsec }
+}
+
+pub(super) fn file_kind(kind: FileType) -> FileKind {
+    match kind {
+        FileType::RegularFile => FileKind::File,
+        FileType::Directory => FileKind::Directory,
+        FileType::Symlink => FileKind::Symlink,
+        FileType::Fifo => FileKind::Fifo,
+        FileType::Socket => FileKind::Socket,
+        FileType::CharacterDevice => FileKind::CharacterDevice,
+        FileType::BlockDevice => FileKind::BlockDevice,
+        FileType::Unknown => FileKind::Unknown,
+    }
+}
+
+pub(super) fn set_mode(at: &At, mode: u32) -> Result<()> {
+    let mode = Mode::from_raw_mode(mode);
+    match (&at.directory, at.path.is_empty()) {
+        (Some(descriptor), true) => fs::fchmod(descriptor, mode),
+        _ => fs::chmodat(directory(at), &*at.path, mode, AtFlags::empty()),
+    }
+}
+
+pub(super) fn set_owner(at: &At, Owner { user, group }: Owner) -> Result<()> {
+    let (user, group) = (Some(fs::Uid::from_raw(user)), Some(fs::Gid::from_raw(group)));
+    match (&at.directory, at.path.is_empty()) {
+        (Some(descriptor), true) => fs::fchown(descriptor, user, group),
+        _ => fs::chownat(directory(at), &*at.path, user, group, AtFlags::SYMLINK_NOFOLLOW),
+    }
+}
+
+pub(super) fn set_times(at: &At, times: SetTimes) -> Result<()> {
+    let times = system_times(times);
+    match (&at.directory, at.path.is_empty()) {
+        (Some(descriptor), true) => fs::futimens(descriptor, &times),
+        _ => fs::utimensat(directory(at), &*at.path, &times, AtFlags::SYMLINK_NOFOLLOW),
+    }
+}
+
+pub(super) fn system_times(times: SetTimes) -> Timestamps {
+    let spec = |time: Option<Timestamp>| match time {
+        Some(time) => Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() },
+        None => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+    };
+    Timestamps { last_access: spec(times.accessed), last_modification: spec(times.modified) }
+}
+
+pub(super) fn create(at: &At, kind: FileKind, mode: u32, node: u64) -> Result<()> {
+    let kind = match kind {
+        FileKind::Fifo => FileType::Fifo,
+        FileKind::Socket => FileType::Socket,
+        FileKind::CharacterDevice => FileType::CharacterDevice,
+        FileKind::BlockDevice => FileType::BlockDevice,
+        _ => return Err(Errno::INVAL),
+    };
+    fs::mknodat(directory(at), &*at.path, kind, Mode::from_raw_mode(mode), node)
+}
+
+/// The system has no calls for attributes relative to a directory: a name through the descriptor
+/// table serves, and does not follow the last component.
+fn attribute_path(at: &At) -> CString {
+    let Some(directory) = &at.directory else {
+        return at.path.clone().into_owned();
+    };
+    if at.path.to_bytes().first() == Some(&b'/') {
+        return at.path.clone().into_owned();
+    }
+    let mut path = format!("/proc/self/fd/{}/", directory.as_fd().as_raw_fd()).into_bytes();
+    path.extend_from_slice(at.path.to_bytes());
+    // Neither part holds a NUL.
+    CString::new(path).unwrap_or_default()
+}
+
+pub(super) fn read_attributes(at: &At) -> Result<Vec<(CString, Vec<u8>)>> {
+    if let (Some(descriptor), true) = (&at.directory, at.path.is_empty()) {
+        return attributes_of(descriptor.as_fd());
+    }
+    let path = attribute_path(at);
+    collect_attributes(
+        |names| match names {
+            None => fs::llistxattr_query(&*path),
+            Some(names) => fs::llistxattr(&*path, rustix::buffer::spare_capacity(names)),
+        },
+        |name, value| match value {
+            None => fs::lgetxattr_query(&*path, name),
+            Some(value) => fs::lgetxattr(&*path, name, rustix::buffer::spare_capacity(value)),
+        },
+    )
+}
+
+/// Those of an open file.
+pub(super) fn attributes_of(file: BorrowedFd<'_>) -> Result<Vec<(CString, Vec<u8>)>> {
+    collect_attributes(
+        |names| match names {
+            None => fs::flistxattr_query(file),
+            Some(names) => fs::flistxattr(file, rustix::buffer::spare_capacity(names)),
+        },
+        |name, value| match value {
+            None => fs::fgetxattr_query(file, name),
+            Some(value) => fs::fgetxattr(file, name, rustix::buffer::spare_capacity(value)),
+        },
+    )
+}
+
+/// Both calls say how much room they need where they are given none.
+fn collect_attributes(
+    list: impl Fn(Option<&mut Vec<u8>>) -> Result<usize>,
+    get: impl Fn(&CStr, Option<&mut Vec<u8>>) -> Result<usize>,
+) -> Result<Vec<(CString, Vec<u8>)>> {
+    let mut names = Vec::with_capacity(list(None).or_else(no_attributes)?);
+    if names.capacity() == 0 {
+        return Ok(Vec::new());
+    }
+    list(Some(&mut names))?;
+    let mut attributes = Vec::new();
+    for name in names.split_inclusive(|byte| *byte == 0) {
+        let Ok(name) = CStr::from_bytes_with_nul(name) else {
+            continue;
+        };
+        let mut value = Vec::with_capacity(get(name, None)?);
+        if value.capacity() > 0 {
+            get(name, Some(&mut value))?;
+        }
+        attributes.push((name.to_owned(), value));
+    }
+    attributes.sort();
+    Ok(attributes)
+}
+
+/// A file system without attributes has none of them.
+fn no_attributes(error: Errno) -> Result<usize> {
+    match error {
+        Errno::NOTSUP => Ok(0),
+        other => Err(other),
+    }
+}
+
+pub(super) fn write_attribute(at: &At, name: &CStr, value: &[u8]) -> Result<()> {
+    match (&at.directory, at.path.is_empty()) {
+        (Some(descriptor), true) => fs::fsetxattr(descriptor, name, value, XattrFlags::empty()),
+        _ => fs::lsetxattr(&*attribute_path(at), name, value, XattrFlags::empty()),
+    }
+}
