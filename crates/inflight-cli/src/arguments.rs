@@ -13,10 +13,11 @@ const STYLES: Styles = Styles::styled()
     .usage(AnsiColor::Green.on_default().bold())
     .literal(AnsiColor::Cyan.on_default().bold());
 
-/// Patches for whole directory trees.
+/// Patches for whole directory trees, and copies, at the speed of the disk.
 ///
 /// Makes a small patch from two versions of a tree (or of a file), and turns the old version and
-/// the patch into the new one: contents, names, kinds, permissions, links and holes alike.
+/// the patch into the new one: contents, names, kinds, permissions, links and holes alike. Copies
+/// trees with all that belongs to them.
 #[derive(Debug, Parser)]
 #[command(
     name = "inflight",
@@ -111,6 +112,20 @@ Examples:
   inflight demo game-1.0 game-1.1 --preset small")]
     Demo(DemoArguments),
 
+    /// Copy files and trees, with all that `cp -a` keeps
+    ///
+    /// Where TARGET is a directory, the sources go into it under their names (of SOURCE/., what is
+    /// inside goes there); else there is one source, and TARGET is its new name. A new tree grows in a
+    /// hidden directory beside its final place and gets its name when it is whole; in a tree that is
+    /// there already each file is replaced as a whole. What goes wrong with one file does not stop the
+    /// others: it is listed at the end.
+    #[command(after_help = "\
+Examples:
+  inflight copy photos /mnt/backup
+  inflight copy disk.img disk-copy.img --verify
+  inflight copy photos /mnt/backup --resume")]
+    Copy(CopyArguments),
+
     /// Tell what a path is on, how data is moved there, and which settings suit it
     #[command(after_help = "\
 Examples:
@@ -197,6 +212,33 @@ pub struct DemoArguments {
     /// Time against size
     #[arg(long, value_enum, default_value_t = PresetName::Default)]
     pub preset: PresetName,
+}
+
+/// Arguments of `copy`.
+#[derive(Debug, Args)]
+pub struct CopyArguments {
+    /// What to copy: files, directories, links
+    #[arg(required = true, value_name = "SOURCE")]
+    pub sources: Vec<PathBuf>,
+    /// Where to
+    pub target: PathBuf,
+    /// Go on with a copy that was interrupted, or bring one up to date: keep what is there whole, copy
+    /// what is missing or differs in size, time or kind; nothing is removed
+    #[arg(long, visible_alias = "update")]
+    pub resume: bool,
+    /// Read everything again afterwards, from the disk where that can be, and compare
+    #[arg(long, conflicts_with = "dry_run")]
+    pub verify: bool,
+    /// Say what would be done, and do nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// Wait until everything is durable before it gets its name: without this, a power failure soon
+    /// afterwards may leave files that are not whole
+    #[arg(long)]
+    pub sync: bool,
+    /// Give way to everything else that uses the disk
+    #[arg(long)]
+    pub background: bool,
 }
 
 /// Arguments of `device`.

@@ -8,11 +8,12 @@ use anyhow::{Context, Result, anyhow};
 use indicatif::{BinaryBytes, HumanCount};
 use inflight::{Engine, Metrics, Progress};
 use inflight_patch::{ApplyOptions, DiffOptions, Job, Side};
+use inflight_tools::CopyOptions;
 use serde_json::json;
 
 use crate::arguments::{
-    ApplyArguments, Command, Common, DemoArguments, DeviceArguments, DiffArguments, InfoArguments,
-    VerifyArguments, preserve,
+    ApplyArguments, Command, Common, CopyArguments, DemoArguments, DeviceArguments, DiffArguments,
+    InfoArguments, VerifyArguments, preserve,
 };
 use crate::progress::Bar;
 use crate::report::{self, Cost, Outcome};
@@ -24,8 +25,12 @@ const BUNDLED: [&str; 2] = [
     concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/tzdata-2025.2"),
 ];
 
+/// Threads for system calls while a tree is copied.
+const COPY_THREADS: usize = 64;
+
 /// Runs a command that works on trees. Says whether the answer is yes.
 pub fn run(command: &Command, common: &Common) -> Result<bool> {
+    raise_file_limit();
     let memory = common.memory.unwrap_or_else(default_memory_bytes);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = common.threads.map_or(cores, usize::from);
@@ -33,18 +38,25 @@ pub fn run(command: &Command, common: &Common) -> Result<bool> {
     if let Some(bytes) = common.request {
         builder = builder.request_bytes_max(bytes);
     }
+    if let Command::Copy(_) = command {
+        // Each waits for the disk, mostly, while it reads what is small.
+        builder = builder.threads_max(COPY_THREADS);
+    }
     let engine = builder.build()?;
-    let job = Job::new(engine.handle(), threads)?;
-    stop_on_signal(job.progress())?;
-    let bar = Bar::start(job.progress(), !common.json);
+    let progress = Arc::new(Progress::default());
+    let job =
+        || -> Result<Job> { Ok(Job::new(engine.handle(), threads)?.with_progress(&progress)) };
+    stop_on_signal(&progress)?;
+    let bar = Bar::start(&progress, !common.json);
     let (start, before) = (Instant::now(), engine.metrics());
     let outcome = engine.block_on(async {
         match command {
-            Command::Diff(arguments) => run_diff(&job, arguments).await,
-            Command::Apply(arguments) => run_apply(&job, arguments).await,
-            Command::Verify(arguments) => run_verify(&job, arguments).await,
-            Command::Info(arguments) => run_info(&job, arguments).await,
-            Command::Demo(arguments) => run_demo(&engine, &job, arguments).await,
+            Command::Diff(arguments) => run_diff(&job()?, arguments).await,
+            Command::Apply(arguments) => run_apply(&job()?, arguments).await,
+            Command::Verify(arguments) => run_verify(&job()?, arguments).await,
+            Command::Info(arguments) => run_info(&job()?, arguments).await,
+            Command::Demo(arguments) => run_demo(&engine, &job()?, arguments).await,
+            Command::Copy(arguments) => run_copy(&engine, &progress, arguments).await,
             Command::Device(arguments) => run_device(&engine, arguments).await,
             Command::Completions { .. } | Command::Man => unreachable!("printed without a job"),
         }
@@ -66,10 +78,20 @@ pub fn name(command: &Command) -> &'static str {
         Command::Verify(_) => "verify",
         Command::Info(_) => "info",
         Command::Demo(_) => "demo",
+        Command::Copy(_) => "copy",
         Command::Device(_) => "device",
         Command::Completions { .. } => "completions",
         Command::Man => "man",
     }
+}
+
+/// As many open files as the system lets the user have: what it gives at first is for programs that
+/// cannot count further.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where it stays as it was, fewer files are under way.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Ctrl-C and termination end the job at its next step; it cleans up after itself. The second one
@@ -135,6 +157,19 @@ async fn run_verify(job: &Job, arguments: &VerifyArguments) -> Result<Outcome> {
 async fn run_info(job: &Job, arguments: &InfoArguments) -> Result<Outcome> {
     let info = inflight_patch::info(job, &arguments.patch, arguments.largest).await?;
     Ok(report::info(&info, &arguments.patch))
+}
+
+async fn run_copy(
+    engine: &Engine,
+    progress: &Arc<Progress>,
+    arguments: &CopyArguments,
+) -> Result<Outcome> {
+    let CopyArguments { resume, verify, dry_run, sync, background, .. } = *arguments;
+    let options = CopyOptions { resume, verify, dry_run, sync };
+    let handle = if background { engine.background() } else { engine.handle().clone() };
+    let CopyArguments { sources, target, .. } = arguments;
+    let report = inflight_tools::copy(&handle, progress, sources, target, options).await?;
+    Ok(report::copy(&report, target, options))
 }
 
 async fn run_device(engine: &Engine, arguments: &DeviceArguments) -> Result<Outcome> {

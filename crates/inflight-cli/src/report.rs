@@ -7,6 +7,7 @@ use std::time::Duration;
 use indicatif::{BinaryBytes, HumanCount};
 use inflight::{Device, Engine, Metrics};
 use inflight_patch::{DiffReport, PatchInfo, TreeInfo, VerifyReport};
+use inflight_tools::{CopyOptions, CopyReport, Stopped};
 use serde_json::{Map, Value, json};
 
 /// What went through the engine, and how long it took.
@@ -288,6 +289,109 @@ pub fn info(info: &PatchInfo, patch: &Path) -> Outcome {
         "largest": largest,
     });
     Outcome { ok: true, warnings: Vec::new(), lines, fields }
+}
+
+/// What a copy did.
+pub fn copy(report: &CopyReport, target: &Path, options: CopyOptions) -> Outcome {
+    let done = if options.dry_run { "would copy" } else { "copied" };
+    let count = |number: u64, one: &str, many: &str| match number {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        _ => Some(format!("{} {many}", HumanCount(number))),
+    };
+    let things: Vec<String> = [
+        count(report.files, "file", "files"),
+        count(report.directories, "directory", "directories"),
+        count(report.symlinks, "symbolic link", "symbolic links"),
+        count(report.hard_links, "hard link", "hard links"),
+        count(report.nodes, "special file", "special files"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let things = if things.is_empty() { "nothing".into() } else { things.join(", ") };
+    let mut lines =
+        vec![format!("{}: {done} {things}; {}", target.display(), BinaryBytes(report.bytes))];
+    let ways: Vec<String> = [
+        (report.cloned_bytes, "shared with the source (reflink)"),
+        (report.kernel_bytes, "copied by the file server"),
+        (report.direct_bytes, "read around the page cache"),
+        (report.hole_bytes, "left as holes"),
+    ]
+    .into_iter()
+    .filter(|(bytes, _)| *bytes > 0)
+    .map(|(bytes, how)| format!("{} {how}", BinaryBytes(bytes)))
+    .collect();
+    if !ways.is_empty() {
+        lines.push(format!("of these {}", ways.join(", ")));
+    }
+    if report.unchanged > 0 {
+        lines.push(format!(
+            "{} files and links, {}, were there already",
+            HumanCount(report.unchanged),
+            BinaryBytes(report.unchanged_bytes)
+        ));
+    }
+    if report.compared_bytes > 0 {
+        lines.push(format!("{} compared with the source", BinaryBytes(report.compared_bytes)));
+    }
+    lines.extend(copy_troubles(report));
+    let fields = json!({
+        "target": target.display().to_string(),
+        "dry_run": options.dry_run,
+        "files": report.files,
+        "directories": report.directories,
+        "symlinks": report.symlinks,
+        "hard_links": report.hard_links,
+        "special_files": report.nodes,
+        "bytes": report.bytes,
+        "hole_bytes": report.hole_bytes,
+        "reflinked_bytes": report.cloned_bytes,
+        "server_copied_bytes": report.kernel_bytes,
+        "direct_bytes": report.direct_bytes,
+        "unchanged": report.unchanged,
+        "unchanged_bytes": report.unchanged_bytes,
+        "compared_bytes": report.compared_bytes,
+        "errors": report.troubles.iter().map(|trouble| trouble.text.as_str()).collect::<Vec<_>>(),
+        "error_count": report.trouble_count,
+        "stopped": stopped(report),
+        "kept": report.kept.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(),
+        "warnings": report.warnings,
+    });
+    Outcome { ok: report.is_whole(), warnings: report.warnings.clone(), lines, fields }
+}
+
+fn stopped(report: &CopyReport) -> Option<String> {
+    report.stopped.as_ref().map(|stopped| match stopped {
+        Stopped::OnRequest => "on request".into(),
+        Stopped::TargetFull(error) => error.clone(),
+    })
+}
+
+/// What went wrong, at the end, where it is seen.
+fn copy_troubles(report: &CopyReport) -> Vec<String> {
+    let mut lines: Vec<String> =
+        report.troubles.iter().map(|trouble| format!("error: {}", trouble.text)).collect();
+    let unlisted = report.trouble_count - report.troubles.len() as u64;
+    if unlisted > 0 {
+        lines.push(format!("and {} errors more", HumanCount(unlisted)));
+    }
+    if report.trouble_count > 0 {
+        lines.push(format!(
+            "{} errors; all else is done, and --resume tries again what is not",
+            HumanCount(report.trouble_count)
+        ));
+    }
+    if let Some(why) = stopped(report) {
+        lines.push(format!("stopped {why}"));
+    }
+    for place in &report.kept {
+        lines.push(format!(
+            "what is done is kept in {}: go on by --resume, or remove that",
+            place.display()
+        ));
+    }
+    lines
 }
 
 /// What some paths are on.

@@ -40,6 +40,12 @@ impl Job {
         Ok(Job { handle: handle.clone(), crew, progress: Arc::default() })
     }
 
+    /// The same job, watched and stopped by what somebody has already.
+    #[must_use]
+    pub fn with_progress(self, progress: &Arc<Progress>) -> Job {
+        Job { progress: progress.clone(), ..self }
+    }
+
     /// What others watch and stop the job by.
     #[must_use]
     pub fn progress(&self) -> &Arc<Progress> {

@@ -11,9 +11,6 @@ use inflight::{FileKind, Handle, Metadata};
 use crate::error::{Error, Result};
 use crate::tree::{Tree, parent};
 
-/// How deep a directory may be below the root of the file system.
-const DEPTH_MAX: usize = 4096;
-
 /// Refuses two trees that are the same, or one inside the other.
 pub(crate) async fn check_apart(old: (&Tree, &Path), new: (&Tree, &Path)) -> Result<()> {
     if old.0.metadata().same_file(new.0.metadata()) {
@@ -76,22 +73,11 @@ pub(crate) async fn check_replaceable(handle: &Handle, output: &Path) -> Result<
 
 /// The directories above a tree, up to the root of the file system.
 async fn ancestors(tree: &Tree) -> Result<Vec<Metadata>> {
-    let mut above = PathBuf::new();
-    let mut found: Vec<Metadata> = Vec::new();
-    let mut last = tree.directory().metadata(Path::new("."), true).await?;
+    let mut above = tree.directory().ancestors().await?;
     if tree.is_single() {
-        found.push(last);
+        above.push(tree.directory().metadata("", true).await?);
     }
-    for _ in 0..DEPTH_MAX {
-        above.push("..");
-        let next = tree.directory().metadata(&above, true).await?;
-        if next.same_file(&last) {
-            break;
-        }
-        found.push(next);
-        last = next;
-    }
-    Ok(found)
+    Ok(above)
 }
 
 /// A name beside `path` that nothing else has: for what is not finished yet.

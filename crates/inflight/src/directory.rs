@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::fmt;
 use std::mem::take;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::buffer::Buffer;
 use crate::descriptor::Descriptor;
@@ -17,6 +17,9 @@ use crate::handle::{Handle, at, metadata_at, text};
 use crate::metadata::{DirectoryBatch, FileKind, Metadata, Owner, SetTimes};
 use crate::operation::{At, FilePiece, NewFile, OpenOptions, Operation, RemoveKind, SyncScope};
 use crate::pending::Pending;
+
+/// How deep a directory may be below the root of the file system.
+const DEPTH_MAX: usize = 4096;
 
 /// An open directory.
 #[derive(Clone)]
@@ -260,6 +263,26 @@ impl Directory {
                 other => unreachable!("{other:?} came back for a listing"),
             },
         )
+    }
+
+    /// What the system knows about the directories above this one, the next first, up to the root.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn ancestors(&self) -> Result<Vec<Metadata>> {
+        let mut above = PathBuf::new();
+        let mut found: Vec<Metadata> = Vec::new();
+        let mut last = self.metadata("", true).await?;
+        for _ in 0..DEPTH_MAX {
+            above.push("..");
+            let next = self.metadata(&above, true).await?;
+            if next.same_file(&last) {
+                break;
+            }
+            found.push(next);
+            last = next;
+        }
+        Ok(found)
     }
 
     /// All extended attributes of a path, of a symbolic link itself, sorted by name; the empty path is

@@ -113,7 +113,8 @@ pub enum Operation {
         buffer: Buffer,
     },
     /// Makes files of ranges of `buffer` with exactly the permissions asked for, and what else is
-    /// asked for on top: many small files in one operation. Result: bytes written, always all.
+    /// asked for on top: many small files in one operation. When it fails, those before the one that the error is about are whole, and
+    /// that one is not there. Result: bytes written, always all.
     WriteFiles {
         /// What relative paths are relative to.
         directory: Option<Descriptor>,

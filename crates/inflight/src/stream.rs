@@ -1,8 +1,8 @@
 //! Streams: many operations in flight behind a simple face.
 //!
-//! [`Reader`] keeps reads ahead of its user, [`Writer`] keeps writes behind, [`walk`] lists a tree
-//! with many directories at once, and [`Ordered`] is the pattern under all of them: a bounded
-//! number of futures at work, their results in order.
+//! [`Reader`] keeps reads ahead of its user, [`Writer`] keeps writes behind, [`Copy`] is one on the
+//! other, [`walk`] lists a tree with many directories at once, and [`Ordered`] is the pattern under all
+//! of them: a bounded number of futures at work, their results in order.
 //!
 //! # Sizes of requests
 //!
@@ -19,6 +19,7 @@
 //! [`Writer::write_buffer`] takes what [`Reader::next`] gave, and neither copies nor asks for more.
 
 mod any_file;
+mod copy;
 mod ordered;
 mod reader;
 mod turns;
@@ -26,6 +27,7 @@ mod walk;
 mod writer;
 
 pub use any_file::AnyFile;
+pub use copy::Copy;
 pub use ordered::Ordered;
 pub use reader::Reader;
 pub use walk::{WalkEntry, walk};

@@ -163,6 +163,23 @@ impl Writer {
         Ok(())
     }
 
+    /// Leaves out what lies between here and `offset`: a hole, in a new file for which no space was
+    /// allocated. Where writing goes on behind it, `offset` is the start of a block.
+    ///
+    /// # Errors
+    /// As for [`Writer::write`].
+    ///
+    /// # Panics
+    /// When `offset` lies behind, or what was left out before does not end at a block's start.
+    pub async fn skip_to(&mut self, offset: u64) -> Result<()> {
+        assert!(self.position() <= offset, "a writer goes forward");
+        self.interrupt()?;
+        self.flush_rest().await?;
+        self.offset = offset;
+        self.interrupted = false;
+        Ok(())
+    }
+
     /// Takes a buffer as it is, without a copy. Around the page cache that is so for whole blocks: of
     /// others, which should come last, less than a block is copied, and what follows them is.
     ///
@@ -246,10 +263,26 @@ impl Writer {
             written?;
         }
         let (target, offset) = (self.target.clone(), self.offset);
+        if let AnyFile::Direct(_) = target {
+            assert!(offset.is_multiple_of(BLOCK_BYTES as u64), "whole blocks come before");
+        }
         self.offset += buffer.len() as u64;
         let write = self.handle().spawn(write_at(target, buffer, offset));
         self.in_flight.push(write);
         Ok(())
+    }
+
+    /// Starts the write of what is neither written nor being written.
+    async fn flush_rest(&mut self) -> Result<()> {
+        let mut last = self.filling.take();
+        if !self.tail.is_empty() {
+            let buffer = self.empty_buffer().await;
+            last = Some(self.begin(buffer));
+        }
+        match last {
+            Some(buffer) => self.flush(buffer).await,
+            None => Ok(()),
+        }
     }
 
     /// Writes what is left, waits for all writes, and cuts the file to the bytes taken. Nothing is
@@ -261,14 +294,7 @@ impl Writer {
     pub async fn finish(mut self) -> Result<File> {
         self.interrupt()?;
         let length = self.position();
-        let mut last = self.filling.take();
-        if !self.tail.is_empty() {
-            let buffer = self.empty_buffer().await;
-            last = Some(self.begin(buffer));
-        }
-        if let Some(buffer) = last {
-            self.flush(buffer).await?;
-        }
+        self.flush_rest().await?;
         while let Some(written) = self.in_flight.next().await {
             written?;
         }

@@ -468,7 +468,14 @@ impl State {
             let options = OpenOptions::creating(0o600);
             let inode = self.open_from(start, new.path.to_bytes(), options)?;
             let bytes = &buffer[new.start..new.start + new.length];
-            total += self.write_from(inode, 0, bytes)?;
+            let written = self.write_from(inode, 0, bytes);
+            if written.is_err() {
+                let place = self.locate_from(start, new.path.to_bytes(), Way::Keep)?;
+                let (holder, name) = place.name()?;
+                self.tree.remove(holder, name, FileKind::File)?;
+                self.forget_unnamed();
+            }
+            total += written?;
             self.tree.set_attributes(inode, |attributes| {
                 attributes.mode = new.mode & 0o7777;
                 attributes.owner = new.owner.unwrap_or(attributes.owner);

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{self, Mode, XattrFlags};
+use rustix::fs::{self, AtFlags, Mode, XattrFlags};
 use rustix::io::{Errno, Result, retry_on_intr};
 
 use super::{about, open_owned, read_length, read_some};
@@ -66,22 +66,31 @@ pub(super) fn write_files(
     let mut total = 0;
     for (index, new) in files.iter().enumerate() {
         *current = index;
-        let mut bytes = &buffer[new.start..new.start + new.length];
+        let bytes = &buffer[new.start..new.start + new.length];
         total += bytes.len() as u64;
         // Readable by nobody else until it has its final permissions.
         let file = open_owned(directory, &new.path, OpenOptions::creating(0o600))?;
-        let mut offset = 0;
-        while !bytes.is_empty() {
-            let written = retry_on_intr(|| rustix::io::pwrite(&file, bytes, offset))?;
-            if written == 0 {
-                return Err(Errno::IO);
-            }
-            bytes = &bytes[written..];
-            offset += written as u64;
+        let made = write_all(&file, bytes).and_then(|()| set_all(&file, new));
+        if let Err(error) = made {
+            // Half a file is of no use to anybody.
+            let _ = fs::unlinkat(directory, &*new.path, AtFlags::empty());
+            return Err(error);
         }
-        set_all(&file, new)?;
     }
     Ok(total)
+}
+
+fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> Result<()> {
+    let mut offset = 0;
+    while !bytes.is_empty() {
+        let written = retry_on_intr(|| rustix::io::pwrite(file, bytes, offset))?;
+        if written == 0 {
+            return Err(Errno::IO);
+        }
+        bytes = &bytes[written..];
+        offset += written as u64;
+    }
+    Ok(())
 }
 
 /// The owner first, as changing it takes set-user bits away; the times last, as everything else

@@ -1,0 +1,145 @@
+//! Copying trees.
+//!
+//! ```text
+//! route: what goes where, and whether it may      work directory beside the target
+//!    │                                                  │
+//! queue ─► directory ─► batches of small files ─► read, write ─┐
+//!    ▲         │    ├─► large files: share, kernel, overlapped ─┤─► attributes ─► directories' own
+//!    └─────────┘    └─► links, nodes ──────────────────────────┘        │
+//!                                            second names of files ─► compare (if asked) ─► final name
+//! ```
+//!
+//! A new tree grows in a work directory beside its final name, and gets that name when nothing is left
+//! to do; what goes into a tree that is there already is made in a work directory inside it, file by
+//! file. So a final name never stands for half a file. A file's times are set last: one in the work
+//! directory that has its source's size and time is whole, and a copy that goes on keeps it.
+//!
+//! Each source device has its own queue, and its own tasks that take from it: what hangs on a slow disk
+//! holds up nothing else.
+
+mod batch;
+mod compare;
+mod directory;
+mod file;
+mod item;
+mod keep;
+mod links;
+mod queue;
+mod route;
+mod state;
+mod tally;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use inflight::{Handle, Progress, SyncScope};
+
+use crate::error::Result;
+use queue::Queue;
+use route::{Root, Route};
+pub(crate) use state::State;
+pub use state::{Stopped, Trouble};
+pub use tally::CopyReport;
+
+/// What a copy may choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CopyOptions {
+    /// Goes on with a copy that was interrupted, or brings one up to date: what is there whole is
+    /// kept, what is missing or differs is copied. Without this, nothing of the targets may exist.
+    pub resume: bool,
+    /// Reads everything again when it is copied, and compares.
+    pub verify: bool,
+    /// Says what would be done, and does nothing.
+    pub dry_run: bool,
+    /// Waits until everything is durable before it gets its final name.
+    pub sync: bool,
+}
+
+/// Copies files and trees, with all that `cp -a` keeps of them: permissions, owners, times, extended
+/// attributes, links of both kinds, holes, device files and fifos.
+///
+/// Where `target` is a directory, the sources go into it under their names (of `source/.`, what is
+/// inside goes there); else there is one source, and `target` is its new name. What goes wrong with one
+/// file does not stop the others: the report has a list.
+///
+/// # Errors
+/// Where it cannot begin: a source that is not there, a target that is in the way, sources and targets
+/// inside each other.
+pub async fn copy(
+    handle: &Handle,
+    progress: &Arc<Progress>,
+    sources: &[PathBuf],
+    target: &Path,
+    options: CopyOptions,
+) -> Result<CopyReport> {
+    progress.enter("looking");
+    let routes = route::find(handle, sources, target, options).await?;
+    let state = Arc::new(State::new(handle, progress, options));
+    progress.enter("copying");
+    // Sources on different disks do not wait for each other.
+    let mut by_device: BTreeMap<(u64, u64), Vec<Route>> = BTreeMap::new();
+    for route in routes {
+        by_device.entry(route.devices()).or_default().push(route);
+    }
+    let mut groups = Vec::new();
+    for routes in by_device.into_values() {
+        groups.push(handle.spawn(copy_group(state.clone(), routes)));
+    }
+    for group in groups {
+        group.await?;
+    }
+    Ok(state.report())
+}
+
+/// Copies what is on one device to one other.
+async fn copy_group(state: Arc<State>, routes: Vec<Route>) -> Result<()> {
+    let mut roots = Vec::new();
+    for route in routes {
+        match Root::open(&state, route).await {
+            Ok(root) => roots.push(Arc::new(root)),
+            Err(error) => state.trouble(error),
+        }
+    }
+    let Some(first) = roots.first() else { return Ok(()) };
+    let settings = first.settings(&state.handle).await;
+    let queue = Arc::new(Queue::new(state.clone(), settings));
+    for root in &roots {
+        root.begin(&queue);
+    }
+    queue.run().await;
+    links::make(&queue).await;
+    queue.run().await;
+    if state.options.dry_run {
+        return Ok(());
+    }
+    if state.options.verify && !state.is_stopped() {
+        state.progress.enter("comparing");
+        for root in &roots {
+            compare::begin(&queue, root).await;
+        }
+        queue.run().await;
+    }
+    state.progress.enter("finishing");
+    for root in &roots {
+        finish(&state, root).await;
+    }
+    Ok(())
+}
+
+/// Gives what was copied its final name.
+async fn finish(state: &State, root: &Root) {
+    if state.is_stopped() || root.is_tainted() {
+        return state.kept(root.kept_at());
+    }
+    let publish = async || {
+        if state.options.sync {
+            root.target().sync(SyncScope::FileSystem).await?;
+        }
+        root.publish(state).await
+    };
+    if let Err(error) = publish().await {
+        state.trouble(error);
+        state.kept(root.kept_at());
+    }
+}

@@ -1,0 +1,115 @@
+//! What all tasks of a copy share: its options, its counters, and what went wrong.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use inflight::{Handle, Progress};
+
+use super::CopyOptions;
+use super::keep::Keep;
+use super::tally::{CopyReport, Tally};
+use crate::error::Error;
+
+/// So many troubles are listed; all are counted.
+const TROUBLES_MAX: usize = 10_000;
+
+/// Something that went wrong with one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// What, where, and what to do.
+    pub text: String,
+}
+
+/// Why a copy did not come to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stopped {
+    /// Somebody asked for it.
+    OnRequest,
+    /// The target cannot take any more: the first error that said so.
+    TargetFull(String),
+}
+
+/// What all tasks of a copy share.
+pub(crate) struct State {
+    pub(crate) handle: Handle,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) options: CopyOptions,
+    pub(crate) tally: Tally,
+    pub(crate) keep: Keep,
+    notes: Mutex<Notes>,
+}
+
+#[derive(Default)]
+struct Notes {
+    troubles: Vec<Trouble>,
+    trouble_count: u64,
+    full: Option<String>,
+    kept: Vec<PathBuf>,
+}
+
+impl State {
+    pub(super) fn new(handle: &Handle, progress: &Arc<Progress>, options: CopyOptions) -> State {
+        State {
+            handle: handle.clone(),
+            progress: progress.clone(),
+            options,
+            tally: Tally::default(),
+            keep: Keep::of_process(handle),
+            notes: Mutex::default(),
+        }
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something went wrong; the copy goes on, unless nothing more can be written.
+    pub(super) fn trouble(&self, error: Error) {
+        let text = error.to_string();
+        let full = matches!(&error, Error::Io(error) if is_full(error));
+        let mut notes = self.notes();
+        if full && notes.full.is_none() {
+            notes.full = Some(text.clone());
+        }
+        notes.trouble_count += 1;
+        if notes.troubles.len() < TROUBLES_MAX {
+            notes.troubles.push(Trouble { text });
+        }
+    }
+
+    /// The same, of something that is no error of the system's.
+    pub(super) fn trouble_with(&self, path: &Path, what: &str) {
+        self.trouble(Error::Paths(format!("{} {what}", path.display())));
+    }
+
+    /// What is not finished was left there.
+    pub(super) fn kept(&self, place: PathBuf) {
+        self.notes().kept.push(place);
+    }
+
+    /// Whether nothing more is to be begun.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.progress.is_cancelled() || self.notes().full.is_some()
+    }
+
+    pub(super) fn report(&self) -> CopyReport {
+        let mut report = self.tally.report();
+        let mut notes = self.notes();
+        report.troubles = std::mem::take(&mut notes.troubles);
+        report.trouble_count = notes.trouble_count;
+        report.kept = std::mem::take(&mut notes.kept);
+        report.warnings = self.keep.warnings();
+        report.stopped = match notes.full.take() {
+            Some(text) => Some(Stopped::TargetFull(text)),
+            None => self.progress.is_cancelled().then_some(Stopped::OnRequest),
+        };
+        report
+    }
+}
+
+/// Whether all that follows would fail in the same way.
+fn is_full(error: &inflight::Error) -> bool {
+    use ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
+}
