@@ -114,16 +114,18 @@ Examples:
 
     /// Copy files and trees, with all that `cp -a` keeps
     ///
-    /// Where TARGET is a directory, the sources go into it under their names (of SOURCE/., what is
-    /// inside goes there); else there is one source, and TARGET is its new name. A new tree grows in a
+    /// A TARGET with a slash at its end is a directory, into which the sources go under their names (of
+    /// SOURCE/., what is inside goes there), and so it is for several sources; else TARGET is the new
+    /// name of the one source. A new tree grows in a
     /// hidden directory beside its final place and gets its name when it is whole; in a tree that is
     /// there already each file is replaced as a whole. What goes wrong with one file does not stop the
     /// others: it is listed at the end.
     #[command(after_help = "\
 Examples:
-  inflight copy photos /mnt/backup
+  inflight copy photos /mnt/backup/photos
+  inflight copy photos music /mnt/backup/
   inflight copy disk.img disk-copy.img --verify
-  inflight copy photos /mnt/backup --resume")]
+  inflight copy photos /mnt/backup/photos --resume")]
     Copy(CopyArguments),
 
     /// Tell what a path is on, how data is moved there, and which settings suit it
@@ -220,7 +222,7 @@ pub struct CopyArguments {
     /// What to copy: files, directories, links
     #[arg(required = true, value_name = "SOURCE")]
     pub sources: Vec<PathBuf>,
-    /// Where to
+    /// Where to: a new name, or with a slash at its end a directory that is there
     pub target: PathBuf,
     /// Go on with a copy that was interrupted, or bring one up to date: keep what is there whole, copy
     /// what is missing or differs in size, time or kind; nothing is removed

@@ -59,9 +59,9 @@ pub struct CopyOptions {
 /// Copies files and trees, with all that `cp -a` keeps of them: permissions, owners, times, extended
 /// attributes, links of both kinds, holes, device files and fifos.
 ///
-/// Where `target` is a directory, the sources go into it under their names (of `source/.`, what is
-/// inside goes there); else there is one source, and `target` is its new name. What goes wrong with one
-/// file does not stop the others: the report has a list.
+/// A `target` with a slash at its end is a directory, into which the sources go under their names (of
+/// `source/.`, what is inside goes there), and so it is for several sources; else `target` is the new
+/// name of the one source, whether it is there or not. What goes wrong with one file does not stop the others: the report has a list.
 ///
 /// # Errors
 /// Where it cannot begin: a source that is not there, a target that is in the way, sources and targets

@@ -24,6 +24,13 @@ pub(crate) fn means_contents(path: &Path) -> bool {
     path.as_os_str().as_bytes().ends_with(b"/.")
 }
 
+/// Whether the path can be nothing but a directory's.
+pub(crate) fn names_directory(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_bytes();
+    bytes.ends_with(b"/")
+        || [&b"."[..], b".."].contains(&bytes.rsplit(|b| *b == b'/').next().unwrap_or(b""))
+}
+
 /// `.NAME.inflight-copy`, of a name that may be too long for that.
 pub(crate) fn work_name(name: &Path) -> OsString {
     /// Bytes of the longest name.
@@ -62,6 +69,9 @@ mod tests {
     #[test]
     fn ends_of_paths_have_a_meaning() {
         assert!(is_looked_through("link/".as_ref()) && !is_looked_through("link".as_ref()));
+        let directories = ["a/", "/", ".", "..", "a/.."];
+        assert!(directories.iter().all(|path| names_directory(path.as_ref())));
+        assert!(!names_directory("a/b".as_ref()) && !names_directory("a..".as_ref()));
         assert!(means_contents("a/.".as_ref()) && !means_contents("a/b.".as_ref()));
         assert_eq!(parent("a".as_ref()), Path::new("."));
         assert_eq!(parent("/".as_ref()), Path::new("/"));

@@ -15,7 +15,9 @@ use crate::error::Result;
 use crate::file::{DirectFile, File};
 use crate::handle::{Handle, at, metadata_at, text};
 use crate::metadata::{DirectoryBatch, FileKind, Metadata, Owner, SetTimes};
-use crate::operation::{At, FilePiece, NewFile, OpenOptions, Operation, RemoveKind, SyncScope};
+use crate::operation::{
+    At, CopiedFile, FilePiece, NewFile, OpenOptions, Operation, RemoveKind, SetMetadata, SyncScope,
+};
 use crate::pending::Pending;
 
 /// How deep a directory may be below the root of the file system.
@@ -127,12 +129,66 @@ impl Directory {
         )
     }
 
+    /// Copies small files into another directory, with their extended attributes, in one operation:
+    /// see [`Operation::CopyFiles`]. The buffer, which is only worked with, has room for the longest of
+    /// them and a byte more. Each says whether it was copied.
+    ///
+    /// # Panics
+    /// When the buffer has no room.
+    pub fn copy_files(
+        &self,
+        to: &Directory,
+        files: Vec<CopiedFile>,
+        buffer: Buffer,
+    ) -> Pending<Vec<CopiedFile>> {
+        let fits = files.iter().all(|file| file.length < buffer.capacity());
+        assert!(fits, "a copy needs room for its longest file and a byte more");
+        let (from, to) = (self.descriptor.clone(), to.descriptor.clone());
+        let (current, reading) = (0, true);
+        let operation = Operation::CopyFiles { from, to, files, current, reading, buffer };
+        self.handle.start(
+            || operation,
+            |operation, _| match operation {
+                Operation::CopyFiles { files, .. } => take(files),
+                other => unreachable!("{other:?} came back for a copy"),
+            },
+        )
+    }
+
     /// What the system knows about a path; the empty path is the directory itself.
     ///
     /// # Errors
     /// As for [`Directory::open`].
     pub async fn metadata(&self, path: impl AsRef<Path>, follow: bool) -> Result<Metadata> {
         metadata_at(&self.handle, self.at("look at", path.as_ref())?, follow).await
+    }
+
+    /// Sets owner, permissions and times, of a symbolic link itself, as far as asked for; the empty path
+    /// is the directory itself.
+    ///
+    /// # Errors
+    /// As for [`Directory::open`].
+    pub async fn set_metadata(&self, path: impl AsRef<Path>, metadata: SetMetadata) -> Result<()> {
+        let at = self.at("set owner, permissions or times of", path.as_ref())?;
+        self.handle.run(Operation::SetMetadata { at, metadata }).await
+    }
+
+    /// Gives a path of this directory the extended attributes of a path in another, and sets owner,
+    /// permissions and times as [`Directory::set_metadata`] does; the empty paths are the directories
+    /// themselves. Gives the number of attributes that it may not have.
+    ///
+    /// # Errors
+    /// As for [`Directory::open`].
+    pub async fn copy_metadata(
+        &self,
+        path: impl AsRef<Path>,
+        from: (&Directory, impl AsRef<Path>),
+        metadata: SetMetadata,
+    ) -> Result<u64> {
+        let what = "set owner, permissions or times of";
+        let (to, from) = (self.at(what, path.as_ref())?, from.0.at(what, from.1.as_ref())?);
+        let operation = Operation::CopyMetadata { from, to, metadata };
+        self.handle.submit(operation).await.map(|(_, lost)| lost)
     }
 
     /// Sets permission bits, looking through symbolic links; the empty path is the directory itself.

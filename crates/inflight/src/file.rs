@@ -1,7 +1,6 @@
 //! Open files.
 
 use std::borrow::Cow;
-use std::ffi::{CStr, CString};
 use std::fmt;
 use std::mem::take;
 use std::path::Path;
@@ -10,8 +9,8 @@ use crate::buffer::{AlignedBuffer, AlignedOffset, BLOCK_BYTES, Buffer, BufferLis
 use crate::descriptor::Descriptor;
 use crate::error::{Error, Result};
 use crate::handle::{Handle, metadata_at};
-use crate::metadata::{FileKind, Metadata, Owner, SetTimes};
-use crate::operation::{Advice, At, OpenOptions, Operation, SyncScope};
+use crate::metadata::{FileKind, Metadata, SetTimes};
+use crate::operation::{Advice, At, OpenOptions, Operation, SetMetadata, SyncScope};
 use crate::pending::Pending;
 
 /// An open file. Closed when dropped, or explicitly with [`File::close`].
@@ -262,26 +261,11 @@ impl File {
         self.handle.run(Operation::SetTimes { at: self.this(), times })
     }
 
-    /// Sets user and group.
-    pub fn set_owner(&self, owner: Owner) -> Pending<()> {
-        self.handle.run(Operation::SetOwner { at: self.this(), owner })
-    }
-
-    /// All extended attributes, sorted by name. A file system without attributes has none.
-    pub fn attributes(&self) -> Pending<Vec<(CString, Vec<u8>)>> {
-        let operation = Operation::ReadAttributes { at: self.this(), attributes: Vec::new() };
-        self.handle.start(
-            || operation,
-            |operation, _| match operation {
-                Operation::ReadAttributes { attributes, .. } => take(attributes),
-                other => unreachable!("{other:?} came back for attributes"),
-            },
-        )
-    }
-
-    /// Sets one extended attribute.
-    pub fn set_attribute(&self, name: &CStr, value: Vec<u8>) -> Pending<()> {
-        self.handle.run(Operation::WriteAttribute { at: self.this(), name: name.into(), value })
+    /// Gives this file the extended attributes of another, and sets owner, permissions and times as far
+    /// as asked for. Gives the number of attributes that it may not have.
+    pub fn copy_metadata(&self, from: &File, metadata: SetMetadata) -> Pending<u64> {
+        let operation = Operation::CopyMetadata { from: from.this(), to: self.this(), metadata };
+        self.handle.start(|| operation, |_, lost| lost)
     }
 
     /// Makes another file, open for writing, share the whole contents of this one, until one of them

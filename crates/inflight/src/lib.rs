@@ -121,8 +121,8 @@ pub use metadata::{
 };
 pub use metrics::{DeviceMetrics, Latency, Metrics};
 pub use operation::{
-    Advice, At, FilePiece, NewFile, OpenOptions, Operation, RemoveKind, Shutdown, SocketOption,
-    SyncScope, TRANSFER_BYTES_MAX,
+    Advice, At, CopiedFile, FilePiece, NewFile, OpenOptions, Operation, RemoveKind, SetMetadata,
+    Shutdown, SocketOption, SyncScope, TRANSFER_BYTES_MAX,
 };
 pub use pending::Pending;
 pub use progress::Progress;

@@ -122,6 +122,7 @@ pub struct DirectoryEntry<'a> {
 pub struct DirectoryBatch {
     names: Vec<u8>,
     entries: Vec<Listed>,
+    is_last: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -146,6 +147,16 @@ impl DirectoryBatch {
         self.entries.is_empty()
     }
 
+    /// Whether there is nothing behind it, as far as that is known: the next one may be empty without.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        self.is_last
+    }
+
+    pub(crate) fn set_last(&mut self) {
+        self.is_last = true;
+    }
+
     /// The entries, in the order of their inodes where there are such.
     pub fn iter(&self) -> impl Iterator<Item = DirectoryEntry<'_>> {
         self.entries.iter().map(|listed| DirectoryEntry {
@@ -158,6 +169,7 @@ impl DirectoryBatch {
     pub(crate) fn clear(&mut self) {
         self.names.clear();
         self.entries.clear();
+        self.is_last = false;
     }
 
     pub(crate) fn push(&mut self, name: &CStr, kind: FileKind, inode: u64) {

@@ -25,8 +25,8 @@ use crate::metadata::{DirectoryBatch, FileKind, Metadata, Owner, SetTimes};
 
 pub(crate) use arguments::Create;
 pub use arguments::{
-    Advice, At, FilePiece, NewFile, OpenOptions, RemoveKind, Shutdown, SocketOption, SyncScope,
-    TRANSFER_BYTES_MAX,
+    Advice, At, CopiedFile, FilePiece, NewFile, OpenOptions, RemoveKind, SetMetadata, Shutdown,
+    SocketOption, SyncScope, TRANSFER_BYTES_MAX,
 };
 pub(crate) use facts::Direction;
 
@@ -112,8 +112,8 @@ pub enum Operation {
         /// Receives the bytes.
         buffer: Buffer,
     },
-    /// Makes files of ranges of `buffer` with exactly the permissions asked for, and what else is
-    /// asked for on top: many small files in one operation. When it fails, those before the one that the error is about are whole, and
+    /// Makes files of ranges of `buffer` with exactly the permissions asked for: many small files in
+    /// one operation. When it fails, those before the one that the error is about are whole, and
     /// that one is not there. Result: bytes written, always all.
     WriteFiles {
         /// What relative paths are relative to.
@@ -123,6 +123,23 @@ pub enum Operation {
         /// The file being worked on: the one that an error is about.
         current: usize,
         /// Holds the bytes.
+        buffer: Buffer,
+    },
+    /// Copies files from one directory to another, with their extended attributes: many small files in
+    /// one operation. When it fails, those before the one that the error is about are whole, and of
+    /// that one there is no copy. Result: bytes copied.
+    CopyFiles {
+        /// What the sources' paths are relative to.
+        from: Descriptor,
+        /// What the copies' paths are relative to.
+        to: Descriptor,
+        /// The files.
+        files: Vec<CopiedFile>,
+        /// The file being worked on: the one that an error is about.
+        current: usize,
+        /// Whether an error is about the source.
+        reading: bool,
+        /// Room for the bytes of the longest file, and one more.
         buffer: Buffer,
     },
     /// Makes what was written durable.
@@ -156,6 +173,25 @@ pub enum Operation {
         follow: bool,
         /// Receives the answer.
         metadata: Metadata,
+    },
+    /// Gives a path itself the extended attributes of another, and sets its owner, permissions and times
+    /// as [`Operation::SetMetadata`] does. Result: how many attributes it did not get, as its file system
+    /// or its user may not have them.
+    CopyMetadata {
+        /// Whose attributes; empty for the descriptor of `from` itself.
+        from: At,
+        /// Who gets them; empty for the descriptor of `to` itself.
+        to: At,
+        /// What else is set.
+        metadata: SetMetadata,
+    },
+    /// Sets owner, permissions and times of the path itself, in this order, as far as they are asked for
+    /// and not right already. A symbolic link keeps its permissions.
+    SetMetadata {
+        /// The path; empty for the descriptor of `at` itself.
+        at: At,
+        /// What is set.
+        metadata: SetMetadata,
     },
     /// Sets permission bits, through symbolic links.
     SetMode {

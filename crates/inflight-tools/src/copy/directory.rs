@@ -6,20 +6,20 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering::AcqRel};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::AcqRel, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use inflight::{Directory, DirectoryBatch, FileKind, Metadata, OpenOptions, Owner};
+use inflight::{Directory, DirectoryBatch, FileKind, Metadata, OpenOptions};
 
 use super::State;
 use super::item::{Item, path_of};
-use super::keep::On;
+use super::keep::Both;
 use super::queue::{Queue, Work};
 use super::route::Root;
 use crate::error::{Error, Result};
 
 /// Files up to this size are copied together with others.
-pub(super) const SMALL_BYTES_MAX: u64 = 4 << 20;
+const SMALL_BYTES_MAX: u64 = 1 << 20;
 /// Bytes that are copied together.
 const BATCH_BYTES: u64 = 1 << 20;
 /// Files that are copied together.
@@ -34,11 +34,11 @@ pub(super) struct Dir {
     metadata: Metadata,
     /// What is in its place in the copy.
     existing: Option<Metadata>,
-    /// Whom what is made in it belongs to.
-    pub(super) holder: Owner,
     /// Whether it is what holds a single file that is copied: nobody's to change.
     is_around: bool,
     pair: Mutex<Weak<Pair>>,
+    /// Whether it could not even be begun.
+    failed: AtomicBool,
     /// What is to be done before it is done itself: its listing, and everything in it.
     left: AtomicUsize,
 }
@@ -60,8 +60,6 @@ impl Pair {
 pub(super) struct Listing {
     dir: Arc<Dir>,
     pair: Arc<Pair>,
-    /// Listed from its start on; what is opened in it comes by `pair`.
-    listed: Directory,
     batch: DirectoryBatch,
     /// What is in the copy, if something may be.
     existing: Option<HashMap<PathBuf, Metadata>>,
@@ -69,34 +67,29 @@ pub(super) struct Listing {
 
 impl Dir {
     /// A source's root.
-    pub(super) fn root(
-        root: Arc<Root>,
-        metadata: Metadata,
-        existing: Option<Metadata>,
-        holder: Owner,
-    ) -> Dir {
+    pub(super) fn root(root: Arc<Root>, metadata: Metadata, existing: Option<Metadata>) -> Dir {
         Dir {
             root,
             above: None,
             path: PathBuf::new(),
             metadata,
             existing,
-            holder,
             is_around: false,
             pair: Mutex::default(),
+            failed: AtomicBool::new(false),
             left: AtomicUsize::new(1),
         }
     }
 
     /// What holds a single file.
-    pub(super) fn around(root: Arc<Root>, holder: Owner) -> Dir {
-        let dir = Dir::root(root, Metadata::default(), None, holder);
+    pub(super) fn around(root: Arc<Root>) -> Dir {
+        let dir = Dir::root(root, Metadata::default(), None);
         Dir { is_around: true, ..dir }
     }
 
     fn inside(above: &Arc<Dir>, item: Item) -> Dir {
         let path = above.path.join(&item.name);
-        let root = Dir::root(above.root.clone(), item.metadata, item.existing, above.holder);
+        let root = Dir::root(above.root.clone(), item.metadata, item.existing);
         Dir { above: Some(above.clone()), path, ..root }
     }
 
@@ -121,12 +114,16 @@ impl Dir {
         if let Some(pair) = self.lock().upgrade() {
             return Ok(pair);
         }
-        let source = below(self.root.source(), &self.path).await?;
         let target = match (self.root.target_if_there(), state.options.dry_run) {
             (None, _) => None,
             (Some(_), true) if self.existing.is_none() => None,
             (Some(target), _) => Some(below(target, &self.path).await?),
         };
+        self.pair_with(target).await
+    }
+
+    async fn pair_with(&self, target: Option<Directory>) -> Result<Arc<Pair>> {
+        let source = below(self.root.source(), &self.path).await?;
         let pair = Arc::new(Pair { source, target });
         *self.lock() = Arc::downgrade(&pair);
         Ok(pair)
@@ -151,6 +148,7 @@ pub(super) async fn enter(queue: &Queue, dir: Arc<Dir>) {
         Ok(listing) => queue.push(Work::List(listing)),
         Err(error) => {
             queue.state.trouble(error);
+            dir.failed.store(true, Relaxed);
             done(&queue.state, dir, 1).await;
         }
     }
@@ -162,33 +160,33 @@ async fn begin(state: &State, dir: &Arc<Dir>) -> Result<Listing> {
         && there.kind != FileKind::Directory
         && !is_root
     {
-        let (path, kind) = (dir.shown_target(Path::new("")), there.kind.name());
+        let (path, kind) = (dir.root.target().path().join(&dir.path), there.kind.name());
         let path = path.display();
         return Err(Error::Paths(format!(
             "{path} is a {kind} in place of a directory; remove it and --resume"
         )));
     }
-    if !state.options.dry_run && !is_root {
-        let target = dir.root.target();
-        match &dir.existing {
-            None => target.create_directory(&dir.path, 0o700).await?,
-            // Else nothing could be put in.
-            Some(there) if there.mode & 0o700 != 0o700 => {
-                target.set_mode(&dir.path, there.mode | 0o700).await?;
-            }
-            Some(_) => {}
+    let pair = match &dir.existing {
+        // With the permissions that it is to have, as far as they do not forbid to put anything in.
+        None if !state.options.dry_run && !is_root => {
+            let mode = (dir.metadata.mode & 0o755) | 0o700;
+            let options = OpenOptions::creating_directory(mode);
+            let made = dir.root.target().open_directory(&dir.path, options.beneath()).await?;
+            dir.pair_with(Some(made)).await?
         }
-    }
-    let pair = dir.pair(state).await?;
+        Some(there) if there.mode & 0o700 != 0o700 && !state.options.dry_run && !is_root => {
+            dir.root.target().set_mode(&dir.path, there.mode | 0o700).await?;
+            dir.pair(state).await?
+        }
+        _ => dir.pair(state).await?,
+    };
     let existing = match (&dir.existing, &pair.target) {
         (Some(_), Some(target)) => Some(names_in(target).await?),
         _ => None,
     };
-    // The pair's own has a position that others share.
-    let listed = pair.source.open_directory(".", OpenOptions::directory()).await?;
     state.tally.directories.add(1);
     let batch = DirectoryBatch::default();
-    Ok(Listing { dir: dir.clone(), pair, listed, batch, existing })
+    Ok(Listing { dir: dir.clone(), pair, batch, existing })
 }
 
 /// Everything in a directory, by name.
@@ -209,7 +207,7 @@ pub(super) async fn names_in(directory: &Directory) -> Result<HashMap<PathBuf, M
 pub(super) async fn list(queue: &Queue, mut listing: Listing) {
     let (state, dir) = (&queue.state, listing.dir.clone());
     let batch = std::mem::take(&mut listing.batch);
-    let batch = match listing.listed.read(batch, true).await {
+    let batch = match listing.pair.source.read(batch, true).await {
         Ok(batch) => batch,
         Err(error) => {
             state.trouble(error.into());
@@ -238,10 +236,16 @@ pub(super) async fn list(queue: &Queue, mut listing: Listing) {
     found.end_batch();
     let Found { mut inside, works, .. } = found;
     inside.reverse();
+    let is_last = batch.is_last();
     listing.batch = batch;
-    inside.push(Work::List(listing));
+    if !is_last {
+        inside.push(Work::List(listing));
+    }
     inside.extend(works);
     queue.push_all(inside);
+    if is_last {
+        done(state, dir, 1).await;
+    }
 }
 
 /// Sorts what a listing finds.
@@ -259,7 +263,6 @@ struct Found<'a> {
 
 impl Found<'_> {
     fn add(&mut self, item: Item) {
-        use std::sync::atomic::Ordering::Relaxed;
         let (state, root) = (&self.queue.state, &self.dir.root);
         let is_top = self.dir.path.as_os_str().is_empty();
         if is_top && root.is_reserved(&item.name) {
@@ -314,6 +317,7 @@ pub(super) async fn done(state: &State, dir: Arc<Dir>, count: usize) {
         if !state.options.dry_run
             && !state.is_stopped()
             && !dir.is_around
+            && !dir.failed.load(Relaxed)
             && let Err(error) = finish(state, &dir).await
         {
             state.trouble(error);
@@ -325,7 +329,7 @@ pub(super) async fn done(state: &State, dir: Arc<Dir>, count: usize) {
 
 async fn finish(state: &State, dir: &Dir) -> Result<()> {
     let pair = dir.pair(state).await?;
-    let attributes = pair.source.attributes("").await?;
-    let on = On::Name(pair.target(), Path::new(""));
-    state.keep.set(on, &dir.metadata, dir.holder, attributes).await
+    let name = Path::new("");
+    let both = Both::Names((&pair.source, name), (pair.target(), name));
+    state.keep.set(both, &dir.metadata).await
 }

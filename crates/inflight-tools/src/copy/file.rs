@@ -18,15 +18,19 @@ use inflight::{
 
 use super::batch::name_it;
 use super::compare::same_contents;
-use super::directory::{Dir, Pair, SMALL_BYTES_MAX};
+use super::directory::{Dir, Pair};
 use super::item::Item;
-use super::keep::On;
+use super::keep::Both;
 use super::links::remove_existing;
 use super::queue::Queue;
 use crate::error::{Error, Result};
 
 /// Places of a file that are looked for in the page cache.
 const CACHE_PLACES: u32 = 16;
+/// Files below this are read through the page cache.
+const DIRECT_READ_BYTES_MIN: u64 = 4 << 20;
+/// Files below this are written through the page cache, which has room for them.
+const DIRECT_WRITE_BYTES_MIN: u64 = 64 << 20;
 /// Bytes that the file server is asked to copy at a time.
 const KERNEL_BYTES: u64 = 64 << 20;
 
@@ -129,15 +133,16 @@ impl One<'_> {
     async fn refresh(&self) -> Result<()> {
         let (state, about) = (&self.queue.state, &self.item.metadata);
         let Some(there) = &self.item.existing else { return Ok(()) };
-        let owner = state.keep.owner_of(about, there.owner);
-        if (owner.is_none() && there.mode == about.mode && there.modified == about.modified)
-            || state.options.dry_run
-        {
+        let kept = state.keep.metadata_of(about);
+        let is_right = kept.owner.is_none_or(|owner| owner == there.owner)
+            && kept.mode == Some(there.mode)
+            && about.modified == there.modified;
+        if is_right || state.options.dry_run {
             return Ok(());
         }
-        let attributes = self.pair.source.attributes(&self.item.name).await?;
-        let on = On::Name(self.pair.target(), self.target_name());
-        state.keep.set(on, about, there.owner, attributes).await
+        let source = (&self.pair.source, self.item.name.as_path());
+        let both = Both::Names(source, (self.pair.target(), self.target_name()));
+        state.keep.set(both, about).await
     }
 
     /// Nothing but files and links is replaced.
@@ -181,8 +186,8 @@ impl One<'_> {
             }
             kind => place.create_node(name, kind, 0o600, item.metadata.node).await?,
         }
-        let attributes = source.attributes(&item.name).await?;
-        state.keep.set(On::Name(place, name), &item.metadata, self.dir.holder, attributes).await?;
+        let both = Both::Names((source, &item.name), (place, name));
+        state.keep.set(both, &item.metadata).await?;
         Ok(0)
     }
 
@@ -197,7 +202,6 @@ impl One<'_> {
         }
         let target = place.open(name, OpenOptions::creating(0o600)).await?;
         let bytes = self.fill(&source, &before, &target, (place, name)).await?;
-        let attributes = source.attributes().await?;
         let after = source.metadata().await?;
         if (after.size, after.modified) != (before.size, before.modified) {
             // It stays, with the time from before: so the next copy sees that it is not right.
@@ -207,8 +211,7 @@ impl One<'_> {
                  again",
             );
         }
-        let set = state.keep.set(On::File(&target), &before, self.dir.holder, attributes);
-        set.await?;
+        state.keep.set(Both::Files(&source, &target), &before).await?;
         target.close().await?;
         source.close().await?;
         Ok(bytes)
@@ -238,7 +241,7 @@ impl One<'_> {
         if let AnyFile::Direct(_) = from {
             tally.direct_bytes.add(about.size);
         }
-        let to = match self.queue.settings.direct_write && about.size >= SMALL_BYTES_MAX {
+        let to = match self.queue.settings.direct_write && about.size >= DIRECT_WRITE_BYTES_MIN {
             true => direct(place.0, place.1, OpenOptions::writing(), target).await?,
             false => target.clone().into(),
         };
@@ -294,7 +297,7 @@ impl One<'_> {
 
     /// The source, around the page cache if it is large and that has little of it.
     async fn best_source(&self, source: &File, about: &Metadata) -> Result<AnyFile> {
-        if !self.queue.settings.direct_read || about.size < SMALL_BYTES_MAX {
+        if !self.queue.settings.direct_read || about.size < DIRECT_READ_BYTES_MIN {
             return Ok(source.clone().into());
         }
         let cached = source.sample_cache(about.size, CACHE_PLACES).await?;

@@ -2,20 +2,18 @@
 //!
 //! Owners can be given away by the superuser alone, and some attributes by nobody: what the system
 //! refuses to keep is left out from then on, and said once. Set-user bits are never kept without their
-//! owner.
+//! owner. The times come last, as everything else changes them, and they say that a file is whole.
 
-use std::ffi::CString;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use inflight::{Directory, DriverChoice, File, FileKind, Handle, Metadata, Owner, SetTimes};
+use inflight::{Directory, DriverChoice, File, Handle, Metadata, Owner, SetMetadata, SetTimes};
 
 use crate::error::Result;
 
 /// Set-user and set-group.
 const SET_ID: u32 = 0o6000;
-
-/// Name and value of each extended attribute.
-pub(super) type Attributes = Vec<(CString, Vec<u8>)>;
 
 /// What can be kept.
 pub(crate) struct Keep {
@@ -26,11 +24,28 @@ pub(crate) struct Keep {
     attributes_lost: AtomicU64,
 }
 
-/// What something is set on.
-pub(super) enum On<'a> {
-    File(&'a File),
-    /// A name in a directory, or with the empty name the directory itself.
-    Name(&'a Directory, &'a std::path::Path),
+/// A thing and its copy: both are open, or names in directories, of which the empty ones are the
+/// directories themselves.
+pub(super) enum Both<'a> {
+    Files(&'a File, &'a File),
+    Names((&'a Directory, &'a Path), (&'a Directory, &'a Path)),
+}
+
+impl Both<'_> {
+    async fn keep(&self, metadata: SetMetadata) -> inflight::Result<u64> {
+        match self {
+            Both::Files(source, copy) => copy.copy_metadata(source, metadata).await,
+            Both::Names(source, (directory, name)) => {
+                directory.copy_metadata(name, *source, metadata).await
+            }
+        }
+    }
+}
+
+/// Whether the system refuses, for good.
+fn is_refusal(error: &inflight::Error) -> bool {
+    use ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    matches!(error.kind(), PermissionDenied | InvalidInput | Unsupported)
 }
 
 impl Keep {
@@ -50,18 +65,10 @@ impl Keep {
         }
     }
 
-    /// Whom what is made in a directory belongs to: a set-group directory passes its group on.
-    pub(super) fn holder_in(&self, directory: &Metadata) -> Owner {
-        const SET_GROUP: u32 = 0o2000;
-        match directory.mode & SET_GROUP {
-            0 => self.own,
-            _ => Owner { group: directory.owner.group, ..self.own },
-        }
-    }
-
-    /// To whom a file is given that belongs to `made` when it is made; nobody, if that is right.
-    pub(super) fn owner_of(&self, source: &Metadata, made: Owner) -> Option<Owner> {
-        (source.owner != made && self.owners.load(Relaxed)).then_some(source.owner)
+    /// What a copy gets.
+    pub(super) fn metadata_of(&self, source: &Metadata) -> SetMetadata {
+        let owner = self.owners.load(Relaxed).then_some(source.owner);
+        SetMetadata { owner, mode: Some(self.mode_of(source)), times: Some(Keep::times_of(source)) }
     }
 
     /// The permission bits that go with the owner that is kept.
@@ -76,85 +83,33 @@ impl Keep {
         SetTimes { accessed: Some(source.accessed), modified: Some(source.modified) }
     }
 
-    /// Whether the error says that an owner cannot be kept; from then on none is.
-    pub(super) fn gives_up_owners(&self, error: &inflight::Error) -> bool {
-        let refused = error.operation() == "set the owner of"
-            && matches!(
-                error.kind(),
-                std::io::ErrorKind::PermissionDenied
-                    | std::io::ErrorKind::InvalidInput
-                    | std::io::ErrorKind::Unsupported
-            );
-        if refused {
-            self.owners.store(false, Relaxed);
-        }
-        refused
+    /// Gives a copy all that is kept. Where that is refused because of the owner, no owner is kept from
+    /// then on.
+    pub(super) async fn set(&self, both: Both<'_>, source: &Metadata) -> Result<()> {
+        let metadata = self.metadata_of(source);
+        let lost = match both.keep(metadata).await {
+            Err(error) if metadata.owner.is_some() && is_refusal(&error) => {
+                let mode = Some(source.mode & !SET_ID);
+                let lost = both.keep(SetMetadata { owner: None, mode, ..metadata }).await?;
+                self.owners.store(false, Relaxed);
+                lost
+            }
+            other => other?,
+        };
+        self.lose_attributes(lost as u32);
+        self.note_owner(source);
+        Ok(())
     }
 
-    /// A file whose owner is not kept.
+    /// A file is there; its owner may not be kept.
     pub(super) fn note_owner(&self, source: &Metadata) {
         if source.owner != self.own && !self.owners.load(Relaxed) {
             self.owners_lost.fetch_add(1, Relaxed);
         }
     }
 
-    /// Sets all that is kept: the owner first, as changing it takes set-user bits away; the times
-    /// last, as everything else changes them, and they say that the file is whole.
-    pub(super) async fn set(
-        &self,
-        on: On<'_>,
-        source: &Metadata,
-        made: Owner,
-        attributes: Attributes,
-    ) -> Result<()> {
-        if let Some(owner) = self.owner_of(source, made) {
-            let set = match &on {
-                On::File(file) => file.set_owner(owner).await,
-                On::Name(directory, name) => directory.set_owner(name, owner).await,
-            };
-            match set {
-                Err(error) if self.gives_up_owners(&error) => {}
-                other => other?,
-            }
-        }
-        self.note_owner(source);
-        for (name, value) in attributes {
-            let set = match &on {
-                On::File(file) => file.set_attribute(&name, value).await,
-                On::Name(directory, path) => {
-                    directory.set_attribute(path, name.as_bytes(), value).await
-                }
-            };
-            if let Err(error) = set {
-                self.lose_attribute(error)?;
-            }
-        }
-        if source.kind != FileKind::Symlink {
-            let mode = self.mode_of(source);
-            match &on {
-                On::File(file) => file.set_mode(mode).await?,
-                On::Name(directory, name) => directory.set_mode(name, mode).await?,
-            }
-        }
-        let times = Keep::times_of(source);
-        match &on {
-            On::File(file) => file.set_times(times).await?,
-            On::Name(directory, name) => directory.set_times(name, times).await?,
-        }
-        Ok(())
-    }
-
-    /// An attribute that the target cannot have is counted; any other error is one.
-    pub(super) fn lose_attribute(&self, error: inflight::Error) -> Result<()> {
-        match error.kind() {
-            std::io::ErrorKind::PermissionDenied
-            | std::io::ErrorKind::Unsupported
-            | std::io::ErrorKind::InvalidInput => {
-                self.attributes_lost.fetch_add(1, Relaxed);
-                Ok(())
-            }
-            _ => Err(error.into()),
-        }
+    pub(super) fn lose_attributes(&self, count: u32) {
+        self.attributes_lost.fetch_add(count.into(), Relaxed);
     }
 
     pub(super) fn warnings(&self) -> Vec<String> {

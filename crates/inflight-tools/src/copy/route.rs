@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use inflight::{
-    DeviceKind, Directory, FileKind, Handle, Metadata, NewFile, OpenOptions, Owner, RemoveKind,
-    SyncScope,
+    DeviceKind, Directory, FileKind, Handle, Metadata, NewFile, OpenOptions, RemoveKind, SyncScope,
 };
 
 use super::directory::Dir;
@@ -15,7 +14,7 @@ use super::item::Item;
 use super::queue::{Queue, Settings, Work};
 use super::{CopyOptions, State};
 use crate::error::{Error, Result};
-use crate::paths::{is_looked_through, means_contents, parent, work_name};
+use crate::paths::{is_looked_through, means_contents, names_directory, parent, work_name};
 
 /// The tree that grows in a work directory.
 const TREE: &str = "tree";
@@ -62,7 +61,9 @@ fn refuse<T>(text: String) -> Result<T> {
 async fn look(handle: &Handle, path: &Path, follow: bool) -> Result<Option<Metadata>> {
     match handle.metadata(path, follow).await {
         Ok(metadata) => Ok(Some(metadata)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -75,12 +76,12 @@ pub(super) async fn find(
     options: CopyOptions,
 ) -> Result<Vec<Route>> {
     let there = look(handle, target, true).await?;
-    let into = there.is_some_and(|there| there.kind == FileKind::Directory);
-    if !into && sources.len() > 1 {
+    let is_directory = there.is_some_and(|there| there.kind == FileKind::Directory);
+    // By how it is spelled, not by what is there: so the same words mean the same the next time.
+    let into = names_directory(target) || sources.len() > 1;
+    if into && !is_directory {
         let target = target.display();
-        return refuse(format!(
-            "{target} is no directory: several things can only be copied into one; make it first"
-        ));
+        return refuse(format!("{target} is no directory to copy into; make it first"));
     }
     let mut routes: Vec<Route> = Vec::new();
     for source in sources {
@@ -118,7 +119,8 @@ async fn check(
     let mut around = above.ancestors().await?;
     around.push(above_metadata);
     around.extend(existing);
-    let (shown, from) = (target.display(), source.display());
+    let from = source.display();
+    let shown = target.display();
     if let Some(there) = existing
         && there.same_file(&metadata)
     {
@@ -131,8 +133,15 @@ async fn check(
     let route = Route { source: source.into(), metadata, target, existing, above };
     // A link that leads nowhere is in the way, too.
     let taken = look(handle, &route.target, false).await?.is_some();
+    let shown = route.target.display();
+    let there_is_directory = existing.is_some_and(|there| there.kind == FileKind::Directory);
+    if there_is_directory && !(route.is_tree() && options.resume) {
+        return refuse(format!(
+            "{shown} is a directory; say {shown}/ to copy into it{}",
+            if route.is_tree() { ", or --resume to bring it up to date" } else { "" }
+        ));
+    }
     if taken && !options.resume {
-        let shown = route.target.display();
         return refuse(format!(
             "{shown} exists already; --resume copies into it what is missing or differs, or choose \
              another target"
@@ -143,12 +152,18 @@ async fn check(
         None => taken && route.is_tree(),
     };
     if in_the_way {
-        let (shown, kind) = (route.target.display(), route.metadata.kind.name());
+        let kind = route.metadata.kind.name();
         return refuse(format!(
             "{shown} is there and is something else than a {kind}; remove it or choose another target"
         ));
     }
     let work = route.work_path();
+    if existing.is_some() && look(handle, &work.join(TREE), false).await?.is_some() {
+        let work = work.display();
+        return refuse(format!(
+            "{shown} is there, and so is {work}, which an unfinished copy of that name left; remove one"
+        ));
+    }
     if !options.resume && !options.dry_run && look(handle, &work, false).await?.is_some() {
         let work = work.display();
         return refuse(format!(
@@ -189,8 +204,6 @@ pub(super) struct Root {
     /// Whether the file server can copy by itself, until it could not.
     pub(super) kernel: AtomicBool,
     tainted: AtomicBool,
-    /// Whom what is made belongs to.
-    holder: Owner,
 }
 
 impl Root {
@@ -220,14 +233,10 @@ impl Root {
             clones: AtomicBool::new(true),
             kernel: AtomicBool::new(false),
             tainted: AtomicBool::new(false),
-            holder: Owner::default(),
         };
         match state.options.dry_run {
             true => root.open_dry(handle).await?,
             false => root.open_work(handle, grown).await?,
-        }
-        if let Some(made) = &root.made {
-            root.holder = state.keep.holder_in(&made.metadata("", true).await?);
         }
         Ok(root)
     }
@@ -265,7 +274,7 @@ impl Root {
             let begun = read_text(handle, &self.work_path.join(STATE)).await;
             self.recheck = begun.is_none() || begun != boot;
         } else {
-            let boot = boot.unwrap_or_default();
+            let boot = boot.clone().unwrap_or_default();
             let mut buffer = handle.buffer(boot.len().max(1)).await;
             buffer.extend_from_slice(&boot);
             let state = NewFile::new(Path::new(STATE), 0o600, 0, boot.len()).expect("no NUL");
@@ -290,11 +299,25 @@ impl Root {
                 true => handle.open_directory(&self.route.target).await?,
                 false => above,
             });
+            if self.route.is_tree() {
+                self.take_over(handle, &boot).await?;
+            }
             // What an earlier copy was at when it was interrupted is of no use.
             clear(&work, true).await?;
             self.style = Style::Replaced { work };
         }
         Ok(())
+    }
+
+    /// Removes what a copy left that had just given its tree the final name.
+    async fn take_over(&mut self, handle: &Handle, boot: &Option<Vec<u8>>) -> Result<()> {
+        let left = self.route.work_path();
+        let Ok(work) = handle.open_directory(&left).await else { return Ok(()) };
+        if let Some(begun) = read_text(handle, &left.join(STATE)).await {
+            self.recheck |= boot.as_ref() != Some(&begun);
+        }
+        clear(&work, false).await?;
+        Ok(handle.remove(&left, RemoveKind::Directory).await?)
     }
 
     /// What suits the devices under source and target.
@@ -313,17 +336,16 @@ impl Root {
     /// Puts what there is to do first into the queue.
     pub(super) fn begin(self: &Arc<Root>, queue: &Queue) {
         let existing = self.is_there.then_some(self.route.existing.unwrap_or_default());
-        let holder = self.holder;
         if let Some((name, _)) = &self.single {
             let item = Item {
                 name: name.clone(),
                 metadata: self.route.metadata,
                 existing: self.route.existing,
             };
-            let dir = Arc::new(Dir::around(self.clone(), holder));
+            let dir = Arc::new(Dir::around(self.clone()));
             return queue.push(Work::Single(dir, item));
         }
-        let dir = Arc::new(Dir::root(self.clone(), self.route.metadata, existing, holder));
+        let dir = Arc::new(Dir::root(self.clone(), self.route.metadata, existing));
         queue.push(Work::Enter(dir));
     }
 

@@ -67,6 +67,9 @@ pub(super) fn perform(operation: &mut Operation) -> Result<u64> {
             let directory = directory.as_ref().map_or(CWD, |directory| directory.as_fd());
             many::write_files(directory, files, current, buffer)
         }
+        Operation::CopyFiles { from, to, files, current, reading, buffer } => {
+            many::copy_files((from.as_fd(), to.as_fd()), files, current, reading, buffer)
+        }
         Operation::Sync { file, scope } => done(sync(file.as_fd(), *scope)),
         Operation::SyncRange { file, offset, length, wait } => {
             done(sync_range(file.as_fd(), *offset, *length, *wait))
@@ -114,6 +117,8 @@ fn perform_on_path(operation: &mut Operation) -> Result<u64> {
             *metadata = about::stat(directory(at), &at.path, *follow)?;
             Ok(0)
         }
+        Operation::CopyMetadata { from, to, metadata } => about::copy_metadata(from, to, *metadata),
+        Operation::SetMetadata { at, metadata } => done(about::set_metadata(at, *metadata)),
         Operation::SetMode { at, mode } => done(about::set_mode(at, *mode)),
         Operation::SetTimes { at, times } => done(about::set_times(at, *times)),
         Operation::SetOwner { at, owner } => done(about::set_owner(at, *owner)),
@@ -243,6 +248,7 @@ pub(super) fn open_arguments(options: OpenOptions) -> (OFlags, Mode, ResolveFlag
     flags.set(OFlags::DIRECT, options.direct);
     flags.set(OFlags::DIRECTORY, options.directory);
     flags.set(OFlags::NOFOLLOW, !options.follow);
+    flags.set(OFlags::NONBLOCK, options.no_wait);
     let mode = match options.create {
         Create::Never => Mode::empty(),
         _ => Mode::from_raw_mode(options.mode),
@@ -255,6 +261,10 @@ pub(super) fn open_arguments(options: OpenOptions) -> (OFlags, Mode, ResolveFlag
 }
 
 fn open_owned(directory: BorrowedFd<'_>, path: &CStr, options: OpenOptions) -> Result<OwnedFd> {
+    if options.directory && options.create == Create::Exclusive {
+        fs::mkdirat(directory, path, Mode::from_raw_mode(options.mode))?;
+        return open_owned(directory, path, OpenOptions { create: Create::Never, ..options });
+    }
     let (flags, mode, resolve) = open_arguments(options);
     if resolve.is_empty() {
         return retry_on_intr(|| fs::openat(directory, path, flags, mode));
@@ -399,7 +409,10 @@ fn sample_places(file: BorrowedFd<'_>, length: u64, places: u32) -> Result<u64> 
     Ok(cached)
 }
 
-/// One system call's worth of names, in the order of their inodes: that is how file systems lay out what
+/// So many names are no reason to stop and tell.
+const FEW_NAMES: usize = 128;
+
+/// One system call's worth of names, or the few that there are, in the order of their inodes: that is how file systems lay out what
 /// is asked about each, and mostly what is in it.
 fn read_directory(
     directory: BorrowedFd<'_>,
@@ -409,14 +422,18 @@ fn read_directory(
     batch.clear();
     let mut room = [MaybeUninit::<u8>::uninit(); DIRECTORY_BYTES];
     let mut entries = RawDir::new(directory, &mut room);
-    while let Some(entry) = entries.next() {
+    loop {
+        let Some(entry) = entries.next() else {
+            batch.set_last();
+            break;
+        };
         let entry = entry?;
         let name = entry.file_name();
         if name != c"." && name != c".." {
             batch.push(name, about::file_kind(entry.file_type()), entry.ino());
         }
-        // Unless it held nothing for us.
-        if entries.is_buffer_empty() && !batch.is_empty() {
+        // After a few, most likely one call more finds the end.
+        if entries.is_buffer_empty() && batch.len() > FEW_NAMES {
             break;
         }
     }

@@ -65,9 +65,6 @@ pub struct FilePiece {
     pub expect_end: bool,
     /// Whether it did; only if `expect_end` was set.
     pub goes_on: bool,
-    /// Receives name and value of each extended attribute, sorted by name; `None` where they are not
-    /// wanted.
-    pub attributes: Option<Vec<(CString, Vec<u8>)>>,
 }
 
 impl FilePiece {
@@ -77,15 +74,7 @@ impl FilePiece {
     /// `InvalidInput` when the path holds a NUL byte.
     pub fn new(path: &Path, offset: u64, length: usize) -> std::io::Result<FilePiece> {
         let path = Cow::Owned(CString::new(path.as_os_str().as_bytes())?);
-        Ok(FilePiece {
-            path,
-            offset,
-            length,
-            read: 0,
-            expect_end: false,
-            goes_on: false,
-            attributes: None,
-        })
+        Ok(FilePiece { path, offset, length, read: 0, expect_end: false, goes_on: false })
     }
 }
 
@@ -100,12 +89,6 @@ pub struct NewFile {
     pub start: usize,
     /// Bytes.
     pub length: usize,
-    /// User and group, if not those that the system gives it.
-    pub owner: Option<Owner>,
-    /// Its times, if not those of its writing.
-    pub times: Option<SetTimes>,
-    /// Name and value of its extended attributes.
-    pub attributes: Vec<(CString, Vec<u8>)>,
 }
 
 impl NewFile {
@@ -115,8 +98,53 @@ impl NewFile {
     /// `InvalidInput` when the path holds a NUL byte.
     pub fn new(path: &Path, mode: u32, start: usize, length: usize) -> std::io::Result<NewFile> {
         let path = Cow::Owned(CString::new(path.as_os_str().as_bytes())?);
-        let attributes = Vec::new();
-        Ok(NewFile { path, mode, start, length, owner: None, times: None, attributes })
+        Ok(NewFile { path, mode, start, length })
+    }
+}
+
+/// What is kept of a file beside its contents: what of it is set, and to what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SetMetadata {
+    /// User and group.
+    pub owner: Option<Owner>,
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// Times.
+    pub times: Option<SetTimes>,
+}
+
+/// A file to be copied, for [`CopyFiles`](crate::Operation::CopyFiles).
+#[derive(Debug)]
+pub struct CopiedFile {
+    /// The source.
+    pub path: Cow<'static, CStr>,
+    /// The copy, of which nothing may exist; the same as `path` when `None`.
+    pub target: Option<Cow<'static, CStr>>,
+    /// Bytes that the source is to have.
+    pub length: usize,
+    /// What the copy gets; its permissions are its owner's alone until then.
+    pub metadata: SetMetadata,
+    /// Whether it was copied. It is not where the source has another length, or is no file.
+    pub copied: bool,
+    /// Extended attributes that the copy did not get, as its file system or its user may not.
+    pub attributes_lost: u32,
+}
+
+impl CopiedFile {
+    /// The file at `path` of `length` bytes.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the path holds a NUL byte.
+    pub fn new(path: &Path, length: usize, metadata: SetMetadata) -> std::io::Result<CopiedFile> {
+        let path = Cow::Owned(CString::new(path.as_os_str().as_bytes())?);
+        let (target, copied, attributes_lost) = (None, false, 0);
+        Ok(CopiedFile { path, target, length, metadata, copied, attributes_lost })
+    }
+
+    /// What the copy is called.
+    #[must_use]
+    pub fn target(&self) -> &CStr {
+        self.target.as_ref().unwrap_or(&self.path)
     }
 }
 
@@ -131,6 +159,8 @@ pub struct OpenOptions {
     pub(crate) directory: bool,
     pub(crate) follow: bool,
     pub(crate) beneath: bool,
+    /// A fifo, or a device, is not waited for.
+    pub(crate) no_wait: bool,
     pub(crate) mode: u32,
 }
 
@@ -155,6 +185,7 @@ impl OpenOptions {
             directory: false,
             follow: true,
             beneath: false,
+            no_wait: false,
             mode: 0,
         }
     }
@@ -189,6 +220,13 @@ impl OpenOptions {
         OpenOptions { directory: true, ..OpenOptions::reading() }
     }
 
+    /// Making a directory, which must not exist yet, and opening it. `mode` has its permission bits, before
+    /// the process's mask.
+    #[must_use]
+    pub const fn creating_directory(mode: u32) -> OpenOptions {
+        OpenOptions { create: Create::Exclusive, mode, ..OpenOptions::directory().no_follow() }
+    }
+
     /// Both directions, whatever this was before.
     #[must_use]
     pub const fn read_write(self) -> OpenOptions {
@@ -205,6 +243,12 @@ impl OpenOptions {
     #[must_use]
     pub const fn no_follow(self) -> OpenOptions {
         OpenOptions { follow: false, ..self }
+    }
+
+    /// Does not wait for the other end of a fifo.
+    #[must_use]
+    pub const fn no_wait(self) -> OpenOptions {
+        OpenOptions { no_wait: true, ..self }
     }
 
     /// Refuses to leave the directory the path is relative to, and any symbolic link on the way.

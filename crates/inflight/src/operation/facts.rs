@@ -19,10 +19,15 @@ impl Operation {
             Operation::ReadFiles { .. } => "read",
             Operation::Write { .. } | Operation::WriteVectored { .. } => "write",
             Operation::WriteFiles { .. } => "write",
+            Operation::CopyFiles { reading: true, .. } => "read",
+            Operation::CopyFiles { reading: false, .. } => "write",
             Operation::Sync { .. } => "sync",
             Operation::Allocate { .. } => "allocate space for",
             Operation::Truncate { .. } => "set the size of",
             Operation::Metadata { .. } => "look at",
+            Operation::CopyMetadata { .. } | Operation::SetMetadata { .. } => {
+                "set owner, permissions or times of"
+            }
             Operation::SetMode { .. } => "set the permissions of",
             Operation::SetTimes { .. } => "set the times of",
             Operation::SetOwner { .. } => "set the owner of",
@@ -78,6 +83,8 @@ impl Operation {
             | Operation::SendTo { address, .. } => Some(PathBuf::from(address.to_string())),
             Operation::Open { at, .. }
             | Operation::Metadata { at, .. }
+            | Operation::CopyMetadata { to: at, .. }
+            | Operation::SetMetadata { at, .. }
             | Operation::SetMode { at, .. }
             | Operation::SetTimes { at, .. }
             | Operation::SetOwner { at, .. }
@@ -95,6 +102,12 @@ impl Operation {
             }
             Operation::WriteFiles { directory, files, current, .. } => {
                 files.get(*current).map(|file| display_path(directory.as_ref(), &file.path))
+            }
+            Operation::CopyFiles { from, to, files, current, reading, .. } => {
+                files.get(*current).map(|file| match reading {
+                    true => display_path(Some(from), &file.path),
+                    false => display_path(Some(to), file.target()),
+                })
             }
             other => other.descriptor().map(|open| open.label().into_owned()),
         }
@@ -139,6 +152,9 @@ impl Operation {
             Operation::WriteFiles { files, buffer, .. } => {
                 files.iter().all(|file| inside(buffer, file.start, file.length))
             }
+            Operation::CopyFiles { files, buffer, .. } => {
+                files.iter().all(|file| file.length < buffer.capacity())
+            }
             Operation::Send { buffer, start, length, .. } => inside(buffer, *start, *length),
             Operation::SendFile { offset, length, .. }
             | Operation::Allocate { offset, length, .. }
@@ -165,6 +181,7 @@ impl Operation {
             Operation::Close { descriptor } => descriptor.foreign_number().is_none(),
             Operation::Open { at: path, .. }
             | Operation::Metadata { at: path, .. }
+            | Operation::SetMetadata { at: path, .. }
             | Operation::SetMode { at: path, .. }
             | Operation::SetTimes { at: path, .. }
             | Operation::SetOwner { at: path, .. }
@@ -176,13 +193,14 @@ impl Operation {
             | Operation::ReadAttributes { at: path, .. }
             | Operation::WriteAttribute { at: path, .. } => at(path),
             Operation::Rename { from, to, .. } => at(from) && at(to),
+            Operation::CopyMetadata { from, to, .. } => at(from) && at(to),
             Operation::CreateHardLink { original, at: path } => at(original) && at(path),
             Operation::ReadFiles { directory, .. } | Operation::WriteFiles { directory, .. } => {
                 directory.as_ref().is_none_or(system)
             }
-            Operation::CopyRange { from, to, .. } | Operation::CloneFile { from, to } => {
-                system(from) && system(to)
-            }
+            Operation::CopyRange { from, to, .. }
+            | Operation::CopyFiles { from, to, .. }
+            | Operation::CloneFile { from, to } => system(from) && system(to),
             Operation::SendFile { file, socket, .. } => system(file) && system(socket),
             other => other.descriptor().is_none_or(system),
         }
@@ -245,6 +263,7 @@ impl Operation {
             | Operation::FindData { file, .. }
             | Operation::SampleCache { file, .. }
             | Operation::CopyRange { to: file, .. }
+            | Operation::CopyFiles { to: file, .. }
             | Operation::CloneFile { to: file, .. }
             | Operation::WriteSync { file, .. }
             | Operation::SyncRange { file, .. }
@@ -268,6 +287,8 @@ impl Operation {
             | Operation::ReadFiles { .. }
             | Operation::WriteFiles { .. }
             | Operation::Metadata { .. }
+            | Operation::CopyMetadata { .. }
+            | Operation::SetMetadata { .. }
             | Operation::SetMode { .. }
             | Operation::SetTimes { .. }
             | Operation::SetOwner { .. }
@@ -298,7 +319,7 @@ impl Operation {
             | Operation::WriteVectored { .. }
             | Operation::WriteSync { .. }
             | Operation::WriteFiles { .. } => Direction::Write,
-            Operation::CopyRange { .. } => Direction::Both,
+            Operation::CopyRange { .. } | Operation::CopyFiles { .. } => Direction::Both,
             _ => Direction::None,
         }
     }

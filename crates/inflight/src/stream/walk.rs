@@ -71,15 +71,15 @@ async fn list(root: &Directory, path: &Path) -> Result<Vec<WalkEntry>> {
     let mut batch = DirectoryBatch::default();
     loop {
         batch = directory.read(batch, true).await?;
-        if batch.is_empty() {
-            return Ok(entries);
-        }
         for entry in batch.iter() {
             let Some(metadata) = entry.metadata else {
                 continue;
             };
             let path = path.join(OsStr::from_bytes(entry.name.to_bytes()));
             entries.push(WalkEntry { path, metadata: *metadata });
+        }
+        if batch.is_empty() || batch.is_last() {
+            return Ok(entries);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One operation on a simulated disk. What it answers is what the system would.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::hash::{Hash, Hasher};
 
 use rustix::io::{Errno, Result};
@@ -12,7 +12,9 @@ use crate::arrivals::Arrivals;
 use crate::buffer::{Buffer, BufferList, Pool};
 use crate::descriptor::Descriptor;
 use crate::metadata::{DirectoryBatch, FileKind, Metadata};
-use crate::operation::{At, Create, FilePiece, NewFile, OpenOptions, Operation, RemoveKind};
+use crate::operation::{
+    At, CopiedFile, Create, FilePiece, NewFile, OpenOptions, Operation, RemoveKind, SetMetadata,
+};
 
 /// What direct I/O is aligned to.
 const DIRECT_BYTES: u64 = 512;
@@ -173,6 +175,9 @@ impl State {
                 self.tree.resize(target, 0)?;
                 self.write_from(target, 0, &bytes)
             }
+            Operation::CopyFiles { from, to, files, current, reading, .. } => {
+                self.copy_files((from, to), files, current, reading)
+            }
             Operation::FindData { file, offset, data } => {
                 let inode = self.inode_of(file)?;
                 *data = find_data(self.tree.file(inode)?, *offset);
@@ -194,6 +199,17 @@ impl State {
                 let way = if *follow { Way::Follow } else { Way::Keep };
                 *metadata = self.metadata(self.locate(at, way)?.existing()?)?;
                 Ok(0)
+            }
+            Operation::CopyMetadata { from, to, metadata } => {
+                let source = self.locate(from, Way::Keep)?.existing()?;
+                let target = self.locate(to, Way::Keep)?.existing()?;
+                let extended = self.tree.node(source)?.attributes.extended.clone();
+                self.tree.set_attributes(target, |about| about.extended.extend(extended))?;
+                done(self.set_metadata(target, *metadata))
+            }
+            Operation::SetMetadata { at, metadata } => {
+                let inode = self.locate(at, Way::Keep)?.existing()?;
+                done(self.set_metadata(inode, *metadata))
             }
             Operation::SetMode { at, mode } => {
                 let inode = self.locate(at, Way::Follow)?.existing()?;
@@ -296,7 +312,10 @@ impl State {
                 return Err(Errno::NOENT);
             }
             let (directory, name) = place.name()?;
-            let content = Content::File(FileBytes::default());
+            let content = match options.directory {
+                true => Content::Directory(Default::default()),
+                false => Content::File(FileBytes::default()),
+            };
             return self.tree.create(directory, name, content, options.mode & 0o7777 & !0o022);
         };
         if options.create == Create::Exclusive {
@@ -436,10 +455,6 @@ impl State {
             if piece.read < piece.length {
                 break;
             }
-            if let Some(attributes) = &mut piece.attributes {
-                let extended = &self.tree.node(inode)?.attributes.extended;
-                *attributes = extended.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-            }
             if piece.expect_end {
                 let end = piece.offset + piece.length as u64;
                 piece.goes_on = !self.bytes(inode, end, 1)?.is_empty();
@@ -470,21 +485,76 @@ impl State {
             let bytes = &buffer[new.start..new.start + new.length];
             let written = self.write_from(inode, 0, bytes);
             if written.is_err() {
-                let place = self.locate_from(start, new.path.to_bytes(), Way::Keep)?;
-                let (holder, name) = place.name()?;
-                self.tree.remove(holder, name, FileKind::File)?;
-                self.forget_unnamed();
+                self.remove_half(start, &new.path)?;
             }
             total += written?;
-            self.tree.set_attributes(inode, |attributes| {
-                attributes.mode = new.mode & 0o7777;
-                attributes.owner = new.owner.unwrap_or(attributes.owner);
-                attributes.extended.extend(new.attributes.iter().cloned());
-                let modified = new.times.and_then(|times| times.modified);
-                attributes.modified = modified.unwrap_or(attributes.modified);
-            })?;
+            let mode = new.mode & 0o7777;
+            self.tree.set_attributes(inode, |attributes| attributes.mode = mode)?;
         }
         Ok(total)
+    }
+
+    fn set_metadata(&mut self, inode: Inode, metadata: SetMetadata) -> Result<()> {
+        let is_link = self.tree.kind(inode)? == FileKind::Symlink;
+        self.tree.set_attributes(inode, |attributes| {
+            attributes.owner = metadata.owner.unwrap_or(attributes.owner);
+            let mode = metadata.mode.filter(|_| !is_link);
+            attributes.mode = mode.map_or(attributes.mode, |mode| mode & 0o7777);
+            let modified = metadata.times.and_then(|times| times.modified);
+            attributes.modified = modified.unwrap_or(attributes.modified);
+        })
+    }
+
+    fn copy_files(
+        &mut self,
+        (from, to): (&Descriptor, &Descriptor),
+        files: &mut [CopiedFile],
+        current: &mut usize,
+        reading: &mut bool,
+    ) -> Result<u64> {
+        let (from, to) = (self.inode_of(from)?, self.inode_of(to)?);
+        let mut total = 0;
+        for (index, file) in files.iter_mut().enumerate() {
+            (*current, *reading) = (index, true);
+            if index > 0 {
+                self.next_part()?;
+            }
+            let options = OpenOptions::reading().no_follow();
+            let source = self.open_from(from, file.path.to_bytes(), options)?;
+            let bytes = self.bytes(source, 0, u64::MAX)?.to_vec();
+            if bytes.len() != file.length {
+                continue;
+            }
+            let extended = self.tree.node(source)?.attributes.extended.clone();
+            *reading = false;
+            // Its making and its writing are two things that may fail.
+            self.next_part()?;
+            let made =
+                self.open_from(to, file.target().to_bytes(), OpenOptions::creating(0o600))?;
+            let done = self
+                .next_part()
+                .and_then(|()| self.write_from(made, 0, &bytes))
+                .and_then(|_| self.tree.set_attributes(made, |about| about.extended = extended))
+                .and_then(|()| self.set_metadata(made, file.metadata));
+            if let Err(error) = done {
+                self.remove_half(to, file.target())?;
+                return Err(error);
+            }
+            file.copied = true;
+            total += bytes.len() as u64;
+        }
+        Ok(total)
+    }
+
+    /// Removes what came out half, unless there is no power any more.
+    fn remove_half(&mut self, directory: Inode, path: &CStr) -> Result<()> {
+        if self.crashed {
+            return Ok(());
+        }
+        let (holder, name) = self.locate_from(directory, path.to_bytes(), Way::Keep)?.name()?;
+        self.tree.remove(holder, name, FileKind::File)?;
+        self.forget_unnamed();
+        Ok(())
     }
 
     fn metadata(&self, inode: Inode) -> Result<Metadata> {

@@ -10,7 +10,7 @@ use rustix::io::{Errno, Result, retry_on_intr};
 
 use super::directory;
 use crate::metadata::{FileKind, Metadata, Owner, SetTimes, Timestamp};
-use crate::operation::At;
+use crate::operation::{At, SetMetadata};
 
 pub(super) fn stat(directory: BorrowedFd<'_>, path: &CStr, follow: bool) -> Result<Metadata> {
     let mut flags = AtFlags::STATX_DONT_SYNC;
@@ -91,6 +91,45 @@ pub(super) fn system_times(times: SetTimes) -> Timestamps {
         None => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
     };
     Timestamps { last_access: spec(times.accessed), last_modification: spec(times.modified) }
+}
+
+/// Sets what is not right already.
+pub(super) fn set_metadata(at: &At, metadata: SetMetadata) -> Result<()> {
+    match (&at.directory, at.path.is_empty()) {
+        (Some(descriptor), true) => set_of_open(descriptor.as_fd(), metadata),
+        _ => {
+            let there = stat(directory(at), &at.path, false)?;
+            let SetMetadata { owner, mode, times } = to_be_set(metadata, &there);
+            if let Some(owner) = owner {
+                set_owner(at, owner)?;
+            }
+            if let Some(mode) = mode {
+                set_mode(at, mode)?;
+            }
+            times.map_or(Ok(()), |times| set_times(at, times))
+        }
+    }
+}
+
+/// The same for something open.
+pub(super) fn set_of_open(file: BorrowedFd<'_>, metadata: SetMetadata) -> Result<()> {
+    let there = stat(file, c"", false)?;
+    let SetMetadata { owner, mode, times } = to_be_set(metadata, &there);
+    if let Some(Owner { user, group }) = owner {
+        fs::fchown(file, Some(fs::Uid::from_raw(user)), Some(fs::Gid::from_raw(group)))?;
+    }
+    if let Some(mode) = mode {
+        fs::fchmod(file, Mode::from_raw_mode(mode))?;
+    }
+    times.map_or(Ok(()), |times| fs::futimens(file, &system_times(times)))
+}
+
+/// What of it differs. Another owner takes set-user bits away, so the permissions are set then, too.
+fn to_be_set(metadata: SetMetadata, there: &Metadata) -> SetMetadata {
+    let owner = metadata.owner.filter(|owner| *owner != there.owner);
+    let is_link = there.kind == FileKind::Symlink;
+    let mode = metadata.mode.filter(|mode| !is_link && (owner.is_some() || *mode != there.mode));
+    SetMetadata { owner, mode, times: metadata.times }
 }
 
 pub(super) fn create(at: &At, kind: FileKind, mode: u32, node: u64) -> Result<()> {
@@ -181,6 +220,45 @@ fn no_attributes(error: Errno) -> Result<usize> {
         Errno::NOTSUP => Ok(0),
         other => Err(other),
     }
+}
+
+/// Gives a path the attributes of another, and what else is asked for. The owner comes first, as some
+/// attributes are lost when that changes. Says how many it may not have.
+pub(super) fn copy_metadata(from: &At, to: &At, metadata: SetMetadata) -> Result<u64> {
+    let attributes = read_attributes(from)?;
+    let set = |metadata| set_metadata(to, metadata);
+    give_all(&attributes, metadata, set, |name, value| write_attribute(to, name, value))
+}
+
+/// The same for open files.
+pub(super) fn copy_metadata_of_open(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    metadata: SetMetadata,
+) -> Result<u64> {
+    let attributes = attributes_of(from)?;
+    let give = |name: &CStr, value: &[u8]| fs::fsetxattr(to, name, value, XattrFlags::empty());
+    give_all(&attributes, metadata, |metadata| set_of_open(to, metadata), give)
+}
+
+fn give_all(
+    attributes: &[(CString, Vec<u8>)],
+    metadata: SetMetadata,
+    set: impl Fn(SetMetadata) -> Result<()>,
+    give: impl Fn(&CStr, &[u8]) -> Result<()>,
+) -> Result<u64> {
+    if !attributes.is_empty() {
+        set(SetMetadata { owner: metadata.owner, ..SetMetadata::default() })?;
+    }
+    let mut lost = 0;
+    for (name, value) in attributes {
+        match give(name, value) {
+            Err(Errno::PERM | Errno::ACCESS | Errno::NOTSUP | Errno::INVAL) => lost += 1,
+            other => other?,
+        }
+    }
+    set(metadata)?;
+    Ok(lost)
 }
 
 pub(super) fn write_attribute(at: &At, name: &CStr, value: &[u8]) -> Result<()> {

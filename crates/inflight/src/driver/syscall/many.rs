@@ -2,13 +2,12 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{self, AtFlags, Mode, XattrFlags};
+use rustix::fs::{self, AtFlags, Mode};
 use rustix::io::{Errno, Result, retry_on_intr};
 
 use super::{about, open_owned, read_length, read_some};
 use crate::buffer::Buffer;
-use crate::metadata::Owner;
-use crate::operation::{FilePiece, NewFile, OpenOptions};
+use crate::operation::{CopiedFile, FilePiece, NewFile, OpenOptions};
 
 pub(super) fn read_files(
     directory: BorrowedFd<'_>,
@@ -28,9 +27,6 @@ pub(super) fn read_files(
             _ => open_owned(directory, &piece.path, options)?,
         };
         read_piece(file.as_fd(), piece, buffer)?;
-        if let Some(attributes) = &mut piece.attributes {
-            *attributes = about::attributes_of(file.as_fd())?;
-        }
         total += piece.read as u64;
         if piece.read < piece.length {
             break;
@@ -70,7 +66,8 @@ pub(super) fn write_files(
         total += bytes.len() as u64;
         // Readable by nobody else until it has its final permissions.
         let file = open_owned(directory, &new.path, OpenOptions::creating(0o600))?;
-        let made = write_all(&file, bytes).and_then(|()| set_all(&file, new));
+        let made =
+            write_all(&file, bytes).and_then(|()| fs::fchmod(&file, Mode::from_raw_mode(new.mode)));
         if let Err(error) = made {
             // Half a file is of no use to anybody.
             let _ = fs::unlinkat(directory, &*new.path, AtFlags::empty());
@@ -93,19 +90,44 @@ fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The owner first, as changing it takes set-user bits away; the times last, as everything else
-/// changes them.
-fn set_all(file: &OwnedFd, new: &NewFile) -> Result<()> {
-    if let Some(Owner { user, group }) = new.owner {
-        fs::fchown(file, Some(fs::Uid::from_raw(user)), Some(fs::Gid::from_raw(group)))?;
+/// Copies each as a whole, one after the other, so that its bytes are still near when they are written.
+pub(in crate::driver) fn copy_files(
+    (from, to): (BorrowedFd<'_>, BorrowedFd<'_>),
+    files: &mut [CopiedFile],
+    current: &mut usize,
+    reading: &mut bool,
+    buffer: &mut Buffer,
+) -> Result<u64> {
+    let mut total = 0;
+    for (index, file) in files.iter_mut().enumerate() {
+        (*current, *reading) = (index, true);
+        let source = open_owned(from, &file.path, OpenOptions::reading().no_follow().no_wait())?;
+        buffer.clear();
+        let wanted = read_length(buffer, file.length + 1);
+        while buffer.len() < wanted {
+            let offset = buffer.len() as u64;
+            let read = read_some(source.as_fd(), buffer, wanted - buffer.len(), offset)?;
+            // One byte more was asked for: so this is the end.
+            if read == 0 || buffer.len() == file.length {
+                break;
+            }
+        }
+        if buffer.len() != file.length {
+            continue;
+        }
+        *reading = false;
+        // As it is to be, but that nobody else may write it: what the mask takes is set later.
+        let mode = file.metadata.mode.unwrap_or(0o600) & 0o755;
+        let target = open_owned(to, file.target(), OpenOptions::creating(mode))?;
+        let made = write_all(&target, buffer).and_then(|()| {
+            about::copy_metadata_of_open(source.as_fd(), target.as_fd(), file.metadata)
+        });
+        let lost = made.inspect_err(|_| {
+            let _ = fs::unlinkat(to, file.target(), AtFlags::empty());
+        })?;
+        file.copied = true;
+        file.attributes_lost = lost as u32;
+        total += buffer.len() as u64;
     }
-    for (name, value) in &new.attributes {
-        fs::fsetxattr(file, &**name, value, XattrFlags::empty())?;
-    }
-    // Always: the process's mask may have taken bits away.
-    fs::fchmod(file, Mode::from_raw_mode(new.mode))?;
-    match new.times {
-        Some(times) => fs::futimens(file, &about::system_times(times)),
-        None => Ok(()),
-    }
+    Ok(total)
 }
