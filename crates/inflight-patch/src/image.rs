@@ -16,8 +16,6 @@ const ALONE_BYTES: u64 = 256 << 10;
 
 /// From this size on a file may be read around the page cache.
 const DIRECT_BYTES: u64 = 64 << 20;
-/// Places at which the page cache is asked about a file.
-const CACHE_PLACES: u32 = 32;
 
 /// What came of reading around the page cache.
 enum Direct {
@@ -214,9 +212,9 @@ impl Image {
         let span = &self.layout.files[file as usize];
         let direct = span.size >= DIRECT_BYTES && {
             let opened = self.open(file).await?;
-            let cached = opened.sample_cache(span.size, CACHE_PLACES).await?;
+            let cached = opened.cached_bytes(span.size).await?;
             opened.close().await?;
-            cached * 4 < u64::from(CACHE_PLACES)
+            cached < span.size / 4
         };
         Ok(*known.get_or_init(|| direct))
     }

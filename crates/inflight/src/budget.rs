@@ -145,6 +145,15 @@ pub struct Reserve {
     ticket: Ticket,
 }
 
+impl Reserve {
+    /// Queues now, at the end, rather than when it is first polled.
+    pub(crate) fn take_place(&mut self) {
+        let mut state = self.budget.lock();
+        // Whoever polls it later leaves a waker; until then nobody waits.
+        state.waiting.wait(&mut self.ticket, std::task::Waker::noop());
+    }
+}
+
 impl Future for Reserve {
     type Output = Reservation;
 
@@ -230,6 +239,18 @@ mod tests {
         drop(ahead);
         assert!(budget.try_reserve_ahead(21).is_none() && budget.try_reserve_ahead(20).is_some());
         drop(all);
+    }
+
+    #[test]
+    fn a_place_is_kept_from_when_it_was_taken() {
+        let budget = Budget::new(1);
+        let (mut first, mut second) = (budget.reserve(1), budget.reserve(1));
+        first.take_place();
+        assert!(poll(&mut second).is_pending(), "the first one's turn");
+        let held = poll(&mut first);
+        assert!(held.is_ready() && poll(&mut second).is_pending());
+        drop(held);
+        assert!(poll(&mut second).is_ready());
     }
 
     #[test]

@@ -8,6 +8,9 @@
 
 mod block;
 mod mounts;
+mod turns;
+
+pub(crate) use turns::DeviceTurns;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -15,6 +15,7 @@ use crate::alarm::Sleeps;
 use crate::budget::Budget;
 use crate::buffer::Pool;
 use crate::class::GiveWay;
+use crate::device::DeviceTurns;
 use crate::driver::{self, DriverChoice, SimulatedDisk, SyscallPool};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
@@ -162,6 +163,8 @@ impl Builder {
             pool,
             busy,
             devices: Devices::default(),
+            loads: Budget::new(1),
+            device_turns: DeviceTurns::default(),
             driver: DriverChoice::Simulated,
             reason: "asked for by the program".into(),
             request_bytes_max: self.request_bytes_max,
@@ -205,6 +208,8 @@ impl Builder {
             simulation,
             busy,
             devices,
+            loads: Budget::new(1),
+            device_turns: DeviceTurns::default(),
             driver,
             reason,
             request_bytes_max,

@@ -303,11 +303,11 @@ impl File {
         )
     }
 
-    /// How many of `places` places, spread evenly over the first `length` bytes, the page cache has:
-    /// all of them where the system cannot say. An estimate of what reading it costs.
-    pub fn sample_cache(&self, length: u64, places: u32) -> Pending<u64> {
+    /// How many of the first `length` bytes the page cache has, in whole pages: all of them where the
+    /// system cannot say. Reads nothing.
+    pub fn cached_bytes(&self, length: u64) -> Pending<u64> {
         let file = self.descriptor.clone();
-        self.handle.start(|| Operation::SampleCache { file, length, places }, |_, cached| cached)
+        self.handle.start(|| Operation::CountCached { file, length }, |_, cached| cached)
     }
 
     /// Closes it and waits for that, unless operations on it are still in flight: then the last

@@ -308,15 +308,13 @@ pub enum Operation {
         /// Receives the run as (first byte, byte behind the last), or `None` behind all data.
         data: Option<(u64, u64)>,
     },
-    /// Asks whether the page cache has some places of a file, which are spread evenly. The result
-    /// counts those that it has; all of them where the system cannot say.
-    SampleCache {
+    /// Asks how much of a file the page cache has, which reads nothing. The result counts bytes of the
+    /// range, in whole pages; all of them where the system cannot say.
+    CountCached {
         /// The open file.
         file: Descriptor,
         /// Bytes of it to look at, from its start on.
         length: u64,
-        /// How many places.
-        places: u32,
     },
     /// Reads all extended attributes of the path itself.
     ReadAttributes {

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::budget::Budget;
 use crate::buffer::Pool;
 use crate::descriptor::{Closer, OwnedDescriptor};
+use crate::device::DeviceTurns;
 use crate::driver::DriverChoice;
 use crate::inbox::InboxRef;
 use crate::metrics::{BusyTime, Devices};
@@ -18,6 +20,9 @@ pub(crate) struct Shared {
     pub(crate) simulation: Option<Simulation>,
     pub(crate) busy: Arc<BusyTime>,
     pub(crate) devices: Devices,
+    /// The line in which loads wait for memory, one at its front.
+    pub(crate) loads: Budget,
+    pub(crate) device_turns: DeviceTurns,
     pub(crate) driver: DriverChoice,
     /// Why this driver.
     pub(crate) reason: String,

@@ -20,6 +20,7 @@
 
 mod any_file;
 mod copy;
+mod load;
 mod ordered;
 mod reader;
 mod turns;
@@ -28,6 +29,7 @@ mod writer;
 
 pub use any_file::AnyFile;
 pub use copy::Copy;
+pub use load::Load;
 pub use ordered::Ordered;
 pub use reader::Reader;
 pub use walk::{WalkEntry, walk};

@@ -104,7 +104,7 @@ fn no_operation_allocates_in_the_steady_state() {
                 file.allocate(0, 4096).await.expect("allocated");
                 file.punch_hole(0, 4096).await.expect("a hole");
                 file.find_data(0).await.expect("looked for");
-                file.sample_cache(4096, 1).await.expect("looked for");
+                file.cached_bytes(4096).await.expect("looked for");
                 file.set_mode(0o600).await.expect("set");
                 file.set_times(SetTimes { accessed: None, modified: None }).await.expect("set");
                 file.copy_range_to(0, &other, 0, 4096).await.expect("copied");

@@ -25,8 +25,6 @@ use super::links::remove_existing;
 use super::queue::Queue;
 use crate::error::{Error, Result};
 
-/// Places of a file that are looked for in the page cache.
-const CACHE_PLACES: u32 = 16;
 /// Files below this are read through the page cache.
 const DIRECT_READ_BYTES_MIN: u64 = 4 << 20;
 /// Files below this are written through the page cache, which has room for them.
@@ -300,8 +298,7 @@ impl One<'_> {
         if !self.queue.settings.direct_read || about.size < DIRECT_READ_BYTES_MIN {
             return Ok(source.clone().into());
         }
-        let cached = source.sample_cache(about.size, CACHE_PLACES).await?;
-        if cached > u64::from(CACHE_PLACES / 2) {
+        if source.cached_bytes(about.size).await? > about.size / 2 {
             return Ok(source.clone().into());
         }
         let options = OpenOptions::reading().no_follow();

@@ -30,7 +30,40 @@ impl Pool {
     }
 }
 
+impl Pool {
+    /// An arena of `bytes` bytes, once the budget has room.
+    ///
+    /// # Errors
+    /// `OutOfMemory` when the system has no room.
+    pub async fn arena(&self, bytes: usize) -> std::io::Result<Arena> {
+        let reservation = self.reserve(bytes as u64).await;
+        let region = Region::allocate(bytes.max(1)).ok_or(std::io::ErrorKind::OutOfMemory)?;
+        let memory = ArenaMemory::new(region, reservation, self.releaser().clone());
+        Ok(Arena { shared: Arc::new(memory), given: 0 })
+    }
+}
+
 impl Arena {
+    /// Takes a buffer back, the first of those that were not taken back yet: from now on an
+    /// [`ArenaView`] sees what it holds.
+    ///
+    /// # Panics
+    /// When it is not that buffer, or one that was not filled came before.
+    pub fn settle(&mut self, buffer: Buffer) {
+        let (start, bytes) = buffer.place_in(&self.shared).expect("a buffer of this arena");
+        assert_eq!(start, self.shared.settled_bytes(), "buffers come back in order, filled");
+        assert!(start + bytes <= self.given);
+        let filled = buffer.len();
+        drop(buffer);
+        self.shared.settle(filled);
+    }
+
+    /// A look at what was taken back, now and later.
+    #[must_use]
+    pub fn view(&self) -> ArenaView {
+        ArenaView { shared: self.shared.clone() }
+    }
+
     /// Bytes that were not given out yet.
     #[must_use]
     pub fn spare(&self) -> usize {
@@ -59,6 +92,26 @@ impl Arena {
             Ok(memory) => Ok(ArenaBytes { memory, length: given }),
             Err(shared) => Err(Arena { shared, given }),
         }
+    }
+}
+
+/// Dereferences to the bytes of an arena's buffers that were taken back.
+#[derive(Clone)]
+pub struct ArenaView {
+    shared: Arc<ArenaMemory>,
+}
+
+impl Deref for ArenaView {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.shared.settled()
+    }
+}
+
+impl fmt::Debug for ArenaView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ArenaView").field("length", &self.len()).finish()
     }
 }
 
@@ -107,6 +160,42 @@ mod tests {
         let pool = Pool::new(Budget::new(1 << 20));
         let part = pool.try_arena(10_000).expect("fits").buffer(100);
         drop(crate::AlignedBuffer::padded(part));
+    }
+
+    #[test]
+    fn a_view_sees_what_was_taken_back() {
+        let pool = Pool::new(Budget::new(1 << 20));
+        let mut arena = pool.try_arena(100).expect("fits");
+        let view = arena.view();
+        let (mut first, mut second) = (arena.buffer(3), arena.buffer(5));
+        first.extend_from_slice(b"abc");
+        second.extend_from_slice(b"de");
+        assert_eq!(&*view, b"");
+        arena.settle(first);
+        assert_eq!(&*view, b"abc");
+        let seen = &*view;
+        arena.settle(second);
+        assert_eq!((seen, &*view), (&b"abc"[..], &b"abcde"[..]));
+        drop(arena);
+        assert_eq!(&*view, b"abcde");
+    }
+
+    #[test]
+    #[should_panic(expected = "in order")]
+    fn nothing_is_taken_back_before_its_turn() {
+        let pool = Pool::new(Budget::new(1 << 20));
+        let mut arena = pool.try_arena(100).expect("fits");
+        let (_first, second) = (arena.buffer(3), arena.buffer(5));
+        arena.settle(second);
+    }
+
+    #[test]
+    #[should_panic(expected = "of this arena")]
+    fn nothing_of_another_arena_is_taken_back() {
+        let pool = Pool::new(Budget::new(1 << 20));
+        let mut arena = pool.try_arena(100).expect("fits");
+        let other = pool.try_arena(100).expect("fits").buffer(3);
+        arena.settle(other);
     }
 
     #[test]

@@ -177,11 +177,26 @@ impl Pool {
     #[must_use]
     pub fn try_reserve(&self, bytes: u64) -> Option<Reservation> {
         let reservation = self.shared.budget.try_reserve(bytes)?;
+        self.give_way();
+        self.make_room();
+        Some(reservation)
+    }
+
+    /// The same, once it fits.
+    pub async fn reserve(&self, bytes: u64) -> Reservation {
+        let reservation = self.shared.budget.reserve(bytes).await;
+        self.give_way();
+        if !self.has_room() {
+            self.releaser().finished().await;
+        }
+        reservation
+    }
+
+    /// Kept blocks make room for what was reserved.
+    fn give_way(&self) {
         let room = self.room_at(0);
         let blocks = lock(&self.shared.kept[0]).shrink_to(room);
         self.releaser().release(Unneeded { blocks, region: None });
-        self.make_room();
-        Some(reservation)
     }
 }
 
@@ -224,6 +239,16 @@ impl Buffer {
     pub(super) fn part(memory: Arc<ArenaMemory>, start: usize, bytes: usize) -> Buffer {
         debug_assert!(start + bytes <= memory.region().bytes());
         Buffer { owner: Some(Owner::Arena(memory, start, bytes)), length: 0 }
+    }
+
+    /// Where it lies in that memory, and how long it is, if it is a part of it.
+    pub(super) fn place_in(&self, memory: &Arc<ArenaMemory>) -> Option<(usize, usize)> {
+        match &self.owner {
+            Some(Owner::Arena(of, start, bytes)) if Arc::ptr_eq(of, memory) => {
+                Some((*start, *bytes))
+            }
+            _ => None,
+        }
     }
 
     fn start(&self) -> *mut u8 {

@@ -3,6 +3,7 @@
 //! Interrupted calls are repeated. Unsafe code here is limited to handing buffers to the kernel.
 
 mod about;
+mod cached;
 mod many;
 pub(super) mod socket;
 
@@ -99,9 +100,7 @@ pub(super) fn perform(operation: &mut Operation) -> Result<u64> {
             *data = find_data(file.as_fd(), *offset)?;
             Ok(0)
         }
-        Operation::SampleCache { file, length, places } => {
-            sample_cache(file.as_fd(), *length, *places)
-        }
+        Operation::CountCached { file, length } => cached::count(file.as_fd(), *length),
         Operation::ReadDirectory { directory, metadata, batch } => {
             read_directory(directory.as_fd(), *metadata, batch)
         }
@@ -379,34 +378,6 @@ fn find_data(file: BorrowedFd<'_>, offset: u64) -> Result<Option<(u64, u64)>> {
         Err(Errno::NXIO) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// How many of so many places, spread over a file, can be read without waiting.
-fn sample_cache(file: BorrowedFd<'_>, length: u64, places: u32) -> Result<u64> {
-    // Asking for what is not there must not have it read, and what follows it.
-    let _ = fs::fadvise(file, 0, None, fs::Advice::Random);
-    let cached = sample_places(file, length, places);
-    let _ = fs::fadvise(file, 0, None, fs::Advice::Normal);
-    cached
-}
-
-fn sample_places(file: BorrowedFd<'_>, length: u64, places: u32) -> Result<u64> {
-    let (mut cached, mut byte) = (0, [0]);
-    for place in 0..u64::from(places) {
-        let at = (u128::from(length) * u128::from(place) / u128::from(places)) as u64;
-        let read = retry_on_intr(|| {
-            let mut slice = [IoSliceMut::new(&mut byte)];
-            rustix::io::preadv2(file, &mut slice, at, ReadWriteFlags::NOWAIT)
-        });
-        match read {
-            Ok(_) => cached += 1,
-            Err(Errno::AGAIN) => {}
-            // An old kernel, or a file system that does not know: then nothing is known.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => return Ok(places.into()),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(cached)
 }
 
 /// So many names are no reason to stop and tell.

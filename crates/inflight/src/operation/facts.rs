@@ -42,7 +42,7 @@ impl Operation {
             Operation::CloneFile { .. } => "clone into",
             Operation::CopyRange { .. } => "copy into",
             Operation::FindData { .. } => "find the holes of",
-            Operation::SampleCache { .. } => "look for in the page cache",
+            Operation::CountCached { .. } => "look for in the page cache",
             Operation::ReadAttributes { .. } => "read extended attributes of",
             Operation::WriteAttribute { .. } => "set extended attribute of",
             Operation::WriteSync { .. } => "write and sync",
@@ -261,7 +261,7 @@ impl Operation {
             | Operation::Truncate { file, .. }
             | Operation::ReadDirectory { directory: file, .. }
             | Operation::FindData { file, .. }
-            | Operation::SampleCache { file, .. }
+            | Operation::CountCached { file, .. }
             | Operation::CopyRange { to: file, .. }
             | Operation::CopyFiles { to: file, .. }
             | Operation::CloneFile { to: file, .. }

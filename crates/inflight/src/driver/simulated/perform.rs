@@ -183,8 +183,9 @@ impl State {
                 *data = find_data(self.tree.file(inode)?, *offset);
                 Ok(0)
             }
-            Operation::SampleCache { file, places, .. } => {
-                self.inode_of(file).map(|_| u64::from(*places))
+            Operation::CountCached { file, length } => {
+                let inode = self.inode_of(file)?;
+                Ok((*length).min(self.tree.file(inode)?.bytes.len() as u64))
             }
             Operation::ReadDirectory { directory, metadata, batch } => {
                 self.read_directory(directory, *metadata, batch)

@@ -1,0 +1,264 @@
+//! A file in memory, filling in the background from the moment it is asked for.
+//!
+//! What is large and not in the page cache is read around it, straight into its place, with several
+//! requests under way; what is there is copied from there. Memory counts against the engine's budget:
+//! loads wait until there is room, in the order in which they were asked for, so any number of them can
+//! be asked for at once by whoever uses and drops them in that order. Of those that
+//! have room, some at a time read from one device, and one where that is rotational.
+//!
+//! Files are never mapped: a slice of a mapped file changes when the file does, and ends the process
+//! when the file is cut short.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use super::any_file::AnyFile;
+use super::ordered::Ordered;
+use super::reader::Reader;
+use super::{DEPTH, REQUEST_BYTES};
+use crate::budget::Reserve;
+use crate::buffer::{ArenaView, BLOCK_BYTES, Buffer};
+use crate::error::{Error, Result};
+use crate::file::File;
+use crate::handle::Handle;
+use crate::metadata::FileKind;
+use crate::operation::OpenOptions;
+use crate::pending::Pending;
+use crate::task::Task;
+
+/// Files below this are read through the page cache.
+const DIRECT_BYTES_MIN: u64 = 1 << 20;
+/// How often a direct read may end inside a block before that is an error.
+const READS_IN_VAIN_MAX: u32 = 16;
+
+/// A file that is being read into memory, as a whole.
+///
+/// ```
+/// # use inflight::Engine;
+/// # fn main() -> inflight::Result<()> {
+/// # let engine = Engine::new()?;
+/// # engine.block_on(async {
+/// let mut load = engine.load("Cargo.toml"); // it begins here
+/// let soon = load.filled().len(); // what is there so far, from the front
+/// let bytes = load.ready().await?;
+/// assert!(bytes.starts_with(b"[package]") && bytes.len() >= soon);
+/// # inflight::Result::Ok(())
+/// # })?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Dropping it at any time stops it and frees its memory as soon as the system is done with that. A file
+/// has the size that it has when it is opened: what is appended later is not read, and one that is cut
+/// short ends where it ends. What has no size (`/proc`) is read to its end.
+pub struct Load {
+    path: PathBuf,
+    shared: Arc<Shared>,
+    /// Until its end was seen.
+    task: Option<Task<Result<()>>>,
+    failed: bool,
+}
+
+/// What the task tells.
+#[derive(Default)]
+struct Shared {
+    /// Set once there is memory for it.
+    view: OnceLock<ArenaView>,
+    /// Set at the end; whether that was a good one.
+    whole: OnceLock<bool>,
+}
+
+impl Handle {
+    /// Begins to read a file into memory, as a whole.
+    pub fn load(&self, path: impl AsRef<Path>) -> Load {
+        let (path, shared) = (path.as_ref().to_path_buf(), Arc::<Shared>::default());
+        let (handle, name, seen) = (self.clone(), path.clone(), shared.clone());
+        // Its place in the line for memory is that of its making.
+        let mut turn = self.shared.loads.reserve(1);
+        turn.take_place();
+        let task = self.spawn(async move {
+            let outcome = load(&handle, &name, turn, &seen).await;
+            let _ = seen.whole.set(outcome.is_ok());
+            outcome
+        });
+        Load { path, shared, task: Some(task), failed: false }
+    }
+}
+
+impl Load {
+    /// The path it is read from.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it has ended, well or not.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.shared.whole.get().is_some()
+    }
+
+    /// What is there so far, from the front.
+    #[must_use]
+    pub fn filled(&self) -> &[u8] {
+        self.shared.view.get().map_or(&[], |view| view)
+    }
+
+    /// All of it, if it has ended well.
+    #[must_use]
+    pub fn bytes(&self) -> Option<&[u8]> {
+        (self.shared.whole.get() == Some(&true)).then(|| self.filled())
+    }
+
+    /// All of it, once it is there.
+    ///
+    /// # Errors
+    /// The system's; `OutOfMemory` where the system has no memory; `IsADirectory` for a directory.
+    pub async fn ready(&mut self) -> Result<&[u8]> {
+        if let Some(task) = &mut self.task {
+            let outcome = task.await;
+            self.task = None;
+            self.failed = outcome.is_err();
+            outcome?;
+        }
+        if self.failed {
+            let error = io::Error::other("it failed before; the first call said why");
+            return Err(Error::new("load", Some(self.path.clone()), error));
+        }
+        Ok(self.filled())
+    }
+}
+
+impl fmt::Debug for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Load")
+            .field("path", &self.path)
+            .field("filled", &self.filled().len())
+            .field("whole", &self.shared.whole.get())
+            .finish()
+    }
+}
+
+async fn load(handle: &Handle, path: &Path, turn: Reserve, shared: &Shared) -> Result<()> {
+    let file = handle.open(path, OpenOptions::reading()).await?;
+    let metadata = file.metadata().await?;
+    if metadata.kind == FileKind::Directory {
+        return Err(failed(path, ErrorKind::IsADirectory.into()));
+    }
+    let size = usize::try_from(metadata.size)
+        .ok()
+        .filter(|size| *size <= isize::MAX as usize - BLOCK_BYTES)
+        .ok_or_else(|| failed(path, ErrorKind::OutOfMemory.into()))?;
+    if size == 0 {
+        return load_without_size(handle, file, shared).await;
+    }
+    let device = handle.shared.device_turns.of(handle, path, metadata.device).await;
+    // The memory first: who waits for it holds up nobody's device.
+    let turn = turn.await;
+    let arena = handle.pool().arena(size.next_multiple_of(BLOCK_BYTES)).await;
+    drop(turn);
+    let mut arena = arena.map_err(|error| failed(path, error))?;
+    let _ = shared.view.set(arena.view());
+    let _turn = device.reserve(1).await;
+    let source = best_source(handle, path, file, metadata.size).await?;
+    let mut parts = Ordered::new(DEPTH);
+    let (mut begun, mut done) = (0, 0);
+    loop {
+        while parts.has_room() && begun < size {
+            let length = (size - begun).min(REQUEST_BYTES);
+            let buffer = arena.buffer(length.next_multiple_of(BLOCK_BYTES));
+            parts.push(read(&source, buffer, length, begun));
+            begun += length;
+        }
+        let Some(part) = parts.next().await else { return Ok(()) };
+        let length = (size - done).min(REQUEST_BYTES);
+        let part = complete(&source, part?, length, done).await?;
+        let is_short = part.len() < length;
+        arena.settle(part);
+        if is_short {
+            return Ok(());
+        }
+        done += length;
+    }
+}
+
+fn failed(path: &Path, error: io::Error) -> Error {
+    Error::new("load", Some(path.into()), error)
+}
+
+fn read(source: &AnyFile, buffer: Buffer, length: usize, offset: usize) -> Pending<Buffer> {
+    let length = match source {
+        AnyFile::Cached(_) => length,
+        // Whole blocks, for which there is room.
+        AnyFile::Direct(_) => buffer.spare(),
+    };
+    source.file().read(buffer, length, offset as u64)
+}
+
+/// Reads what a short read left out; less only where the file ends before.
+async fn complete(
+    source: &AnyFile,
+    mut part: Buffer,
+    length: usize,
+    offset: usize,
+) -> Result<Buffer> {
+    let mut in_vain = 0;
+    while part.len() < length {
+        let before = part.len();
+        if let AnyFile::Direct(_) = source {
+            // That block once more.
+            part.truncate(before - before % BLOCK_BYTES);
+        }
+        let from = part.len();
+        part = read(source, part, length - from, offset + from).await?;
+        // A direct read ends inside a block where the file does, or by chance, but not for ever.
+        in_vain = if part.len() > before { 0 } else { in_vain + 1 };
+        let at_end = part.len() == from
+            || (part.len() == before
+                && source.file().metadata().await?.size <= (offset + before) as u64);
+        if at_end {
+            break;
+        }
+        if in_vain == READS_IN_VAIN_MAX {
+            return Err(failed(source.file().path(), ErrorKind::UnexpectedEof.into()));
+        }
+    }
+    part.truncate(length);
+    Ok(part)
+}
+
+/// The file, around the page cache if it is large and that does not have it.
+async fn best_source(handle: &Handle, path: &Path, file: File, size: u64) -> Result<AnyFile> {
+    if size < DIRECT_BYTES_MIN || file.cached_bytes(size).await? > size / 2 {
+        return Ok(file.into());
+    }
+    let direct = match handle.open_direct(path, OpenOptions::reading()).await {
+        Ok(direct) => direct,
+        Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(file.into()),
+        Err(error) => return Err(error),
+    };
+    // Another file may have got the name.
+    match direct.metadata().await?.same_file(&file.metadata().await?) {
+        true => Ok(direct.into()),
+        false => Ok(file.into()),
+    }
+}
+
+/// What has no size is read to its end before there is a place for it.
+async fn load_without_size(handle: &Handle, file: File, shared: &Shared) -> Result<()> {
+    let path = file.path().to_path_buf();
+    let mut reader = Reader::whole(file).await?;
+    let mut all = Vec::new();
+    while let Some((_, buffer)) = reader.next().await? {
+        all.extend_from_slice(&buffer);
+    }
+    let arena = handle.pool().arena(all.len()).await;
+    let mut arena = arena.map_err(|error| failed(&path, error))?;
+    let mut part = arena.buffer(all.len());
+    part.extend_from_slice(&all);
+    arena.settle(part);
+    let _ = shared.view.set(arena.view());
+    Ok(())
+}

@@ -1,0 +1,227 @@
+//! Files loaded into memory: on every driver, on disks that fail, dropped at any time.
+
+mod support;
+
+use std::path::Path;
+
+use inflight::stream::Load;
+use inflight::{Engine, Faults, NewFile, OpenOptions, SimulatedDisk};
+use support::{bytes, content, engines, on_each_disk, on_each_driver};
+
+async fn write_file(engine: &Engine, path: &Path, content: &[u8]) {
+    let above = engine.open_directory(path.parent().expect("a parent")).await.expect("there");
+    let name = path.file_name().expect("a name").as_ref();
+    let file = NewFile::new(name, 0o600, 0, content.len()).expect("a name");
+    let mut buffer = engine.buffer(content.len().max(1)).await;
+    buffer.extend_from_slice(content);
+    above.write_files(vec![file], buffer).await.expect("written");
+}
+
+#[test]
+fn files_of_any_length_are_loaded_exactly() {
+    on_each_disk(|engine, directory| {
+        engine.block_on(async {
+            let lengths = [0usize, 1, 4095, 4096, 65_537, (1 << 20) - 1, 1 << 20, 5_000_001];
+            for (number, length) in lengths.into_iter().enumerate() {
+                let path = directory.join(number.to_string());
+                let whole = content(length);
+                write_file(engine, &path, &whole).await;
+                let mut load = engine.load(&path);
+                let loaded = load.ready().await.expect("loaded");
+                assert!(loaded == whole, "{length} bytes");
+                assert!(load.is_ready());
+                assert_eq!(load.bytes().map(<[u8]>::len), Some(length));
+                assert_eq!(load.ready().await.expect("still").len(), length);
+            }
+        });
+        assert_eq!(engine.pool().budget().used(), 0, "nothing is held any more");
+    });
+}
+
+#[test]
+fn cold_files_are_loaded_around_the_page_cache() {
+    for engine in engines(|builder| builder.workers(1)) {
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+        let path = directory.path().join("file");
+        let whole = content((5 << 20) + 123);
+        engine.block_on(async {
+            write_file(&engine, &path, &whole).await;
+            let file = engine.open(&path, OpenOptions::reading()).await.expect("opened");
+            file.sync(inflight::SyncScope::All).await.expect("synced");
+            file.advise(0, 0, inflight::Advice::DontNeed).await.expect("dropped");
+            let size = whole.len() as u64;
+            let before = file.cached_bytes(size).await.expect("asked");
+            assert!(*engine.load(&path).ready().await.expect("loaded") == whole);
+            let after = file.cached_bytes(size).await.expect("asked");
+            // Where the system drops what it is told to, and the disk can.
+            let can =
+                before == 0 && engine.open_direct(&path, OpenOptions::reading()).await.is_ok();
+            assert!(!can || after == 0, "{after} bytes are in the page cache");
+        });
+    }
+}
+
+#[test]
+fn the_front_can_be_used_while_the_rest_fills() {
+    on_each_disk(|engine, directory| {
+        engine.block_on(async {
+            let path = directory.join("file");
+            let whole = content(9_000_000);
+            write_file(engine, &path, &whole).await;
+            let mut load = engine.load(&path);
+            let mut seen = 0;
+            while !load.is_ready() {
+                let front = load.filled();
+                assert!(front.len() >= seen && *front == whole[..front.len()]);
+                seen = front.len();
+                engine.nop().await.expect("done");
+            }
+            assert!(*load.ready().await.expect("loaded") == whole);
+        });
+    });
+}
+
+#[test]
+fn what_has_no_size_is_loaded_too() {
+    on_each_driver(|engine, _| {
+        engine.block_on(async {
+            let mut load = engine.load("/proc/self/status");
+            let text = load.ready().await.expect("loaded");
+            assert!(text.starts_with(b"Name:"), "{:?}", String::from_utf8_lossy(text));
+        });
+    });
+}
+
+#[test]
+fn what_cannot_be_loaded_is_said() {
+    on_each_disk(|engine, directory| {
+        engine.block_on(async {
+            let mut load = engine.load(directory.join("missing"));
+            let error = load.ready().await.unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+            assert!(load.is_ready() && load.bytes().is_none() && load.filled().is_empty());
+            assert!(load.ready().await.unwrap_err().to_string().contains("failed before"));
+            let error = engine.load(directory).ready().await.map(|_| ()).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::IsADirectory, "{error}");
+        });
+    });
+}
+
+#[test]
+fn many_at_once_half_of_them_dropped_stay_within_the_budget() {
+    const LIMIT: u64 = 24 << 20;
+    for engine in engines(|builder| builder.memory_bytes_max(LIMIT)) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let of = |number: usize| {
+            let mut whole = content(1 << 20);
+            whole[..8].copy_from_slice(&number.to_le_bytes());
+            whole
+        };
+        engine.block_on(async {
+            for number in 0..8 {
+                let path = directory.path().join(number.to_string());
+                write_file(&engine, &path, &of(number)).await;
+            }
+            let mut chance = 1u64;
+            let mut next = move || {
+                chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                chance >> 33
+            };
+            let path = |number: usize| directory.path().join((number % 8).to_string());
+            let loads: Vec<Load> = (0..400).map(|number| engine.load(path(number))).collect();
+            let mut kept: Vec<(usize, Load)> = Vec::new();
+            for (number, load) in loads.into_iter().enumerate() {
+                match next() % 2 {
+                    0 => drop(load),
+                    _ => kept.push((number, load)),
+                }
+                if next() % 4 == 0 {
+                    engine.nop().await.expect("done");
+                }
+            }
+            for (number, mut load) in kept {
+                assert!(*load.ready().await.expect("loaded") == of(number % 8));
+            }
+        });
+        assert!(engine.pool().budget().peak() <= LIMIT, "{:?}", engine.pool().budget());
+        // What was dropped while a read was under way is free once that has ended.
+        engine.handle().block_on(async {
+            while engine.pool().budget().used() > 0 {
+                engine.nop().await.expect("done");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_file_that_is_cut_short_ends_where_it_ends() {
+    on_each_disk(|engine, directory| {
+        engine.block_on(async {
+            let path = directory.join("file");
+            let whole = content(3_000_000);
+            write_file(engine, &path, &whole).await;
+            let mut load = engine.load(&path);
+            let file = engine.open(&path, OpenOptions::writing()).await.expect("opened");
+            file.truncate(1_500_000).await.expect("cut");
+            let loaded = load.ready().await.expect("loaded");
+            assert!(loaded.len() >= 1_500_000 && *loaded == whole[..loaded.len()]);
+        });
+    });
+}
+
+#[test]
+fn a_fault_at_any_operation_is_an_error_and_never_wrong_bytes() {
+    let prepared = SimulatedDisk::new(0);
+    let whole = content(2_500_000);
+    {
+        let engine = Engine::builder().simulated(&prepared);
+        engine.block_on(write_file(&engine, Path::new("/file"), &whole));
+    }
+    let load_on = |disk: &SimulatedDisk| {
+        let engine = Engine::builder().simulated(disk);
+        let outcome = engine.block_on(async {
+            let mut load = engine.load("/file");
+            load.ready().await.map(<[u8]>::to_vec)
+        });
+        engine.block_on(async {
+            while engine.pool().budget().used() > 0 {
+                engine.nop().await.expect("done");
+            }
+        });
+        outcome
+    };
+    let disk = prepared.fork(1);
+    assert!(load_on(&disk).expect("no fault") == whole);
+    let (mut failed, mut harmless) = (0, 0);
+    for at in 1..=disk.operations() {
+        let disk = prepared.fork(at);
+        disk.set_faults(Faults { failed_at: at, short_once_in: 3, ..Faults::default() });
+        match load_on(&disk) {
+            Ok(loaded) => {
+                assert!(loaded == whole, "after a fault at operation {at}");
+                harmless += 1;
+            }
+            Err(_) => failed += 1,
+        }
+    }
+    assert!(failed > 4, "{failed} failed, {harmless} did not matter");
+}
+
+#[test]
+fn one_that_waits_for_memory_holds_up_no_other_work() {
+    for engine in engines(|builder| builder.memory_bytes_max(2 << 20)) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        engine.block_on(async {
+            let path = directory.path().join("file");
+            write_file(&engine, &path, &content(1_500_000)).await;
+            let mut first = engine.load(&path);
+            first.ready().await.expect("loaded");
+            let mut second = engine.load(&path);
+            assert!(bytes(&engine, b"little").len() == 6);
+            engine.nop().await.expect("done");
+            assert!(!second.is_ready());
+            drop(first);
+            assert_eq!(second.ready().await.expect("loaded").len(), 1_500_000);
+        });
+    }
+}
