@@ -40,7 +40,8 @@ def main():
         # Some are killed more than once.
         for attempt in range(chance.choice([1, 1, 2, 3])):
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            time.sleep(chance.uniform(0, whole))
+            # Before it is done, mostly.
+            time.sleep(chance.uniform(0, 0.6 * whole))
             process.send_signal(signal.SIGKILL)
             kills += process.wait() == -signal.SIGKILL
             command = [inflight, "copy", arguments.tree, target, "--resume"]

@@ -10,6 +10,7 @@
 //! engine-bench load    PORT CONNECTIONS SECONDS       sends 64 bytes and waits for them, on each
 //! engine-bench idle    CONNECTIONS                    what a connection that waits costs
 //! engine-bench costs                                  what single things cost
+//! engine-bench objects (inflight|tokio|mmap) PATH     a file, or all of a directory, into memory
 //! engine-bench background FILE SECONDS REQUEST        what background work costs those who wait
 //! ```
 
@@ -18,6 +19,7 @@ mod bare;
 mod costs;
 mod echo;
 mod memory;
+mod objects;
 mod random;
 mod stream;
 
@@ -76,6 +78,7 @@ fn main() {
         "tokio" => stream::from_tokio(text(1), number(2) as usize, number(3), text(4)),
         "serve" => return echo::serve(text(1)),
         "load" => echo::load(number(1) as u16, number(2) as usize, number(3)),
+        "objects" => objects::run(text(1), text(2)),
         "costs" => return costs::print(),
         "background" => return background::print(text(1), number(2), number(3) as usize),
         "idle" => return memory::idle(number(1) as usize),

@@ -128,6 +128,16 @@ Examples:
   inflight copy photos /mnt/backup/photos --resume")]
     Copy(CopyArguments),
 
+    /// Bring files into the page cache as fast as the device gives them
+    ///
+    /// What is there already is counted, not read. Nothing is locked in memory: the system drops it
+    /// again when it needs the room.
+    #[command(after_help = "\
+Examples:
+  inflight warm /srv/database
+  inflight warm model.safetensors --limit 8GiB")]
+    Warm(WarmArguments),
+
     /// Tell what a path is on, how data is moved there, and which settings suit it
     #[command(after_help = "\
 Examples:
@@ -241,6 +251,18 @@ pub struct CopyArguments {
     /// Give way to everything else that uses the disk
     #[arg(long)]
     pub background: bool,
+}
+
+/// Arguments of `warm`.
+#[derive(Debug, Args)]
+pub struct WarmArguments {
+    /// What to warm: files, and directories with all that is in them
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Read at most so much; files that would go beyond are left out [default: half of the memory
+    /// that is free]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub limit: Option<u64>,
 }
 
 /// Arguments of `device`.

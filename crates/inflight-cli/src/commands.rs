@@ -13,11 +13,11 @@ use serde_json::json;
 
 use crate::arguments::{
     ApplyArguments, Command, Common, CopyArguments, DemoArguments, DeviceArguments, DiffArguments,
-    InfoArguments, VerifyArguments, preserve,
+    InfoArguments, VerifyArguments, WarmArguments, preserve,
 };
 use crate::progress::Bar;
 use crate::report::{self, Cost, Outcome};
-use crate::size::default_memory_bytes;
+use crate::size::{default_memory_bytes, free_memory_bytes};
 
 /// The trees that `demo` works on if none are given.
 const BUNDLED: [&str; 2] = [
@@ -57,6 +57,7 @@ pub fn run(command: &Command, common: &Common) -> Result<bool> {
             Command::Info(arguments) => run_info(&job()?, arguments).await,
             Command::Demo(arguments) => run_demo(&engine, &job()?, arguments).await,
             Command::Copy(arguments) => run_copy(&engine, &progress, arguments).await,
+            Command::Warm(arguments) => run_warm(&engine, &progress, arguments).await,
             Command::Device(arguments) => run_device(&engine, arguments).await,
             Command::Completions { .. } | Command::Man => unreachable!("printed without a job"),
         }
@@ -79,6 +80,7 @@ pub fn name(command: &Command) -> &'static str {
         Command::Info(_) => "info",
         Command::Demo(_) => "demo",
         Command::Copy(_) => "copy",
+        Command::Warm(_) => "warm",
         Command::Device(_) => "device",
         Command::Completions { .. } => "completions",
         Command::Man => "man",
@@ -170,6 +172,19 @@ async fn run_copy(
     let CopyArguments { sources, target, .. } = arguments;
     let report = inflight_tools::copy(&handle, progress, sources, target, options).await?;
     Ok(report::copy(&report, target, options))
+}
+
+async fn run_warm(
+    engine: &Engine,
+    progress: &Arc<Progress>,
+    arguments: &WarmArguments,
+) -> Result<Outcome> {
+    let limit = arguments.limit.unwrap_or_else(|| free_memory_bytes().map_or(u64::MAX, |b| b / 2));
+    let report = inflight_tools::warm(engine, progress, &arguments.paths, limit).await?;
+    if progress.is_cancelled() {
+        return Err(inflight_tools::Error::Cancelled.into());
+    }
+    Ok(report::warm(&report, limit))
 }
 
 async fn run_device(engine: &Engine, arguments: &DeviceArguments) -> Result<Outcome> {

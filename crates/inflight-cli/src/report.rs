@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{BinaryBytes, HumanCount};
 use inflight::{Device, Engine, Metrics};
 use inflight_patch::{DiffReport, PatchInfo, TreeInfo, VerifyReport};
-use inflight_tools::{CopyOptions, CopyReport, Stopped};
+use inflight_tools::{CopyOptions, CopyReport, Stopped, WarmReport};
 use serde_json::{Map, Value, json};
 
 /// What went through the engine, and how long it took.
@@ -392,6 +392,40 @@ fn copy_troubles(report: &CopyReport) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// What warming did.
+pub fn warm(report: &WarmReport, limit: u64) -> Outcome {
+    let mut lines = vec![format!(
+        "{} in {} files: {} ({:.0} %) were in the page cache, {} read",
+        BinaryBytes(report.bytes),
+        HumanCount(report.files),
+        BinaryBytes(report.cached_bytes),
+        percent(report.cached_bytes, report.bytes),
+        BinaryBytes(report.read_bytes),
+    )];
+    if report.left_bytes > 0 {
+        lines.push(format!(
+            "{} left out, as they go beyond the limit of {}: allow more by --limit",
+            BinaryBytes(report.left_bytes),
+            BinaryBytes(limit),
+        ));
+    }
+    lines.extend(report.troubles.iter().map(|trouble| format!("error: {}", trouble.text)));
+    if report.trouble_count > 0 {
+        lines.push(format!("{} errors", HumanCount(report.trouble_count)));
+    }
+    let fields = json!({
+        "files": report.files,
+        "bytes": report.bytes,
+        "cached_bytes": report.cached_bytes,
+        "read_bytes": report.read_bytes,
+        "left_bytes": report.left_bytes,
+        "limit_bytes": limit,
+        "errors": report.troubles.iter().map(|trouble| trouble.text.as_str()).collect::<Vec<_>>(),
+        "error_count": report.trouble_count,
+    });
+    Outcome { ok: report.trouble_count == 0, warnings: Vec::new(), lines, fields }
 }
 
 /// What some paths are on.

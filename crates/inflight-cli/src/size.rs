@@ -39,13 +39,13 @@ pub fn parse_request(text: &str) -> Result<usize, String> {
 /// The smaller of 4 GiB and half of what is free.
 pub fn default_memory_bytes() -> u64 {
     const MOST: u64 = 4 << 30;
-    free_bytes().map_or(MOST, |free| (free / 2).min(MOST))
+    free_memory_bytes().map_or(MOST, |free| (free / 2).min(MOST))
 }
 
 /// Memory that could be used without swapping: the system's estimate, or what is left of the
 /// control group's limit, if that is less.
 #[allow(clippy::disallowed_methods, reason = "asked before there is an engine")]
-fn free_bytes() -> Option<u64> {
+pub fn free_memory_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;

@@ -12,8 +12,8 @@ use std::fs;
 use serde_json::Value;
 use support::{Place, Ran, directory, file, finish, inflight, noise, run, shown};
 
-const COMMANDS: [&str; 9] =
-    ["diff", "apply", "verify", "info", "demo", "copy", "device", "completions", "man"];
+const COMMANDS: [&str; 10] =
+    ["diff", "apply", "verify", "info", "demo", "copy", "warm", "device", "completions", "man"];
 
 /// Two small trees with something to copy and something new, and their patch.
 fn place_with_patch() -> Place {

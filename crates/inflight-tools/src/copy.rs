@@ -39,7 +39,7 @@ use crate::error::Result;
 use queue::Queue;
 use route::{Root, Route};
 pub(crate) use state::State;
-pub use state::{Stopped, Trouble};
+pub use state::Stopped;
 pub use tally::CopyReport;
 
 /// What a copy may choose.
@@ -102,7 +102,7 @@ async fn copy_group(state: Arc<State>, routes: Vec<Route>) -> Result<()> {
         }
     }
     let Some(first) = roots.first() else { return Ok(()) };
-    let settings = first.settings(&state.handle).await;
+    let settings = first.settings(&state.handle).await.within(state.handle.request_bytes_max());
     let queue = Arc::new(Queue::new(state.clone(), settings));
     for root in &roots {
         root.begin(&queue);

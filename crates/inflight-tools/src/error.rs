@@ -19,3 +19,10 @@ pub enum Error {
     #[error("stopped on request")]
     Cancelled,
 }
+
+/// Something that went wrong with one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// What, where, and what to do.
+    pub text: String,
+}

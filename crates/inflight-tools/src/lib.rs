@@ -1,4 +1,4 @@
-//! What people run every day on the [`inflight`] engine: copying trees.
+//! What people run every day on the [`inflight`] engine: copying trees, and warming the page cache.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -20,6 +20,8 @@
 mod copy;
 mod error;
 mod paths;
+mod warm;
 
-pub use copy::{CopyOptions, CopyReport, Stopped, Trouble, copy};
-pub use error::{Error, Result};
+pub use copy::{CopyOptions, CopyReport, Stopped, copy};
+pub use error::{Error, Result, Trouble};
+pub use warm::{WarmReport, warm};

@@ -296,6 +296,28 @@ fn a_request_to_stop_is_heard_and_the_rest_can_follow() {
 }
 
 #[test]
+fn two_copies_of_one_name_do_not_meet() {
+    everywhere(|engine, place| {
+        engine.block_on(async {
+            let (from, to) = (place.join("from"), place.join("to"));
+            make_tree(engine, &from).await;
+            // As one does that is at work.
+            let work = place.join(".to.inflight-copy");
+            engine.create_directory(&work, 0o700).await.expect("made");
+            let held = engine.open_directory(&work).await.expect("there");
+            held.lock().await.expect("nobody has it");
+            let report = run(engine, &[from.clone()], &to, RESUME).await.expect("it begins");
+            assert_eq!(report.trouble_count, 1, "{report:?}");
+            assert!(report.troubles[0].text.contains("another copy is at work"), "{report:?}");
+            drop(held);
+            engine.nop().await.expect("done");
+            copied(engine, &from, &to, RESUME).await;
+            assert_same(&look(engine, &from).await, &look(engine, &to).await);
+        });
+    });
+}
+
+#[test]
 fn names_that_hardly_fit_are_copied() {
     everywhere(|engine, place| {
         engine.block_on(async {

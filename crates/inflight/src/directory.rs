@@ -187,6 +187,7 @@ impl Directory {
     ) -> Result<u64> {
         let what = "set owner, permissions or times of";
         let (to, from) = (self.at(what, path.as_ref())?, from.0.at(what, from.1.as_ref())?);
+        let metadata = Box::new(metadata);
         let operation = Operation::CopyMetadata { from, to, metadata };
         self.handle.submit(operation).await.map(|(_, lost)| lost)
     }
@@ -274,7 +275,7 @@ impl Directory {
         path: impl AsRef<Path>,
         kind: FileKind,
         mode: u32,
-        node: u64,
+        node: u32,
     ) -> Result<()> {
         let at = self.at("create", path.as_ref())?;
         self.handle.run(Operation::CreateNode { at, kind, mode, node }).await
@@ -368,6 +369,15 @@ impl Directory {
         let at = self.at("set extended attribute of", path.as_ref())?;
         let name = text("set extended attribute of", path.as_ref(), name)?;
         self.handle.run(Operation::WriteAttribute { at, name, value }).await
+    }
+
+    /// Takes its lock, which others that know of locks take too; it is held until the last share of this
+    /// is closed.
+    ///
+    /// # Errors
+    /// `WouldBlock` where somebody has it; the system's, where there are no locks.
+    pub fn lock(&self) -> Pending<()> {
+        self.handle.run(Operation::Lock { file: self.descriptor.clone() })
     }
 
     /// Makes names created in it, or the whole file system, durable.

@@ -264,7 +264,8 @@ impl File {
     /// Gives this file the extended attributes of another, and sets owner, permissions and times as far
     /// as asked for. Gives the number of attributes that it may not have.
     pub fn copy_metadata(&self, from: &File, metadata: SetMetadata) -> Pending<u64> {
-        let operation = Operation::CopyMetadata { from: from.this(), to: self.this(), metadata };
+        let (from, to, metadata) = (from.this(), self.this(), Box::new(metadata));
+        let operation = Operation::CopyMetadata { from, to, metadata };
         self.handle.start(|| operation, |_, lost| lost)
     }
 

@@ -85,8 +85,9 @@ pub struct Metadata {
     pub modified: Timestamp,
     /// User and group.
     pub owner: Owner,
-    /// Of a device file, the device that it stands for.
-    pub node: u64,
+    /// Of a device file, the device that it stands for: its major number in the upper 12 bits, its minor
+    /// in the others.
+    pub node: u32,
     /// Which file system: with `inode` the identity of a file.
     pub device: u64,
     /// Which file on it.
@@ -95,7 +96,7 @@ pub struct Metadata {
     pub links: u32,
     /// What offsets and lengths of direct I/O must be multiples of, in bytes; 0 where the system
     /// does not say or does not support it.
-    pub direct_alignment: u32,
+    pub direct_alignment: u16,
 }
 
 impl Metadata {

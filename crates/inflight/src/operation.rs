@@ -183,7 +183,7 @@ pub enum Operation {
         /// Who gets them; empty for the descriptor of `to` itself.
         to: At,
         /// What else is set.
-        metadata: SetMetadata,
+        metadata: Box<SetMetadata>,
     },
     /// Sets owner, permissions and times of the path itself, in this order, as far as they are asked for
     /// and not right already. A symbolic link keeps its permissions.
@@ -253,7 +253,7 @@ pub enum Operation {
         /// Permission bits before the process's mask.
         mode: u32,
         /// Of a device file, the device that it stands for: [`Metadata::node`].
-        node: u64,
+        node: u32,
     },
     /// Makes a second name for a file; a symbolic link is not followed.
     CreateHardLink {
@@ -347,6 +347,12 @@ pub enum Operation {
         offset: u64,
         /// How much of the file is made durable.
         scope: SyncScope,
+    },
+    /// Takes the lock of an open file or directory, which others that know of locks take too. It is held
+    /// until that is closed. Fails with `EWOULDBLOCK` where somebody has it.
+    Lock {
+        /// What is open.
+        file: Descriptor,
     },
     /// Starts writing a range of what the page cache has to the device, without making it durable:
     /// a later sync has less to do.

@@ -5,7 +5,7 @@ mod support;
 use std::path::Path;
 use std::time::Duration;
 
-use inflight::stream::{AnyFile, Reader, Writer};
+use inflight::stream::{AnyFile, Copy, Reader, Writer};
 use inflight::{AlignedOffset, Buffer, Engine, FileKind, OpenOptions};
 use support::{bytes, content, engines, on_each_disk, on_each_driver};
 
@@ -288,5 +288,65 @@ fn a_full_buffer_is_not_taken_for_the_end_of_a_file() {
         let mut buffer = engine.buffer(4096).await;
         buffer.extend_zeros(4096);
         drop(file.read(buffer, 4096, 0).await);
+    });
+}
+
+/// A file of `length` bytes that has data at these places only.
+async fn write_sparse(engine: &Engine, path: &Path, length: u64, data: &[(u64, usize)]) {
+    let file = engine.open(path, OpenOptions::replacing(0o600)).await.expect("made");
+    file.truncate(length).await.expect("grown");
+    for (offset, bytes_there) in data {
+        file.write_all(bytes(engine, &content(*bytes_there)), *offset).await.expect("written");
+    }
+}
+
+#[test]
+fn copies_are_exact_with_their_holes_through_and_around_the_cache() {
+    on_each_disk(|engine, directory| {
+        let shapes: [(u64, &[(u64, usize)]); 7] = [
+            (0, &[]),
+            (100_001, &[(0, 100_001)]),
+            (1 << 20, &[]),
+            (5_000_000, &[(2_000_000, 4)]),
+            (700_001, &[(0, 5000), (300_000, 70_000), (700_000, 1)]),
+            (65_536, &[(0, 1)]),
+            (1_000_003, &[(999_000, 1003)]),
+        ];
+        engine.block_on(async {
+            let (from, to) = (directory.join("from"), directory.join("to"));
+            for (length, data) in shapes {
+                write_sparse(engine, &from, length, data).await;
+                let source = engine.open(&from, OpenOptions::reading()).await.unwrap();
+                let whole = rest_of(Reader::whole(source).await.unwrap()).await.unwrap();
+                for kind in 0..4 {
+                    let source = engine.open(&from, OpenOptions::reading()).await.unwrap();
+                    let target = engine.open(&to, OpenOptions::replacing(0o600)).await.unwrap();
+                    let direct_source = engine.open_direct(&from, OpenOptions::reading()).await;
+                    let direct_target = engine.open_direct(&to, OpenOptions::writing()).await;
+                    let source: AnyFile = match (kind & 1, direct_source) {
+                        (1, Ok(direct)) => direct.into(),
+                        _ => source.into(),
+                    };
+                    let target: AnyFile = match (kind & 2, direct_target) {
+                        (2, Ok(direct)) => direct.into(),
+                        _ => target.into(),
+                    };
+                    let mut copy = Copy::new(source, target).await.unwrap().requests(16_384, 3);
+                    let mut copied = 0;
+                    while let Some(bytes) = copy.step().await.unwrap() {
+                        copied += bytes;
+                    }
+                    let holes = copy.hole_bytes();
+                    let target = copy.finish().await.unwrap();
+                    assert_eq!(copied, length, "{kind}: {data:?}");
+                    let about = target.metadata().await.unwrap();
+                    assert_eq!(about.size, length, "{kind}: {data:?}");
+                    let there = engine.open(&to, OpenOptions::reading()).await.unwrap();
+                    let there = rest_of(Reader::whole(there).await.unwrap()).await.unwrap();
+                    assert!(there == whole, "{kind}: {data:?}");
+                    assert!(holes == 0 || about.allocated < length, "{kind}: {data:?}");
+                }
+            }
+        });
     });
 }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use inflight::stream::{AnyFile, Reader};
 use inflight::{
-    Advice, Buffer, Directory, DirectoryBatch, FileKind, Metadata, OpenOptions, SyncScope,
+    Advice, Buffer, Directory, DirectoryBatch, FileKind, Metadata, OpenOptions, RemoveKind,
+    SyncScope,
 };
 
 use super::directory::{below, names_in};
@@ -47,7 +48,7 @@ async fn compare_directory(queue: &Queue, listing: Listing) -> Result<()> {
     if let Some((name, made)) = root.single_names() {
         let about = source.metadata(name, false).await?;
         let there = target.metadata(made, false).await?;
-        return compare_one(queue, (&source, name, &about), (&target, made, &there)).await;
+        return compare_one(queue, &root, (&source, name, &about), (&target, made, &there)).await;
     }
     let mut there = names_in(&target).await?;
     let listed = source.open_directory(".", OpenOptions::directory()).await?;
@@ -83,7 +84,8 @@ async fn compare_entry(
         let listing = Listing { root: root.clone(), path: path.join(name) };
         return queue.push(Work::Compare(listing));
     }
-    if let Err(error) = compare_one(queue, (source, name, about), (target, name, &made)).await {
+    let compared = compare_one(queue, root, (source, name, about), (target, name, &made)).await;
+    if let Err(error) = compared {
         state.trouble(error);
     }
 }
@@ -91,7 +93,12 @@ async fn compare_entry(
 /// A name in a directory, and what it is.
 type Place<'a> = (&'a Directory, &'a Path, &'a Metadata);
 
-async fn compare_one(queue: &Queue, source: Place<'_>, target: Place<'_>) -> Result<()> {
+async fn compare_one(
+    queue: &Queue,
+    root: &Root,
+    source: Place<'_>,
+    target: Place<'_>,
+) -> Result<()> {
     let state = &queue.state;
     let (about, made) = (source.2, target.2);
     let differs = |what: &str| state.trouble_with(&target.0.path().join(target.1), what);
@@ -107,12 +114,17 @@ async fn compare_one(queue: &Queue, source: Place<'_>, target: Place<'_>) -> Res
             let advance = |bytes| state.tally.compared_bytes.add(bytes);
             if about.size != made.size || !same_contents(from.into(), to, advance).await? {
                 differs("differs from its source; check the disks, and the source for changes");
+                if root.is_grown() {
+                    // It must not be taken for right the next time.
+                    target.0.remove(target.1, RemoveKind::File).await?;
+                    return Ok(());
+                }
             }
         }
-        FileKind::Symlink => {
-            if source.0.read_link(source.1).await? != target.0.read_link(target.1).await? {
-                differs("points elsewhere than its source");
-            }
+        FileKind::Symlink
+            if source.0.read_link(source.1).await? != target.0.read_link(target.1).await? =>
+        {
+            differs("points elsewhere than its source");
         }
         _ if about.node != made.node => differs("stands for another device than its source"),
         _ => {}

@@ -149,6 +149,10 @@ pub(super) async fn enter(queue: &Queue, dir: Arc<Dir>) {
         Err(error) => {
             queue.state.trouble(error);
             dir.failed.store(true, Relaxed);
+            if dir.path.as_os_str().is_empty() {
+                // Not even the source itself could be looked into.
+                dir.root.taint();
+            }
             done(&queue.state, dir, 1).await;
         }
     }

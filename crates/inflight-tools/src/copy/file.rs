@@ -159,6 +159,10 @@ impl One<'_> {
 
     /// Removes what came out half. Where that fails too, nothing of this tree gets its final name.
     async fn remove(&self, place: &Directory, name: &Path, error: Error) -> Error {
+        // What was there already is somebody else's: of a name that the file system takes for the same.
+        if matches!(&error, Error::Io(error) if error.kind() == ErrorKind::AlreadyExists) {
+            return error;
+        }
         match place.remove(name, RemoveKind::File).await {
             Ok(()) => {}
             Err(gone) if gone.kind() == ErrorKind::NotFound => {}

@@ -51,6 +51,11 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// With no longer requests than the engine is to make.
+    pub(super) fn within(self, request_bytes_max: usize) -> Settings {
+        Settings { request_bytes: self.request_bytes.min(request_bytes_max), ..self }
+    }
+
     pub(super) fn of(from: &Device, to: &Device) -> Settings {
         let (read, write) = (from.settings(), to.settings());
         Settings {

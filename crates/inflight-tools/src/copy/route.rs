@@ -269,6 +269,14 @@ impl Root {
         let above = handle.open_directory(parent(&self.work_path)).await?;
         let name = self.work_path.file_name().unwrap_or_default();
         let work = above.open_directory(name, options).await?;
+        match work.lock().await {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let work = self.work_path.display();
+                return refuse(format!("another copy is at work in {work}; wait for it or end it"));
+            }
+            // Some file systems have no locks.
+            _ => {}
+        }
         let boot = read_text(handle, Path::new(BOOT_ID)).await;
         if resumed {
             let begun = read_text(handle, &self.work_path.join(STATE)).await;
@@ -373,6 +381,11 @@ impl Root {
 
     pub(super) fn single_names(&self) -> Option<(&Path, &Path)> {
         self.single.as_ref().map(|(name, target)| (name.as_path(), target.as_path()))
+    }
+
+    /// Whether it has no final name yet.
+    pub(super) fn is_grown(&self) -> bool {
+        matches!(self.style, Style::Grown { .. })
     }
 
     pub(super) fn is_single(&self) -> bool {

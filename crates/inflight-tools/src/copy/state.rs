@@ -9,17 +9,10 @@ use inflight::{Handle, Progress};
 use super::CopyOptions;
 use super::keep::Keep;
 use super::tally::{CopyReport, Tally};
-use crate::error::Error;
+use crate::error::{Error, Trouble};
 
 /// So many troubles are listed; all are counted.
 const TROUBLES_MAX: usize = 10_000;
-
-/// Something that went wrong with one file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
-    /// What, where, and what to do.
-    pub text: String,
-}
 
 /// Why a copy did not come to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::state::{Stopped, Trouble};
+use super::state::Stopped;
+use crate::error::Trouble;
 
 /// What a copy did, or would do.
 #[derive(Debug, Default)]

@@ -98,6 +98,10 @@ pub async fn make_tree(engine: &Engine, root: &Path) {
     sparse.truncate(3 << 20).await.expect("grown");
     sparse.write_all(bytes(engine, &noise(6, 8192)), 1 << 20).await.expect("written");
     sparse.write_all(bytes(engine, b"unaligned"), (2 << 20) + 5000).await.expect("written");
+    // The same, of a size that is read around the page cache.
+    let sparse = directory.open("sparse-large", OpenOptions::creating(0o600)).await.expect("made");
+    sparse.truncate(5_000_001).await.expect("grown");
+    sparse.write_all(bytes(engine, &noise(7, 9000)), 2_000_000).await.expect("written");
     directory.create_symlink("inner/odd", "link").await.expect("made");
     directory.create_symlink("nowhere at all", "inner/dangling").await.expect("made");
     directory.create_hard_link("block", "inner/second").await.expect("made");

@@ -81,7 +81,7 @@ impl Simulated {
         // SAFETY: the operation was under way, and nobody but this driver had it.
         let operation = unsafe { inbox.slots.operation(index) };
         match perform::perform(&self.disk, &self.buffers, operation) {
-            Err(Errno::AGAIN) => self.waiting.push(name),
+            Err(Errno::AGAIN) if operation.waits() => self.waiting.push(name),
             outcome => inbox.finish(index, outcome.map_err(Errno::raw_os_error)),
         }
     }

@@ -72,6 +72,9 @@ pub(super) fn perform(operation: &mut Operation) -> Result<u64> {
             many::copy_files((from.as_fd(), to.as_fd()), files, current, reading, buffer)
         }
         Operation::Sync { file, scope } => done(sync(file.as_fd(), *scope)),
+        Operation::Lock { file } => {
+            done(fs::flock(&*file, fs::FlockOperation::NonBlockingLockExclusive))
+        }
         Operation::SyncRange { file, offset, length, wait } => {
             done(sync_range(file.as_fd(), *offset, *length, *wait))
         }
@@ -116,7 +119,9 @@ fn perform_on_path(operation: &mut Operation) -> Result<u64> {
             *metadata = about::stat(directory(at), &at.path, *follow)?;
             Ok(0)
         }
-        Operation::CopyMetadata { from, to, metadata } => about::copy_metadata(from, to, *metadata),
+        Operation::CopyMetadata { from, to, metadata } => {
+            about::copy_metadata(from, to, **metadata)
+        }
         Operation::SetMetadata { at, metadata } => done(about::set_metadata(at, *metadata)),
         Operation::SetMode { at, mode } => done(about::set_mode(at, *mode)),
         Operation::SetTimes { at, times } => done(about::set_times(at, *times)),
@@ -250,7 +255,7 @@ pub(super) fn open_arguments(options: OpenOptions) -> (OFlags, Mode, ResolveFlag
     flags.set(OFlags::NONBLOCK, options.no_wait);
     let mode = match options.create {
         Create::Never => Mode::empty(),
-        _ => Mode::from_raw_mode(options.mode),
+        _ => Mode::from_raw_mode(options.mode.into()),
     };
     let resolve = match options.beneath {
         true => ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
@@ -261,7 +266,7 @@ pub(super) fn open_arguments(options: OpenOptions) -> (OFlags, Mode, ResolveFlag
 
 fn open_owned(directory: BorrowedFd<'_>, path: &CStr, options: OpenOptions) -> Result<OwnedFd> {
     if options.directory && options.create == Create::Exclusive {
-        fs::mkdirat(directory, path, Mode::from_raw_mode(options.mode))?;
+        fs::mkdirat(directory, path, Mode::from_raw_mode(options.mode.into()))?;
         return open_owned(directory, path, OpenOptions { create: Create::Never, ..options });
     }
     let (flags, mode, resolve) = open_arguments(options);

@@ -161,7 +161,8 @@ pub struct OpenOptions {
     pub(crate) beneath: bool,
     /// A fifo, or a device, is not waited for.
     pub(crate) no_wait: bool,
-    pub(crate) mode: u32,
+    /// Permission bits, of which there are twelve.
+    pub(crate) mode: u16,
 }
 
 /// Whether opening makes a file that is not there.
@@ -199,12 +200,14 @@ impl OpenOptions {
     /// Making a file that must not exist yet (a symbolic link in its place counts as existing).
     #[must_use]
     pub const fn creating(mode: u32) -> OpenOptions {
+        let mode = mode as u16;
         OpenOptions { create: Create::Exclusive, follow: false, mode, ..OpenOptions::writing() }
     }
 
     /// Writing a file, made when missing and emptied when not.
     #[must_use]
     pub const fn replacing(mode: u32) -> OpenOptions {
+        let mode = mode as u16;
         OpenOptions { create: Create::IfMissing, truncate: true, mode, ..OpenOptions::writing() }
     }
 
@@ -224,6 +227,7 @@ impl OpenOptions {
     /// the process's mask.
     #[must_use]
     pub const fn creating_directory(mode: u32) -> OpenOptions {
+        let mode = mode as u16;
         OpenOptions { create: Create::Exclusive, mode, ..OpenOptions::directory().no_follow() }
     }
 

@@ -46,6 +46,7 @@ impl Operation {
             Operation::ReadAttributes { .. } => "read extended attributes of",
             Operation::WriteAttribute { .. } => "set extended attribute of",
             Operation::WriteSync { .. } => "write and sync",
+            Operation::Lock { .. } => "lock",
             Operation::SyncRange { .. } => "sync a range of",
             Operation::Advise { .. } => "advise on",
             Operation::PunchHole { .. } => "make a hole in",
@@ -266,6 +267,7 @@ impl Operation {
             | Operation::CopyFiles { to: file, .. }
             | Operation::CloneFile { to: file, .. }
             | Operation::WriteSync { file, .. }
+            | Operation::Lock { file }
             | Operation::SyncRange { file, .. }
             | Operation::Advise { file, .. }
             | Operation::PunchHole { file, .. }

@@ -128,7 +128,11 @@ impl Copy {
         self.sparse = Some((size, end));
         self.writer.skip_to(start).await?;
         let (bytes, depth) = self.requests;
-        self.reader = range_of(&self.source, start, end).requests(bytes, depth);
+        self.reader = match start < end {
+            true => range_of(&self.source, start, end).requests(bytes, depth),
+            // The end, which need not be at a block's start.
+            false => range_of(&self.source, 0, 0),
+        };
         Ok(Some(start - from))
     }
 

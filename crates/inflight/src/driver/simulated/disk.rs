@@ -55,6 +55,8 @@ pub(super) struct State {
     pub(super) faults: Faults,
     /// Whether files can share contents.
     pub(super) can_clone: bool,
+    /// Whether it says that the page cache has everything.
+    pub(super) is_cached: bool,
     /// Operations, and parts of those that work on many files.
     pub(super) operations: u64,
     /// A digest of what was done, in order.
@@ -69,6 +71,8 @@ pub(super) struct Open {
     pub(super) options: OpenOptions,
     /// What a listing has not given yet, once it has begun.
     pub(super) listing: Option<Vec<CString>>,
+    /// Whether it has the lock of what is open.
+    pub(super) is_locked: bool,
 }
 
 impl SimulatedDisk {
@@ -88,6 +92,7 @@ impl SimulatedDisk {
             next_number: 1,
             faults: Faults::default(),
             can_clone: false,
+            is_cached: true,
             operations: 0,
             history: 0,
             crash_at: 0,
@@ -102,7 +107,12 @@ impl SimulatedDisk {
         let state = self.state();
         let mut tree = state.tree.clone();
         tree.forget_unnamed(|_| false);
-        SimulatedDisk::of(seed, tree)
+        let (can_clone, is_cached) = (state.can_clone, state.is_cached);
+        drop(state);
+        let fork = SimulatedDisk::of(seed, tree);
+        fork.set_can_clone(can_clone);
+        fork.set_cached(is_cached);
+        fork
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -129,6 +139,11 @@ impl SimulatedDisk {
     /// at first they cannot.
     pub fn set_can_clone(&self, can: bool) {
         self.state().can_clone = can;
+    }
+
+    /// Whether the page cache is said to have everything that is on it, as it is at first, or nothing.
+    pub fn set_cached(&self, everything: bool) {
+        self.state().is_cached = everything;
     }
 
     /// Operations so far. Those that work on many files count each.
@@ -229,7 +244,7 @@ impl State {
 
     pub(super) fn add_open(&mut self, inode: Inode, options: OpenOptions) -> u64 {
         let number = self.next_number();
-        self.opens.insert(number, Open { inode, options, listing: None });
+        self.opens.insert(number, Open { inode, options, listing: None, is_locked: false });
         number
     }
 

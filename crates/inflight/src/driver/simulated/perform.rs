@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use rustix::io::{Errno, Result};
 
-use super::disk::{DEVICE, Fate, SimulatedDisk, State};
+use super::disk::{DEVICE, Fate, Open, SimulatedDisk, State};
 use super::path::Way;
 use super::tree::{BLOCK_BYTES, Content, FileBytes, Inode, ROOT};
 use crate::arrivals::Arrivals;
@@ -183,9 +183,22 @@ impl State {
                 *data = find_data(self.tree.file(inode)?, *offset);
                 Ok(0)
             }
+            Operation::Lock { file } => {
+                let (inode, _) = self.opened(file)?;
+                let number = file.foreign_number().ok_or(Errno::BADF)?;
+                let taken = |(other, open): (&u64, &Open)| {
+                    *other != number && open.inode == inode && open.is_locked
+                };
+                if self.opens.iter().any(taken) {
+                    return Err(Errno::WOULDBLOCK);
+                }
+                self.opens.get_mut(&number).ok_or(Errno::BADF)?.is_locked = true;
+                Ok(0)
+            }
             Operation::CountCached { file, length } => {
                 let inode = self.inode_of(file)?;
-                Ok((*length).min(self.tree.file(inode)?.bytes.len() as u64))
+                let bytes = (*length).min(self.tree.file(inode)?.bytes.len() as u64);
+                Ok(if self.is_cached { bytes } else { 0 })
             }
             Operation::ReadDirectory { directory, metadata, batch } => {
                 self.read_directory(directory, *metadata, batch)
@@ -206,7 +219,7 @@ impl State {
                 let target = self.locate(to, Way::Keep)?.existing()?;
                 let extended = self.tree.node(source)?.attributes.extended.clone();
                 self.tree.set_attributes(target, |about| about.extended.extend(extended))?;
-                done(self.set_metadata(target, *metadata))
+                done(self.set_metadata(target, **metadata))
             }
             Operation::SetMetadata { at, metadata } => {
                 let inode = self.locate(at, Way::Keep)?.existing()?;
@@ -317,7 +330,12 @@ impl State {
                 true => Content::Directory(Default::default()),
                 false => Content::File(FileBytes::default()),
             };
-            return self.tree.create(directory, name, content, options.mode & 0o7777 & !0o022);
+            return self.tree.create(
+                directory,
+                name,
+                content,
+                u32::from(options.mode) & 0o7777 & !0o022,
+            );
         };
         if options.create == Create::Exclusive {
             return Err(Errno::EXIST);
@@ -578,7 +596,7 @@ impl State {
             device: DEVICE,
             inode,
             links: self.tree.links(inode),
-            direct_alignment: DIRECT_BYTES as u32,
+            direct_alignment: DIRECT_BYTES as u16,
         })
     }
 

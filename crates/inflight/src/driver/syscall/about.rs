@@ -32,12 +32,14 @@ pub(super) fn stat(directory: BorrowedFd<'_>, path: &CStr, follow: bool) -> Resu
         accessed: timestamp(x.stx_atime),
         modified: timestamp(x.stx_mtime),
         owner: Owner { user: x.stx_uid, group: x.stx_gid },
-        node: fs::makedev(x.stx_rdev_major, x.stx_rdev_minor),
+        node: x.stx_rdev_major << MINOR_BITS | x.stx_rdev_minor,
         device: fs::makedev(x.stx_dev_major, x.stx_dev_minor),
         inode: x.stx_ino,
         links: x.stx_nlink,
         direct_alignment: if answered {
-            x.stx_dio_offset_align.max(x.stx_dio_mem_align)
+            let alignment = x.stx_dio_offset_align.max(x.stx_dio_mem_align);
+            // Nobody minds by how much it is too large.
+            u16::try_from(alignment).unwrap_or(u16::MAX)
         } else {
             0
         },
@@ -132,7 +134,10 @@ fn to_be_set(metadata: SetMetadata, there: &Metadata) -> SetMetadata {
     SetMetadata { owner, mode, times: metadata.times }
 }
 
-pub(super) fn create(at: &At, kind: FileKind, mode: u32, node: u64) -> Result<()> {
+/// Bits of a minor number, as the kernel has them.
+const MINOR_BITS: u32 = 20;
+
+pub(super) fn create(at: &At, kind: FileKind, mode: u32, node: u32) -> Result<()> {
     let kind = match kind {
         FileKind::Fifo => FileType::Fifo,
         FileKind::Socket => FileType::Socket,
@@ -140,7 +145,8 @@ pub(super) fn create(at: &At, kind: FileKind, mode: u32, node: u64) -> Result<()
         FileKind::BlockDevice => FileType::BlockDevice,
         _ => return Err(Errno::INVAL),
     };
-    fs::mknodat(directory(at), &*at.path, kind, Mode::from_raw_mode(mode), node)
+    let device = fs::makedev(node >> MINOR_BITS, node & ((1 << MINOR_BITS) - 1));
+    fs::mknodat(directory(at), &*at.path, kind, Mode::from_raw_mode(mode), device)
 }
 
 /// The system has no calls for attributes relative to a directory: a name through the descriptor
