@@ -19,15 +19,22 @@
 
 mod batch;
 mod compare;
+mod contents;
 mod directory;
 mod file;
 mod item;
 mod keep;
 mod links;
+mod listing;
 mod queue;
+mod root;
 mod route;
+mod second_names;
+mod settings;
 mod state;
 mod tally;
+mod tasks;
+mod work;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -36,11 +43,13 @@ use std::sync::Arc;
 use inflight::{Handle, Progress, SyncScope};
 
 use crate::error::Result;
+use directory::Dir;
 use queue::Queue;
-use route::{Root, Route};
-pub(crate) use state::State;
-pub use state::Stopped;
-pub use tally::CopyReport;
+use root::Root;
+use route::Route;
+use state::State;
+pub use tally::{CopyReport, Stopped};
+use work::Work;
 
 /// What a copy may choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -105,11 +114,11 @@ async fn copy_group(state: Arc<State>, routes: Vec<Route>) -> Result<()> {
     let settings = first.settings(&state.handle).await.within(state.handle.request_bytes_max());
     let queue = Arc::new(Queue::new(state.clone(), settings));
     for root in &roots {
-        root.begin(&queue);
+        begin(&queue, root);
     }
-    queue.run().await;
-    links::make(&queue).await;
-    queue.run().await;
+    tasks::run(&queue).await;
+    second_names::make(&queue).await;
+    tasks::run(&queue).await;
     if state.options.dry_run {
         return Ok(());
     }
@@ -118,7 +127,7 @@ async fn copy_group(state: Arc<State>, routes: Vec<Route>) -> Result<()> {
         for root in &roots {
             compare::begin(&queue, root).await;
         }
-        queue.run().await;
+        tasks::run(&queue).await;
     }
     state.progress.enter("finishing");
     for root in &roots {
@@ -141,5 +150,16 @@ async fn finish(state: &State, root: &Root) {
     if let Err(error) = publish().await {
         state.trouble(error);
         state.kept(root.kept_at());
+    }
+}
+
+/// Puts what there is to do first into the queue.
+fn begin(queue: &Queue, root: &Arc<Root>) {
+    match root.single_item() {
+        Some(item) => queue.push(Work::Single(Arc::new(Dir::around(root.clone())), item)),
+        None => {
+            let (about, existing) = root.about();
+            queue.push(Work::Enter(Arc::new(Dir::root(root.clone(), about, existing))));
+        }
     }
 }

@@ -221,7 +221,8 @@ fn what_goes_wrong_with_one_file_does_not_stop_the_others() {
             copy.remove("empty", inflight::RemoveKind::Directory).await.expect("removed");
             write(&engine, &to.join("empty"), b"in the way").await;
             write(&engine, &from.join("inner/new"), b"new").await;
-            let report = run(&engine, &[from.clone()], &to, RESUME).await.expect("it begins");
+            let report =
+                run(&engine, std::slice::from_ref(&from), &to, RESUME).await.expect("it begins");
             assert_eq!((report.trouble_count, report.files), (2, 1), "{report:?}");
             let texts: Vec<&str> = report.troubles.iter().map(|t| t.text.as_str()).collect();
             assert!(texts.iter().any(|text| text.contains("to/a is a directory")), "{texts:?}");
@@ -306,7 +307,8 @@ fn two_copies_of_one_name_do_not_meet() {
             engine.create_directory(&work, 0o700).await.expect("made");
             let held = engine.open_directory(&work).await.expect("there");
             held.lock().await.expect("nobody has it");
-            let report = run(engine, &[from.clone()], &to, RESUME).await.expect("it begins");
+            let report =
+                run(engine, std::slice::from_ref(&from), &to, RESUME).await.expect("it begins");
             assert_eq!(report.trouble_count, 1, "{report:?}");
             assert!(report.troubles[0].text.contains("another copy is at work"), "{report:?}");
             drop(held);

@@ -8,9 +8,6 @@
 
 mod block;
 mod mounts;
-mod turns;
-
-pub(crate) use turns::DeviceTurns;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

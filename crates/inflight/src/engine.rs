@@ -15,7 +15,7 @@ use crate::alarm::Sleeps;
 use crate::budget::Budget;
 use crate::buffer::Pool;
 use crate::class::GiveWay;
-use crate::device::DeviceTurns;
+use crate::device_turns::DeviceTurns;
 use crate::driver::{self, DriverChoice, SimulatedDisk, SyscallPool};
 use crate::error::{Error, Result};
 use crate::handle::Handle;

@@ -10,6 +10,7 @@ mod class;
 mod completion;
 mod descriptor;
 mod device;
+mod device_turns;
 mod directory;
 mod driver;
 mod engine;

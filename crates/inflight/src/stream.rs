@@ -1,6 +1,6 @@
 //! Streams: many operations in flight behind a simple face.
 //!
-//! [`Reader`] keeps reads ahead of its user, [`Writer`] keeps writes behind, [`Copy`] is one on the
+//! [`Reader`] keeps reads ahead of its user, [`Writer`] keeps writes behind, [`Copy`](struct@Copy) is one on the
 //! other, [`walk`] lists a tree with many directories at once, and [`Ordered`] is the pattern under all
 //! of them: a bounded number of futures at work, their results in order.
 //!

@@ -9,13 +9,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use inflight::{At, CopiedFile, Directory, Error, Operation, SyncScope};
+use inflight::{CopiedFile, Directory, Error, SyncScope};
 
-use super::directory::{Dir, Pair};
+use super::directory::{Dir, Pair, name_it};
 use super::file::copy_one;
 use super::item::Item;
 use super::queue::Queue;
-use crate::error::Result;
 
 /// Copies small files of one directory.
 pub(super) async fn copy(queue: &Queue, dir: &Arc<Dir>, pair: &Arc<Pair>, items: Vec<Item>) {
@@ -124,22 +123,4 @@ impl<'a> Batch<'a> {
             state.progress.advance(item.metadata.size);
         }
     }
-}
-
-/// Renames what was made in a work directory to what it is to be.
-pub(super) async fn name_it(
-    pair: &Pair,
-    work: &Directory,
-    made: &Path,
-    dir: &Dir,
-    item: &Item,
-) -> Result<()> {
-    let at = |directory: &Directory, path: &Path| {
-        At::new(Some(directory.descriptor()), path)
-            .map_err(|error| Error::new("rename", Some(path.into()), error))
-    };
-    let (from, to) = (at(work, made)?, at(pair.target(), dir.root.target_name(&item.name))?);
-    let replace = item.existing.is_some();
-    work.handle().submit(Operation::Rename { from, to, replace }).await?;
-    Ok(())
 }

@@ -7,23 +7,18 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use inflight::stream::{AnyFile, Reader};
+use inflight::stream::AnyFile;
 use inflight::{
-    Advice, Buffer, Directory, DirectoryBatch, FileKind, Metadata, OpenOptions, RemoveKind,
-    SyncScope,
+    Advice, Directory, DirectoryBatch, FileKind, Metadata, OpenOptions, RemoveKind, SyncScope,
 };
 
+use super::contents::same_contents;
 use super::directory::{below, names_in};
 use super::item::path_of;
-use super::queue::{Queue, Work};
-use super::route::Root;
+use super::queue::Queue;
+use super::root::Root;
+use super::work::{Comparison, Work};
 use crate::error::Result;
-
-/// A directory to be compared.
-pub(super) struct Listing {
-    root: Arc<Root>,
-    path: PathBuf,
-}
 
 /// Puts the comparison of a whole tree into the queue.
 pub(super) async fn begin(queue: &Queue, root: &Arc<Root>) {
@@ -31,18 +26,18 @@ pub(super) async fn begin(queue: &Queue, root: &Arc<Root>) {
     if let Err(error) = root.target().sync(SyncScope::FileSystem).await {
         return queue.state.trouble(error.into());
     }
-    let listing = Listing { root: root.clone(), path: PathBuf::new() };
+    let listing = Comparison { root: root.clone(), path: PathBuf::new() };
     queue.push(Work::Compare(listing));
 }
 
-pub(super) async fn compare(queue: &Queue, listing: Listing) {
+pub(super) async fn compare(queue: &Queue, listing: Comparison) {
     if let Err(error) = compare_directory(queue, listing).await {
         queue.state.trouble(error);
     }
 }
 
-async fn compare_directory(queue: &Queue, listing: Listing) -> Result<()> {
-    let Listing { root, path } = listing;
+async fn compare_directory(queue: &Queue, listing: Comparison) -> Result<()> {
+    let Comparison { root, path } = listing;
     let source = below(root.source(), &path).await?;
     let target = below(root.target(), &path).await?;
     if let Some((name, made)) = root.single_names() {
@@ -81,7 +76,7 @@ async fn compare_entry(
         return state.trouble_with(&target.path().join(name), "is missing in the copy");
     };
     if made.kind == FileKind::Directory && about.kind == FileKind::Directory {
-        let listing = Listing { root: root.clone(), path: path.join(name) };
+        let listing = Comparison { root: root.clone(), path: path.join(name) };
         return queue.push(Work::Compare(listing));
     }
     let compared = compare_one(queue, root, (source, name, about), (target, name, &made)).await;
@@ -150,54 +145,5 @@ async fn on_disk(directory: &Directory, name: &Path) -> Result<AnyFile> {
             Ok(file.into())
         }
         Err(error) => Err(error.into()),
-    }
-}
-
-/// Whether two files have the same bytes. `advance` hears of those compared.
-pub(super) async fn same_contents(
-    a: AnyFile,
-    b: AnyFile,
-    mut advance: impl FnMut(u64),
-) -> Result<bool> {
-    let (mut a, mut b) = (Reader::whole(a).await?, Reader::whole(b).await?);
-    let (mut of_a, mut of_b): (Option<Rest>, Option<Rest>) = (None, None);
-    loop {
-        if of_a.is_none() {
-            of_a = a.next().await?.map(Rest::of);
-        }
-        if of_b.is_none() {
-            of_b = b.next().await?.map(Rest::of);
-        }
-        let (Some(left), Some(right)) = (&mut of_a, &mut of_b) else {
-            return Ok(of_a.is_none() && of_b.is_none());
-        };
-        let length = left.bytes().len().min(right.bytes().len());
-        if left.bytes()[..length] != right.bytes()[..length] {
-            return Ok(false);
-        }
-        advance(length as u64);
-        of_a = of_a.and_then(|rest| rest.behind(length));
-        of_b = of_b.and_then(|rest| rest.behind(length));
-    }
-}
-
-/// What is left of a buffer.
-struct Rest {
-    buffer: Buffer,
-    from: usize,
-}
-
-impl Rest {
-    fn of((_, buffer): (u64, Buffer)) -> Rest {
-        Rest { buffer, from: 0 }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.buffer[self.from..]
-    }
-
-    fn behind(self, length: usize) -> Option<Rest> {
-        let from = self.from + length;
-        (from < self.buffer.len()).then_some(Rest { from, ..self })
     }
 }

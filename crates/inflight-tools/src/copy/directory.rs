@@ -1,44 +1,37 @@
-//! Going through a source's directories: making each in the copy, listing it, and, when everything in it
-//! is done, giving it what is kept of it.
+//! A directory of a source and its copy.
 //!
-//! A directory holds its two descriptors only while there is something to do for it: names in a tree
-//! are found from the roots again where that is needed later, so a tree of any depth needs few.
+//! It holds its two descriptors only while there is something to do for it: names in a tree are found
+//! from the roots again where that is needed later, so a tree of any depth needs few.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::AcqRel, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use inflight::{Directory, DirectoryBatch, FileKind, Metadata, OpenOptions};
+use inflight::{
+    At, Directory, DirectoryBatch, FileKind, Metadata, OpenOptions, Operation, RemoveKind,
+};
 
-use super::State;
 use super::item::{Item, path_of};
 use super::keep::Both;
-use super::queue::{Queue, Work};
-use super::route::Root;
-use crate::error::{Error, Result};
-
-/// Files up to this size are copied together with others.
-const SMALL_BYTES_MAX: u64 = 1 << 20;
-/// Bytes that are copied together.
-const BATCH_BYTES: u64 = 1 << 20;
-/// Files that are copied together.
-const BATCH_FILES: usize = 64;
+use super::root::Root;
+use super::state::State;
+use crate::error::Result;
 
 /// A directory of a source, and what becomes of it.
 pub(super) struct Dir {
     pub(super) root: Arc<Root>,
     above: Option<Arc<Dir>>,
     /// Below the root; empty for the root itself.
-    path: PathBuf,
-    metadata: Metadata,
+    pub(super) path: PathBuf,
+    pub(super) metadata: Metadata,
     /// What is in its place in the copy.
-    existing: Option<Metadata>,
+    pub(super) existing: Option<Metadata>,
     /// Whether it is what holds a single file that is copied: nobody's to change.
     is_around: bool,
     pair: Mutex<Weak<Pair>>,
     /// Whether it could not even be begun.
-    failed: AtomicBool,
+    pub(super) failed: AtomicBool,
     /// What is to be done before it is done itself: its listing, and everything in it.
     left: AtomicUsize,
 }
@@ -47,22 +40,13 @@ pub(super) struct Dir {
 pub(super) struct Pair {
     pub(super) source: Directory,
     /// Only a dry run may have none.
-    target: Option<Directory>,
+    pub(super) target: Option<Directory>,
 }
 
 impl Pair {
     pub(super) fn target(&self) -> &Directory {
         self.target.as_ref().expect("only a dry run has none")
     }
-}
-
-/// A listing under way.
-pub(super) struct Listing {
-    dir: Arc<Dir>,
-    pair: Arc<Pair>,
-    batch: DirectoryBatch,
-    /// What is in the copy, if something may be.
-    existing: Option<HashMap<PathBuf, Metadata>>,
 }
 
 impl Dir {
@@ -87,7 +71,7 @@ impl Dir {
         Dir { is_around: true, ..dir }
     }
 
-    fn inside(above: &Arc<Dir>, item: Item) -> Dir {
+    pub(super) fn inside(above: &Arc<Dir>, item: Item) -> Dir {
         let path = above.path.join(&item.name);
         let root = Dir::root(above.root.clone(), item.metadata, item.existing);
         Dir { above: Some(above.clone()), path, ..root }
@@ -122,14 +106,14 @@ impl Dir {
         self.pair_with(target).await
     }
 
-    async fn pair_with(&self, target: Option<Directory>) -> Result<Arc<Pair>> {
+    pub(super) async fn pair_with(&self, target: Option<Directory>) -> Result<Arc<Pair>> {
         let source = below(self.root.source(), &self.path).await?;
         let pair = Arc::new(Pair { source, target });
         *self.lock() = Arc::downgrade(&pair);
         Ok(pair)
     }
 
-    fn add(&self, count: usize) {
+    pub(super) fn add(&self, count: usize) {
         self.left.fetch_add(count, AcqRel);
     }
 }
@@ -140,57 +124,6 @@ pub(super) async fn below(root: &Directory, path: &Path) -> Result<Directory> {
         return Ok(root.clone());
     }
     Ok(root.open_directory(path, OpenOptions::directory().beneath()).await?)
-}
-
-/// Makes a directory in the copy, and begins to list it.
-pub(super) async fn enter(queue: &Queue, dir: Arc<Dir>) {
-    match begin(&queue.state, &dir).await {
-        Ok(listing) => queue.push(Work::List(listing)),
-        Err(error) => {
-            queue.state.trouble(error);
-            dir.failed.store(true, Relaxed);
-            if dir.path.as_os_str().is_empty() {
-                // Not even the source itself could be looked into.
-                dir.root.taint();
-            }
-            done(&queue.state, dir, 1).await;
-        }
-    }
-}
-
-async fn begin(state: &State, dir: &Arc<Dir>) -> Result<Listing> {
-    let is_root = dir.path.as_os_str().is_empty();
-    if let Some(there) = &dir.existing
-        && there.kind != FileKind::Directory
-        && !is_root
-    {
-        let (path, kind) = (dir.root.target().path().join(&dir.path), there.kind.name());
-        let path = path.display();
-        return Err(Error::Paths(format!(
-            "{path} is a {kind} in place of a directory; remove it and --resume"
-        )));
-    }
-    let pair = match &dir.existing {
-        // With the permissions that it is to have, as far as they do not forbid to put anything in.
-        None if !state.options.dry_run && !is_root => {
-            let mode = (dir.metadata.mode & 0o755) | 0o700;
-            let options = OpenOptions::creating_directory(mode);
-            let made = dir.root.target().open_directory(&dir.path, options.beneath()).await?;
-            dir.pair_with(Some(made)).await?
-        }
-        Some(there) if there.mode & 0o700 != 0o700 && !state.options.dry_run && !is_root => {
-            dir.root.target().set_mode(&dir.path, there.mode | 0o700).await?;
-            dir.pair(state).await?
-        }
-        _ => dir.pair(state).await?,
-    };
-    let existing = match (&dir.existing, &pair.target) {
-        (Some(_), Some(target)) => Some(names_in(target).await?),
-        _ => None,
-    };
-    state.tally.directories.add(1);
-    let batch = DirectoryBatch::default();
-    Ok(Listing { dir: dir.clone(), pair, batch, existing })
 }
 
 /// Everything in a directory, by name.
@@ -204,113 +137,6 @@ pub(super) async fn names_in(directory: &Directory) -> Result<HashMap<PathBuf, M
         batch = listed.read(batch, true).await?;
     }
     Ok(names)
-}
-
-/// Lists some more, and puts what was found into the queue: subdirectories below the rest of the listing,
-/// files on top of it.
-pub(super) async fn list(queue: &Queue, mut listing: Listing) {
-    let (state, dir) = (&queue.state, listing.dir.clone());
-    let batch = std::mem::take(&mut listing.batch);
-    let batch = match listing.pair.source.read(batch, true).await {
-        Ok(batch) => batch,
-        Err(error) => {
-            state.trouble(error.into());
-            DirectoryBatch::default()
-        }
-    };
-    if batch.is_empty() {
-        drop(listing);
-        return done(state, dir, 1).await;
-    }
-    let mut found = Found {
-        queue,
-        dir: &dir,
-        pair: &listing.pair,
-        inside: Vec::new(),
-        works: Vec::new(),
-        small: Vec::new(),
-        small_bytes: 0,
-    };
-    for entry in batch.iter() {
-        let Some(metadata) = entry.metadata else { continue };
-        let name = path_of(entry.name);
-        let existing = listing.existing.as_mut().and_then(|names| names.remove(&name));
-        found.add(Item { name, metadata: *metadata, existing });
-    }
-    found.end_batch();
-    let Found { mut inside, works, .. } = found;
-    inside.reverse();
-    let is_last = batch.is_last();
-    listing.batch = batch;
-    if !is_last {
-        inside.push(Work::List(listing));
-    }
-    inside.extend(works);
-    queue.push_all(inside);
-    if is_last {
-        done(state, dir, 1).await;
-    }
-}
-
-/// Sorts what a listing finds.
-struct Found<'a> {
-    queue: &'a Queue,
-    dir: &'a Arc<Dir>,
-    pair: &'a Arc<Pair>,
-    /// Subdirectories.
-    inside: Vec<Work>,
-    works: Vec<Work>,
-    /// Small files that go together.
-    small: Vec<Item>,
-    small_bytes: u64,
-}
-
-impl Found<'_> {
-    fn add(&mut self, item: Item) {
-        let (state, root) = (&self.queue.state, &self.dir.root);
-        let is_top = self.dir.path.as_os_str().is_empty();
-        if is_top && root.is_reserved(&item.name) {
-            let path = self.dir.shown(&item.name);
-            return state.trouble_with(&path, "has the name of the work directory; left out");
-        }
-        self.dir.add(1);
-        if item.metadata.kind == FileKind::Directory {
-            let dir = Arc::new(Dir::inside(self.dir, item));
-            return self.inside.push(Work::Enter(dir));
-        }
-        if item.metadata.kind == FileKind::File {
-            state.progress.expect(item.metadata.size);
-            if item.metadata.links > 1 && !self.queue.links.is_first(self.dir, &item) {
-                return;
-            }
-            let alone = root.clones.load(Relaxed) && item.metadata.size > 0;
-            let small = item.metadata.size < SMALL_BYTES_MAX && !item.has_holes();
-            match (small, item.existing.is_none()) {
-                (false, _) => return self.works.push(Work::Large(self.dir.clone(), item)),
-                (true, true) if !alone && !state.options.dry_run => return self.add_small(item),
-                (true, _) => {}
-            }
-        }
-        self.works.push(Work::One(self.dir.clone(), self.pair.clone(), item));
-    }
-
-    fn add_small(&mut self, item: Item) {
-        let bytes = item.metadata.size;
-        if self.small_bytes + bytes > BATCH_BYTES || self.small.len() == BATCH_FILES {
-            self.end_batch();
-        }
-        self.small_bytes += bytes;
-        self.small.push(item);
-    }
-
-    fn end_batch(&mut self) {
-        if self.small.is_empty() {
-            return;
-        }
-        let items = std::mem::take(&mut self.small);
-        self.small_bytes = 0;
-        self.works.push(Work::Batch(self.dir.clone(), self.pair.clone(), items));
-    }
 }
 
 /// So many things of a directory are done. If they were the last, so is the directory: it gets what is
@@ -336,4 +162,33 @@ async fn finish(state: &State, dir: &Dir) -> Result<()> {
     let name = Path::new("");
     let both = Both::Names((&pair.source, name), (pair.target(), name));
     state.keep.set(both, &dir.metadata).await
+}
+
+/// Renames what was made in a work directory to what it is to be.
+pub(super) async fn name_it(
+    pair: &Pair,
+    work: &Directory,
+    made: &Path,
+    dir: &Dir,
+    item: &Item,
+) -> Result<()> {
+    let at = |directory: &Directory, path: &Path| {
+        At::new(Some(directory.descriptor()), path)
+            .map_err(|error| inflight::Error::new("rename", Some(path.into()), error))
+    };
+    let (from, to) = (at(work, made)?, at(pair.target(), dir.root.target_name(&item.name))?);
+    let replace = item.existing.is_some();
+    work.handle().submit(Operation::Rename { from, to, replace }).await?;
+    Ok(())
+}
+
+/// Removes what is in an item's place.
+pub(super) async fn remove_existing(pair: &Pair, dir: &Dir, item: &Item) -> Result<()> {
+    let Some(there) = &item.existing else { return Ok(()) };
+    let name = dir.root.target_name(&item.name);
+    let kind = match there.kind {
+        FileKind::Directory => RemoveKind::Directory,
+        _ => RemoveKind::File,
+    };
+    Ok(pair.target().remove(name, kind).await?)
 }

@@ -16,12 +16,10 @@ use inflight::{
     Directory, File, FileKind, Metadata, OpenOptions, RemoveKind, SyncScope, TRANSFER_BYTES_MAX,
 };
 
-use super::batch::name_it;
-use super::compare::same_contents;
-use super::directory::{Dir, Pair};
+use super::contents::same_contents;
+use super::directory::{Dir, Pair, name_it, remove_existing};
 use super::item::Item;
 use super::keep::Both;
-use super::links::remove_existing;
 use super::queue::Queue;
 use crate::error::{Error, Result};
 

@@ -8,20 +8,11 @@ use inflight::{Handle, Progress};
 
 use super::CopyOptions;
 use super::keep::Keep;
-use super::tally::{CopyReport, Tally};
+use super::tally::{CopyReport, Stopped, Tally};
 use crate::error::{Error, Trouble};
 
 /// So many troubles are listed; all are counted.
 const TROUBLES_MAX: usize = 10_000;
-
-/// Why a copy did not come to its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stopped {
-    /// Somebody asked for it.
-    OnRequest,
-    /// The target cannot take any more: the first error that said so.
-    TargetFull(String),
-}
 
 /// What all tasks of a copy share.
 pub(crate) struct State {

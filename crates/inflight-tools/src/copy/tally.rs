@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::state::Stopped;
 use crate::error::Trouble;
 
 /// What a copy did, or would do.
@@ -54,6 +53,15 @@ impl CopyReport {
     pub fn is_whole(&self) -> bool {
         self.trouble_count == 0 && self.stopped.is_none() && self.kept.is_empty()
     }
+}
+
+/// Why a copy did not come to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stopped {
+    /// Somebody asked for it.
+    OnRequest,
+    /// The target cannot take any more: the first error that said so.
+    TargetFull(String),
 }
 
 /// The counters behind [`CopyReport`].

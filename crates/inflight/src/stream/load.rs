@@ -18,8 +18,9 @@ use super::any_file::AnyFile;
 use super::ordered::Ordered;
 use super::reader::Reader;
 use super::{DEPTH, REQUEST_BYTES};
-use crate::budget::Reserve;
+use crate::budget::{Budget, Reserve};
 use crate::buffer::{ArenaView, BLOCK_BYTES, Buffer};
+use crate::device::DeviceKind;
 use crate::error::{Error, Result};
 use crate::file::File;
 use crate::handle::Handle;
@@ -154,7 +155,7 @@ async fn load(handle: &Handle, path: &Path, turn: Reserve, shared: &Shared) -> R
     if size == 0 {
         return load_without_size(handle, file, shared).await;
     }
-    let device = handle.shared.device_turns.of(handle, path, metadata.device).await;
+    let device = turns_of(handle, path, metadata.device).await;
     // The memory first: who waits for it holds up nobody's device.
     let turn = turn.await;
     let arena = handle.pool().arena(size.next_multiple_of(BLOCK_BYTES)).await;
@@ -182,6 +183,16 @@ async fn load(handle: &Handle, path: &Path, turn: Reserve, shared: &Shared) -> R
         }
         done += length;
     }
+}
+
+/// The turns of a file's device. Looking what that is takes memory: whoever holds some asks before.
+async fn turns_of(handle: &Handle, path: &Path, device: u64) -> Budget {
+    let turns = &handle.shared.device_turns;
+    if let Some(known) = turns.of(device) {
+        return known;
+    }
+    let found = handle.device(path).await;
+    turns.learn(device, found.is_ok_and(|found| found.kind == DeviceKind::Rotational))
 }
 
 fn failed(path: &Path, error: io::Error) -> Error {

@@ -1,0 +1,178 @@
+//! Going through a source's directories: making each in the copy, and listing it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use inflight::{DirectoryBatch, FileKind, OpenOptions};
+
+use super::directory::{Dir, Pair, done, names_in};
+use super::item::{Item, path_of};
+use super::queue::Queue;
+use super::state::State;
+use super::work::{Listing, Work};
+use crate::error::{Error, Result};
+
+/// Files up to this size are copied together with others.
+const SMALL_BYTES_MAX: u64 = 1 << 20;
+/// Bytes that are copied together.
+const BATCH_BYTES: u64 = 1 << 20;
+/// Files that are copied together.
+const BATCH_FILES: usize = 64;
+
+/// Makes a directory in the copy, and begins to list it.
+pub(super) async fn enter(queue: &Queue, dir: Arc<Dir>) {
+    match begin(&queue.state, &dir).await {
+        Ok(listing) => queue.push(Work::List(listing)),
+        Err(error) => {
+            queue.state.trouble(error);
+            dir.failed.store(true, Relaxed);
+            if dir.path.as_os_str().is_empty() {
+                // Not even the source itself could be looked into.
+                dir.root.taint();
+            }
+            done(&queue.state, dir, 1).await;
+        }
+    }
+}
+
+async fn begin(state: &State, dir: &Arc<Dir>) -> Result<Listing> {
+    let is_root = dir.path.as_os_str().is_empty();
+    if let Some(there) = &dir.existing
+        && there.kind != FileKind::Directory
+        && !is_root
+    {
+        let (path, kind) = (dir.root.target().path().join(&dir.path), there.kind.name());
+        let path = path.display();
+        return Err(Error::Paths(format!(
+            "{path} is a {kind} in place of a directory; remove it and --resume"
+        )));
+    }
+    let pair = match &dir.existing {
+        // With the permissions that it is to have, as far as they do not forbid to put anything in.
+        None if !state.options.dry_run && !is_root => {
+            let mode = (dir.metadata.mode & 0o755) | 0o700;
+            let options = OpenOptions::creating_directory(mode);
+            let made = dir.root.target().open_directory(&dir.path, options.beneath()).await?;
+            dir.pair_with(Some(made)).await?
+        }
+        Some(there) if there.mode & 0o700 != 0o700 && !state.options.dry_run && !is_root => {
+            dir.root.target().set_mode(&dir.path, there.mode | 0o700).await?;
+            dir.pair(state).await?
+        }
+        _ => dir.pair(state).await?,
+    };
+    let existing = match (&dir.existing, &pair.target) {
+        (Some(_), Some(target)) => Some(names_in(target).await?),
+        _ => None,
+    };
+    state.tally.directories.add(1);
+    let batch = DirectoryBatch::default();
+    Ok(Listing { dir: dir.clone(), pair, batch, existing })
+}
+
+/// Lists some more, and puts what was found into the queue: subdirectories below the rest of the listing,
+/// files on top of it.
+pub(super) async fn list(queue: &Queue, mut listing: Listing) {
+    let (state, dir) = (&queue.state, listing.dir.clone());
+    let batch = std::mem::take(&mut listing.batch);
+    let batch = match listing.pair.source.read(batch, true).await {
+        Ok(batch) => batch,
+        Err(error) => {
+            state.trouble(error.into());
+            DirectoryBatch::default()
+        }
+    };
+    if batch.is_empty() {
+        drop(listing);
+        return done(state, dir, 1).await;
+    }
+    let mut found = Found {
+        queue,
+        dir: &dir,
+        pair: &listing.pair,
+        inside: Vec::new(),
+        works: Vec::new(),
+        small: Vec::new(),
+        small_bytes: 0,
+    };
+    for entry in batch.iter() {
+        let Some(metadata) = entry.metadata else { continue };
+        let name = path_of(entry.name);
+        let existing = listing.existing.as_mut().and_then(|names| names.remove(&name));
+        found.add(Item { name, metadata: *metadata, existing });
+    }
+    found.end_batch();
+    let Found { mut inside, works, .. } = found;
+    inside.reverse();
+    let is_last = batch.is_last();
+    listing.batch = batch;
+    if !is_last {
+        inside.push(Work::List(listing));
+    }
+    inside.extend(works);
+    queue.push_all(inside);
+    if is_last {
+        done(state, dir, 1).await;
+    }
+}
+
+/// Sorts what a listing finds.
+struct Found<'a> {
+    queue: &'a Queue,
+    dir: &'a Arc<Dir>,
+    pair: &'a Arc<Pair>,
+    /// Subdirectories.
+    inside: Vec<Work>,
+    works: Vec<Work>,
+    /// Small files that go together.
+    small: Vec<Item>,
+    small_bytes: u64,
+}
+
+impl Found<'_> {
+    fn add(&mut self, item: Item) {
+        let (state, root) = (&self.queue.state, &self.dir.root);
+        let is_top = self.dir.path.as_os_str().is_empty();
+        if is_top && root.is_reserved(&item.name) {
+            let path = self.dir.shown(&item.name);
+            return state.trouble_with(&path, "has the name of the work directory; left out");
+        }
+        self.dir.add(1);
+        if item.metadata.kind == FileKind::Directory {
+            let dir = Arc::new(Dir::inside(self.dir, item));
+            return self.inside.push(Work::Enter(dir));
+        }
+        if item.metadata.kind == FileKind::File {
+            state.progress.expect(item.metadata.size);
+            if item.metadata.links > 1 && !self.queue.links.is_first(self.dir, &item) {
+                return;
+            }
+            let alone = root.clones.load(Relaxed) && item.metadata.size > 0;
+            let small = item.metadata.size < SMALL_BYTES_MAX && !item.has_holes();
+            match (small, item.existing.is_none()) {
+                (false, _) => return self.works.push(Work::Large(self.dir.clone(), item)),
+                (true, true) if !alone && !state.options.dry_run => return self.add_small(item),
+                (true, _) => {}
+            }
+        }
+        self.works.push(Work::One(self.dir.clone(), self.pair.clone(), item));
+    }
+
+    fn add_small(&mut self, item: Item) {
+        let bytes = item.metadata.size;
+        if self.small_bytes + bytes > BATCH_BYTES || self.small.len() == BATCH_FILES {
+            self.end_batch();
+        }
+        self.small_bytes += bytes;
+        self.small.push(item);
+    }
+
+    fn end_batch(&mut self) {
+        if self.small.is_empty() {
+            return;
+        }
+        let items = std::mem::take(&mut self.small);
+        self.small_bytes = 0;
+        self.works.push(Work::Batch(self.dir.clone(), self.pair.clone(), items));
+    }
+}

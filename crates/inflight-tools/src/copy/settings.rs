@@ -1,0 +1,52 @@
+//! How much is under way at once.
+
+use inflight::Device;
+
+/// How much is under way at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings {
+    /// Bytes of a large file's request.
+    pub(super) request_bytes: usize,
+    /// Reads, and writes, of one large file.
+    pub(super) depth: usize,
+    /// Large files.
+    pub(super) streams: usize,
+    /// Everything else.
+    pub(super) tasks: usize,
+    /// Whether large files that the page cache does not have are read around it.
+    pub(super) direct_read: bool,
+    /// Whether large files are written around it.
+    pub(super) direct_write: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            request_bytes: 1 << 20,
+            depth: 4,
+            streams: 2,
+            tasks: 16,
+            direct_read: false,
+            direct_write: false,
+        }
+    }
+}
+
+impl Settings {
+    /// With no longer requests than the engine is to make.
+    pub(super) fn within(self, request_bytes_max: usize) -> Settings {
+        Settings { request_bytes: self.request_bytes.min(request_bytes_max), ..self }
+    }
+
+    pub(super) fn of(from: &Device, to: &Device) -> Settings {
+        let (read, write) = (from.settings(), to.settings());
+        Settings {
+            request_bytes: read.request_bytes.max(write.request_bytes),
+            depth: read.depth.max(write.depth),
+            streams: read.streams.min(write.streams),
+            tasks: 8 * read.streams.min(write.streams),
+            direct_read: read.direct,
+            direct_write: write.direct,
+        }
+    }
+}
