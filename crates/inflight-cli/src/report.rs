@@ -291,23 +291,27 @@ pub fn info(info: &PatchInfo, patch: &Path) -> Outcome {
     Outcome { ok: true, warnings: Vec::new(), lines, fields }
 }
 
+/// So many of something.
+fn count(number: u64, one: &str, many: &str) -> String {
+    match number {
+        1 => format!("1 {one}"),
+        _ => format!("{} {many}", HumanCount(number)),
+    }
+}
+
 /// What a copy did.
 pub fn copy(report: &CopyReport, target: &Path, options: CopyOptions) -> Outcome {
     let done = if options.dry_run { "would copy" } else { "copied" };
-    let count = |number: u64, one: &str, many: &str| match number {
-        0 => None,
-        1 => Some(format!("1 {one}")),
-        _ => Some(format!("{} {many}", HumanCount(number))),
-    };
     let things: Vec<String> = [
-        count(report.files, "file", "files"),
-        count(report.directories, "directory", "directories"),
-        count(report.symlinks, "symbolic link", "symbolic links"),
-        count(report.hard_links, "hard link", "hard links"),
-        count(report.nodes, "special file", "special files"),
+        (report.files, "file", "files"),
+        (report.directories, "directory", "directories"),
+        (report.symlinks, "symbolic link", "symbolic links"),
+        (report.hard_links, "hard link", "hard links"),
+        (report.nodes, "special file", "special files"),
     ]
     .into_iter()
-    .flatten()
+    .filter(|(number, ..)| *number > 0)
+    .map(|(number, one, many)| count(number, one, many))
     .collect();
     let things = if things.is_empty() { "nothing".into() } else { things.join(", ") };
     let mut lines =
@@ -327,8 +331,8 @@ pub fn copy(report: &CopyReport, target: &Path, options: CopyOptions) -> Outcome
     }
     if report.unchanged > 0 {
         lines.push(format!(
-            "{} files and links, {}, were there already",
-            HumanCount(report.unchanged),
+            "{}, {}, there already",
+            count(report.unchanged, "file or link", "files and links"),
             BinaryBytes(report.unchanged_bytes)
         ));
     }
@@ -374,12 +378,12 @@ fn copy_troubles(report: &CopyReport) -> Vec<String> {
         report.troubles.iter().map(|trouble| format!("error: {}", trouble.text)).collect();
     let unlisted = report.trouble_count - report.troubles.len() as u64;
     if unlisted > 0 {
-        lines.push(format!("and {} errors more", HumanCount(unlisted)));
+        lines.push(format!("and {} more", count(unlisted, "error", "errors")));
     }
     if report.trouble_count > 0 {
         lines.push(format!(
-            "{} errors; all else is done, and --resume tries again what is not",
-            HumanCount(report.trouble_count)
+            "{}; all else is done, and --resume tries again what is not",
+            count(report.trouble_count, "error", "errors")
         ));
     }
     if let Some(why) = stopped(report) {
@@ -397,9 +401,9 @@ fn copy_troubles(report: &CopyReport) -> Vec<String> {
 /// What warming did.
 pub fn warm(report: &WarmReport, limit: u64) -> Outcome {
     let mut lines = vec![format!(
-        "{} in {} files: {} ({:.0} %) were in the page cache, {} read",
+        "{} in {}: {} ({:.0} %) in the page cache before, {} read",
         BinaryBytes(report.bytes),
-        HumanCount(report.files),
+        count(report.files, "file", "files"),
         BinaryBytes(report.cached_bytes),
         percent(report.cached_bytes, report.bytes),
         BinaryBytes(report.read_bytes),
@@ -413,7 +417,7 @@ pub fn warm(report: &WarmReport, limit: u64) -> Outcome {
     }
     lines.extend(report.troubles.iter().map(|trouble| format!("error: {}", trouble.text)));
     if report.trouble_count > 0 {
-        lines.push(format!("{} errors", HumanCount(report.trouble_count)));
+        lines.push(count(report.trouble_count, "error", "errors"));
     }
     let fields = json!({
         "files": report.files,

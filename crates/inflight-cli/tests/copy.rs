@@ -88,7 +88,7 @@ fn errors_are_listed_at_the_end_and_the_rest_is_done() {
     assert_eq!(ran.code, Some(1), "{ran:?}");
     let text = format!("error: {} is a directory in place of a file", shown(&to.join("small")));
     assert!(ran.out.contains(&text), "{ran:?}");
-    assert!(ran.out.contains("errors; all else is done"), "{ran:?}");
+    assert!(ran.out.contains("1 error; all else is done"), "{ran:?}");
     assert_eq!(std::fs::read(to.join("new")).unwrap(), b"new");
 }
 
@@ -100,6 +100,6 @@ fn warming_tells_what_was_there() {
     assert_eq!((&report["files"], &report["error_count"]), (&5.into(), &0.into()), "{report}");
     assert!(report["bytes"].as_u64() > Some(8_000_000), "{report}");
     let text = run(&[&"warm", &place.path("tree/sub/large"), &"--limit", &"1GiB"]).succeeded();
-    assert!(text.out.contains("in 1 files") && text.out.contains("page cache"), "{text:?}");
+    assert!(text.out.contains("in 1 file:") && text.out.contains("page cache"), "{text:?}");
     run(&[&"warm", &place.path("missing")]).refused("check the path");
 }
