@@ -320,6 +320,25 @@ fn two_copies_of_one_name_do_not_meet() {
 }
 
 #[test]
+fn little_memory_is_enough() {
+    for memory in [64 << 10, 1 << 20, 3 << 20] {
+        for driver in [inflight::DriverChoice::Uring, inflight::DriverChoice::Threads] {
+            let builder = Engine::builder().driver(driver).memory_bytes_max(memory);
+            let Ok(engine) = builder.build() else { continue };
+            let place = tempfile::tempdir().expect("a temporary directory");
+            let (from, to) = (place.path().join("from"), place.path().join("to"));
+            // What makes the tree may have more.
+            let maker = support::engines().swap_remove(0);
+            maker.block_on(make_tree(&maker, &from));
+            engine.block_on(copied(&engine, &from, &to, VERIFY));
+            maker.block_on(async {
+                assert_same(&look(&maker, &from).await, &look(&maker, &to).await);
+            });
+        }
+    }
+}
+
+#[test]
 fn names_that_hardly_fit_are_copied() {
     everywhere(|engine, place| {
         engine.block_on(async {

@@ -107,7 +107,7 @@ async fn compare_one(
             let from = source.0.open(source.1, read).await?;
             let to = on_disk(target.0, target.1).await?;
             let advance = |bytes| state.tally.compared_bytes.add(bytes);
-            if about.size != made.size || !same_contents(from.into(), to, advance).await? {
+            if about.size != made.size || !same_contents(state, from.into(), to, advance).await? {
                 differs("differs from its source; check the disks, and the source for changes");
                 if root.is_grown() {
                     // It must not be taken for right the next time.

@@ -3,15 +3,26 @@
 use inflight::Buffer;
 use inflight::stream::{AnyFile, Reader};
 
+use super::state::State;
 use crate::error::Result;
 
+/// Reads under way of each file.
+const DEPTH: usize = 4;
+
 /// Whether two files have the same bytes. `advance` hears of those compared.
+///
+/// It holds memory of one file while it waits for some of the other: so only as many at a time do that as
+/// there is memory for.
 pub(super) async fn same_contents(
+    state: &State,
     a: AnyFile,
     b: AnyFile,
     mut advance: impl FnMut(u64),
 ) -> Result<bool> {
-    let (mut a, mut b) = (Reader::whole(a).await?, Reader::whole(b).await?);
+    let _turn = state.comparisons.reserve(1).await;
+    let request = state.comparison_bytes();
+    let mut a = Reader::whole(a).await?.requests(request, DEPTH);
+    let mut b = Reader::whole(b).await?.requests(request, DEPTH);
     let (mut of_a, mut of_b): (Option<Rest>, Option<Rest>) = (None, None);
     loop {
         if of_a.is_none() {

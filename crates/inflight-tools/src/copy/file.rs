@@ -119,7 +119,7 @@ impl One<'_> {
             FileKind::File if self.dir.root.recheck => {
                 let source = self.pair.source.open(&item.name, reading()).await?;
                 let target = self.pair.target().open(self.target_name(), reading()).await?;
-                Ok(same_contents(source.into(), target.into(), |_| {}).await?)
+                Ok(same_contents(&self.queue.state, source.into(), target.into(), |_| {}).await?)
             }
             _ => Ok(true),
         }

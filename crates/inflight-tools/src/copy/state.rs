@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use inflight::{Handle, Progress};
+use inflight::{Budget, Handle, Progress};
 
 use super::CopyOptions;
 use super::keep::Keep;
@@ -14,6 +14,13 @@ use crate::error::{Error, Trouble};
 /// So many troubles are listed; all are counted.
 const TROUBLES_MAX: usize = 10_000;
 
+/// Memory for which there is one comparison at a time.
+const COMPARISON_BYTES: u64 = 8 << 20;
+
+fn memory_bytes(handle: &Handle) -> u64 {
+    handle.pool().budget().limit()
+}
+
 /// What all tasks of a copy share.
 pub(crate) struct State {
     pub(crate) handle: Handle,
@@ -21,6 +28,8 @@ pub(crate) struct State {
     pub(crate) options: CopyOptions,
     pub(crate) tally: Tally,
     pub(crate) keep: Keep,
+    /// Pairs of files that are compared at a time: a reservation of one is one.
+    pub(super) comparisons: Budget,
     notes: Mutex<Notes>,
 }
 
@@ -40,8 +49,14 @@ impl State {
             options,
             tally: Tally::default(),
             keep: Keep::of_process(handle),
+            comparisons: Budget::new((memory_bytes(handle) / COMPARISON_BYTES).clamp(1, 16)),
             notes: Mutex::default(),
         }
+    }
+
+    /// Bytes of a request of one that is compared: two of them always fit.
+    pub(super) fn comparison_bytes(&self) -> usize {
+        (memory_bytes(&self.handle) / 8).clamp(4 << 10, 1 << 20) as usize
     }
 
     fn notes(&self) -> MutexGuard<'_, Notes> {
