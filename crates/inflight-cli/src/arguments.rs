@@ -54,7 +54,7 @@ pub struct Common {
     #[arg(long, global = true, value_name = "SIZE", value_parser = parse_size)]
     pub memory: Option<u64>,
 
-    /// Threads for processor work [default: one for each core]
+    /// Threads for the processor work of diff, apply, verify and demo [default: one for each core]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
 
