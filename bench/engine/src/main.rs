@@ -11,6 +11,7 @@
 //! engine-bench idle    CONNECTIONS                    what a connection that waits costs
 //! engine-bench costs                                  what single things cost
 //! engine-bench objects (inflight|tokio|mmap) PATH     a file, or all of a directory, into memory
+//! engine-bench walk    PATH                           all names below, with what they are
 //! engine-bench background FILE SECONDS REQUEST        what background work costs those who wait
 //! ```
 
@@ -78,6 +79,7 @@ fn main() {
         "tokio" => stream::from_tokio(text(1), number(2) as usize, number(3), text(4)),
         "serve" => return echo::serve(text(1)),
         "load" => echo::load(number(1) as u16, number(2) as usize, number(3)),
+        "walk" => objects::walk(text(1)),
         "objects" => objects::run(text(1), text(2)),
         "costs" => return costs::print(),
         "background" => return background::print(text(1), number(2), number(3) as usize),

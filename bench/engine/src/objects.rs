@@ -1,4 +1,4 @@
-//! Whole files into memory: `Handle::load` beside what one would use instead.
+//! Whole files into memory: `Handle::load` beside what one would use instead; and a walk of a tree.
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -19,9 +19,23 @@ pub fn run(engine: &str, path: &str) -> u64 {
     match engine {
         "inflight" => with_inflight(&files),
         "tokio" => with_tokio(&files),
-        "mmap" => files.iter().enumerate().filter(|(at, _)| is_kept(&files, *at)).map(|(_, f)| mapped(f)).sum(),
+        "mmap" => files
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| is_kept(&files, *at))
+            .map(|(_, f)| mapped(f))
+            .sum(),
         other => panic!("no engine {other:?}"),
     }
+}
+
+/// Everything below a directory, with its metadata. Gives how much there is.
+pub fn walk(path: &str) -> u64 {
+    let engine = inflight::Engine::new().expect("an engine");
+    engine.block_on(async {
+        let root = engine.open_directory(path).await.expect("a directory");
+        inflight::stream::walk(&root).await.expect("walked").len() as u64
+    })
 }
 
 /// Whether a file is used; of several, half of them are dropped before they are there.
