@@ -128,7 +128,7 @@ Examples:
   inflight copy photos /mnt/backup/photos --resume")]
     Copy(CopyArguments),
 
-    /// Bring files into the page cache as fast as the device gives them
+    /// Bring files into the page cache
     ///
     /// What is there already is counted, not read. Nothing is locked in memory: the system drops it
     /// again when it needs the room.

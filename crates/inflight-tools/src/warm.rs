@@ -1,4 +1,4 @@
-//! Bringing files into the page cache, as fast as the device gives them.
+//! Bringing files into the page cache.
 //!
 //! What is there already is counted, not read. The rest is read through the page cache, front to back in
 //! large requests, several files at a time, into memory that nobody looks at. Nothing is locked there: the
@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use inflight::stream::{Reader, walk};
 use inflight::{Directory, FileKind, Handle, OpenOptions, Progress};
 
-use crate::error::{Result, Trouble};
-use crate::paths::{is_looked_through, parent};
+use crate::error::{Error, Result, Trouble};
+use crate::paths::parent;
 
 /// Files read at the same time.
 const FILES_AT_ONCE: usize = 32;
@@ -26,7 +26,7 @@ const TROUBLES_MAX: usize = 1000;
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct WarmReport {
-    /// Regular files looked at.
+    /// Regular files looked at; one with several names is one.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -47,7 +47,8 @@ struct Candidate {
     root: Directory,
     path: PathBuf,
     size: u64,
-    inode: u64,
+    /// Its device and its number there.
+    identity: (u64, u64),
 }
 
 #[derive(Default)]
@@ -98,7 +99,8 @@ pub async fn warm(
         found.extend(candidates(handle, path).await?);
     }
     // In the order in which file systems lay them out; and each but once.
-    found.sort_by_key(|candidate| candidate.inode);
+    found.sort_by_key(|candidate| candidate.identity);
+    found.dedup_by_key(|candidate| candidate.identity);
     let bytes = found.iter().map(|candidate| candidate.size).sum();
     let files = found.len() as u64;
     progress.expect(bytes);
@@ -143,12 +145,14 @@ pub async fn warm(
 async fn candidates(handle: &Handle, path: &Path) -> Result<Vec<Candidate>> {
     let about = handle.metadata(path, true).await?;
     if about.kind != FileKind::Directory {
+        if about.kind != FileKind::File {
+            let (path, kind) = (path.display(), about.kind.name());
+            return Err(Error::Paths(format!("{path} is a {kind}; name files and directories")));
+        }
         let root = handle.open_directory(parent(path)).await?;
-        let name = match is_looked_through(path) {
-            true => path.to_path_buf(),
-            false => path.file_name().map(PathBuf::from).unwrap_or_default(),
-        };
-        return Ok(vec![Candidate { root, path: name, size: about.size, inode: about.inode }]);
+        let name = path.file_name().map(PathBuf::from).unwrap_or_default();
+        let identity = (about.device, about.inode);
+        return Ok(vec![Candidate { root, path: name, size: about.size, identity }]);
     }
     let root = handle.open_directory(path).await?;
     let entries = walk(&root).await?.into_iter();
@@ -157,14 +161,14 @@ async fn candidates(handle: &Handle, path: &Path) -> Result<Vec<Candidate>> {
         root: root.clone(),
         path: entry.path,
         size: entry.metadata.size,
-        inode: entry.metadata.inode,
+        identity: (entry.metadata.device, entry.metadata.inode),
     };
     Ok(files.map(candidate).collect())
 }
 
 async fn warm_file(state: &State, candidate: &Candidate) -> Result<()> {
     let Candidate { root, path, size, .. } = candidate;
-    let file = root.open(path, OpenOptions::reading()).await?;
+    let file = root.open(path, OpenOptions::reading().no_wait()).await?;
     let cached = file.cached_bytes(*size).await?;
     state.cached.fetch_add(cached, Relaxed);
     let missing = size - cached;

@@ -58,6 +58,14 @@ fn a_whole_tree_is_gone_through() {
             make_tree(engine, &root).await;
             let report = warmed(engine, &root, u64::MAX).await;
             assert!(report.files > 160 && report.trouble_count == 0, "{report:?}");
+            // Each but once, however often it is named.
+            let twice = [root.clone(), root.join("a"), root.clone()];
+            let progress = Arc::new(Progress::default());
+            let again = warm(engine, &progress, &twice, u64::MAX).await.expect("it begins");
+            assert_eq!((again.files, again.bytes), (report.files, report.bytes));
+            let socket = [root.join("socket")];
+            let error = warm(engine, &progress, &socket, 1).await.unwrap_err();
+            assert!(error.to_string().contains("is a socket"), "{error}");
             let missing = [PathBuf::from("/no/such/file")];
             let progress = Arc::new(Progress::default());
             let error = warm(engine, &progress, &missing, 1).await.unwrap_err();

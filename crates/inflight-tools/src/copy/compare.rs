@@ -1,4 +1,4 @@
-//! Comparing a copy with its source: names, kinds, what is kept of them, and every byte.
+//! Comparing a copy with its source: names, kinds, permissions, times, and every byte.
 //!
 //! The copy is read around the page cache where that can be, or after its pages were dropped, so that
 //! what is compared is what the disk has.

@@ -273,18 +273,14 @@ impl Root {
     /// Gives the tree its name, where it has none yet, and removes the work directory.
     pub(super) async fn publish(&self, state: &State) -> Result<()> {
         let handle = &state.handle;
-        let work = match &self.style {
+        match &self.style {
             Style::Dry => return Ok(()),
-            Style::Replaced { work } => {
-                clear(work, false).await?;
-                work
-            }
+            Style::Replaced { work } => clear(work, false).await?,
             Style::Grown { work } => {
                 rename_new(handle, &self.work_path.join(TREE), &self.route.target).await?;
                 clear(work, false).await?;
-                work
             }
-        };
+        }
         let above = handle.open_directory(parent(&self.work_path)).await?;
         handle.remove(&self.work_path, RemoveKind::Directory).await?;
         if !self.is_single() && matches!(self.style, Style::Replaced { .. }) {
@@ -295,7 +291,6 @@ impl Root {
         if state.options.sync {
             above.sync(SyncScope::All).await?;
         }
-        let _ = work;
         Ok(())
     }
 }

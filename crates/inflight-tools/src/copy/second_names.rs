@@ -54,7 +54,10 @@ pub(super) async fn make(queue: &Arc<Queue>) {
 /// Makes a name of the copy of a file; says whether there is a copy.
 async fn link(state: &State, first: &Name, dir: &Arc<Dir>, item: &Item) -> Result<bool> {
     if state.options.dry_run {
-        state.tally.hard_links.add(1);
+        match item.looks_done() {
+            true => state.tally.unchanged.add(1),
+            false => state.tally.hard_links.add(1),
+        }
         return Ok(true);
     }
     let pairs = (first.0.pair(state).await?, dir.pair(state).await?);

@@ -28,9 +28,7 @@ impl Pool {
         let memory = ArenaMemory::new(region, reservation, self.releaser().clone());
         Some(Arena { shared: Arc::new(memory), given: 0 })
     }
-}
 
-impl Pool {
     /// An arena of `bytes` bytes, once the budget has room.
     ///
     /// # Errors

@@ -122,7 +122,7 @@ pub struct CopiedFile {
     pub target: Option<Cow<'static, CStr>>,
     /// Bytes that the source is to have.
     pub length: usize,
-    /// What the copy gets; its permissions are its owner's alone until then.
+    /// What the copy gets; until then nobody but who makes it may write it.
     pub metadata: SetMetadata,
     /// Whether it was copied. It is not where the source has another length, or is no file.
     pub copied: bool,

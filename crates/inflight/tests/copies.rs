@@ -1,0 +1,97 @@
+//! The operations that copies are made of, over each driver.
+
+mod support;
+
+use inflight::{CopiedFile, NewFile, OpenOptions, SetMetadata, SetTimes, Timestamp};
+
+use support::{bytes, content, on_each_disk};
+
+#[test]
+fn a_lock_is_taken_by_one_and_given_back() {
+    on_each_disk(|engine, directory| {
+        engine.block_on(async {
+            let first = engine.open_directory(directory).await.unwrap();
+            let second = engine.open_directory(directory).await.unwrap();
+            first.lock().await.unwrap();
+            first.lock().await.unwrap();
+            let error = second.lock().await.unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}");
+            drop(first);
+            while second.lock().await.is_err() {}
+        });
+    });
+}
+
+#[test]
+fn small_files_are_copied_many_at_once_with_what_belongs_to_them() {
+    on_each_disk(|engine, directory| {
+        engine.block_on(async {
+            for name in ["from", "to"] {
+                engine.create_directory(directory.join(name), 0o755).await.unwrap();
+            }
+            let from = engine.open_directory(directory.join("from")).await.unwrap();
+            let to = engine.open_directory(directory.join("to")).await.unwrap();
+            let contents = [content(0), content(1), content(4096), content(5000)];
+            for (number, content) in contents.iter().enumerate() {
+                let name = number.to_string();
+                let new = NewFile::new(name.as_ref(), 0o600, 0, content.len()).unwrap();
+                from.write_files(vec![new], bytes(engine, content)).await.unwrap();
+            }
+            from.set_attribute("3", b"user.color", b"blue".to_vec()).await.unwrap();
+            let time = Timestamp { seconds: 1_000_000_000, nanoseconds: 7 };
+            let kept = SetMetadata {
+                mode: Some(0o2640),
+                times: Some(SetTimes { accessed: None, modified: Some(time) }),
+                ..SetMetadata::default()
+            };
+            let file = |number: usize| {
+                let length = contents[number].len();
+                CopiedFile::new(number.to_string().as_ref(), length, kept).unwrap()
+            };
+            let room = || engine.pool().try_get(5001).unwrap();
+            // One is longer than it was said to be.
+            let short = CopiedFile { length: 4095, ..file(2) };
+            let files = vec![file(0), file(1), short, file(3)];
+            let files = from.copy_files(&to, files, room()).await.unwrap();
+            let copied: Vec<bool> = files.iter().map(|file| file.copied).collect();
+            assert_eq!(copied, [true, true, false, true]);
+            for number in [0, 1, 3] {
+                let name = number.to_string();
+                let about = to.metadata(&name, false).await.unwrap();
+                assert_eq!((about.mode, about.modified), (0o2640, time));
+                assert_eq!(about.size, contents[number].len() as u64);
+                let there = to.open(&name, OpenOptions::reading()).await.unwrap();
+                let buffer = there.read_full(room(), 5001, 0).await.unwrap();
+                assert!(*buffer == contents[number][..]);
+            }
+            let attributes = to.attributes("3").await.unwrap();
+            assert_eq!(attributes, [(c"user.color".into(), b"blue".to_vec())]);
+            // The error says which; what comes before is whole, and of that one nothing was made.
+            let missing = CopiedFile::new("missing".as_ref(), 1, kept).unwrap();
+            let error = from.copy_files(&to, vec![file(2), missing], room()).await.unwrap_err();
+            assert!(error.path().unwrap().ends_with("from/missing"), "{error}");
+            assert_eq!(to.metadata("2", false).await.unwrap().size, 4096);
+            let error = from.copy_files(&to, vec![file(3)], room()).await.unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists, "{error}");
+            assert!(error.path().unwrap().ends_with("to/3"), "{error}");
+            assert_eq!(to.metadata("3", false).await.unwrap().size, 5000);
+        });
+    });
+}
+
+#[test]
+fn a_directory_is_made_and_opened_in_one() {
+    on_each_disk(|engine, directory| {
+        engine.block_on(async {
+            let root = engine.open_directory(directory).await.unwrap();
+            let options = OpenOptions::creating_directory(0o750);
+            let made = root.open_directory("made", options).await.unwrap();
+            made.create_symlink("x", "inside").await.unwrap();
+            assert_eq!(root.metadata("made", false).await.unwrap().mode, 0o750);
+            let error = root.open_directory("made", options).await.unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists, "{error}");
+            let nothing = root.metadata("made/inside", true).await.unwrap_err();
+            assert_eq!(nothing.kind(), std::io::ErrorKind::NotFound);
+        });
+    });
+}
