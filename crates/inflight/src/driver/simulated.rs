@@ -10,6 +10,7 @@
 
 mod chance;
 mod disk;
+mod many;
 mod network;
 mod path;
 mod perform;
