@@ -164,7 +164,11 @@ fn a_file_that_is_cut_short_ends_where_it_ends() {
             let file = engine.open(&path, OpenOptions::writing()).await.expect("opened");
             file.truncate(1_500_000).await.expect("cut");
             let loaded = load.ready().await.expect("loaded");
-            assert!(loaded.len() >= 1_500_000 && *loaded == whole[..loaded.len()]);
+            let (stays, cut) = loaded.split_at(1_500_000);
+            assert!(*stays == whole[..1_500_000]);
+            // What is cut off while it is read may be zeros: systems clear memory before they give it back.
+            let is_old_or_zero = |(new, old): (&u8, &u8)| new == old || *new == 0;
+            assert!(cut.iter().zip(&whole[1_500_000..]).all(is_old_or_zero));
         });
     });
 }

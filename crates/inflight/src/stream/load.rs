@@ -53,7 +53,8 @@ const READS_IN_VAIN_MAX: u32 = 16;
 ///
 /// Dropping it at any time stops it and frees its memory as soon as the system is done with that. A file
 /// has the size that it has when it is opened: what is appended later is not read, and one that is cut
-/// short ends where it ends. What has no size (`/proc`) is read to its end.
+/// short ends where it ends, or has zeros behind that where the cut met a read. What has no size
+/// (`/proc`) is read to its end.
 pub struct Load {
     path: PathBuf,
     shared: Arc<Shared>,
