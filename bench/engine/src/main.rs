@@ -5,13 +5,14 @@
 //! engine-bench nop     (bare|inflight|"in order") DEPTH SECONDS    a task for each, or one for all
 //! engine-bench random  ENGINE DEPTH SECONDS FILE (direct|hot)
 //! engine-bench stream  ENGINE DEPTH BYTES FILE        1 MiB and larger reads, front to back, direct
+//! engine-bench (read|write) (direct|buffered) DEPTH BYTES FILE    all of a file, front to back
 //! engine-bench tokio   ENGINE DEPTH SECONDS FILE      1 MiB reads submitted from a tokio program
 //! engine-bench serve   ENGINE                         TCP echo; prints its port, runs until killed
 //! engine-bench load    PORT CONNECTIONS SECONDS       sends 64 bytes and waits for them, on each
 //! engine-bench idle    CONNECTIONS                    what a connection that waits costs
 //! engine-bench costs                                  what single things cost
 //! engine-bench objects (inflight|tokio|mmap) PATH     a file, or all of a directory, into memory
-//! engine-bench walk    PATH                           all names below, with what they are
+//! engine-bench walk    PATH [names]                   all names below, with what is known of each, or without
 //! engine-bench background FILE SECONDS REQUEST        what background work costs those who wait
 //! ```
 
@@ -76,10 +77,13 @@ fn main() {
         "nop" => bare::nop(text(1), number(2) as u64, number(3)),
         "random" => random::run(text(1), number(2) as usize, number(3), text(4), text(5)),
         "stream" => stream::run(text(1), number(2) as usize, number(3) as usize, text(4)),
+        "read" | "write" => {
+            stream::transfer(text(0), text(1), number(2) as usize, number(3) as usize, text(4))
+        }
         "tokio" => stream::from_tokio(text(1), number(2) as usize, number(3), text(4)),
         "serve" => return echo::serve(text(1)),
         "load" => echo::load(number(1) as u16, number(2) as usize, number(3)),
-        "walk" => objects::walk(text(1)),
+        "walk" => objects::walk(text(1), text(2)),
         "objects" => objects::run(text(1), text(2)),
         "costs" => return costs::print(),
         "background" => return background::print(text(1), number(2), number(3) as usize),

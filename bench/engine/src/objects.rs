@@ -29,12 +29,16 @@ pub fn run(engine: &str, path: &str) -> u64 {
     }
 }
 
-/// Everything below a directory, with its metadata. Gives how much there is.
-pub fn walk(path: &str) -> u64 {
+/// Everything below a directory, with its metadata or names only. Gives how much there is.
+pub fn walk(path: &str, what: &str) -> u64 {
     let engine = inflight::Engine::new().expect("an engine");
     engine.block_on(async {
         let root = engine.open_directory(path).await.expect("a directory");
-        inflight::stream::walk(&root).await.expect("walked").len() as u64
+        match what {
+            "" => inflight::stream::walk(&root).await.expect("walked").len() as u64,
+            "names" => inflight::stream::walk_names(&root).await.expect("walked").len() as u64,
+            other => panic!("{other:?} is not names"),
+        }
     })
 }
 

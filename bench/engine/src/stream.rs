@@ -4,8 +4,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use inflight::stream::Reader;
-use inflight::{AlignedOffset, Engine, OpenOptions};
+use inflight::stream::{AnyFile, Reader, Writer};
+use inflight::{AlignedOffset, Engine, OpenOptions, SyncScope};
 
 use crate::{Places, stop_after};
 
@@ -27,6 +27,47 @@ pub fn run(engine: &str, depth: usize, request: usize, path: &str) -> u64 {
             bytes += buffer.len() as u64;
         }
         bytes
+    })
+}
+
+/// Reads or writes all of a file that is there, front to back, so many requests of that size under way; what is
+/// written is durable at the end. Gives its bytes.
+pub fn transfer(work: &str, mode: &str, depth: usize, request: usize, path: &str) -> u64 {
+    let engine = Engine::builder().workers(1).request_bytes_max(64 << 20);
+    let engine = engine.build().expect("an engine");
+    engine.block_on(async {
+        let options = match work {
+            "read" => OpenOptions::reading(),
+            "write" => OpenOptions::writing(),
+            other => panic!("{other:?} is neither read nor write"),
+        };
+        let (file, length): (AnyFile, u64) = match mode {
+            "direct" => {
+                let file = engine.open_direct(path, options).await.expect("opened");
+                let length = file.metadata().await.expect("looked at").size;
+                (file.into(), length)
+            }
+            "buffered" => {
+                let file = engine.open(path, options).await.expect("opened");
+                let length = file.metadata().await.expect("looked at").size;
+                (file.into(), length)
+            }
+            other => panic!("{other:?} is neither direct nor buffered"),
+        };
+        if work == "read" {
+            let reader = Reader::whole(file).await.expect("opened");
+            let mut reader = reader.requests(request, depth);
+            while reader.next().await.expect("read").is_some() {}
+        } else {
+            let mut writer = Writer::new(file, None).await.expect("begun").requests(request, depth);
+            while writer.position() < length {
+                let mut buffer = engine.buffer(request).await;
+                buffer.extend_fill(7, request.min((length - writer.position()) as usize));
+                writer.write_buffer(buffer).await.expect("written");
+            }
+            writer.finish().await.expect("written").sync(SyncScope::Data).await.expect("durable");
+        }
+        length
     })
 }
 

@@ -1,12 +1,13 @@
 //! The command line: one definition from which parsing, help, man page and completions come.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use inflight_patch::{Preserve, Preset};
 
-use crate::size::{parse_request, parse_size};
+use crate::size::{parse_request, parse_size, parse_time};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -145,6 +146,19 @@ Examples:
   inflight device / /tmp --json")]
     Device(DeviceArguments),
 
+    /// Measure which way to read and write is best at a path
+    ///
+    /// Tries sizes of requests, numbers of them under way, and ways (buffered, direct, mapped, ...), each in
+    /// rounds and in an order by chance, and tells in plain words what is best there and why. In a directory,
+    /// files are made for that and removed again; of a file, only reading is measured.
+    #[command(after_help = "\
+Examples:
+  inflight bench /srv -o srv.html
+  inflight bench /mnt/usb --time 3m --save
+  inflight bench . --json > before.json
+  inflight bench --compare before.json after.json")]
+    Bench(BenchArguments),
+
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  inflight completions bash > \
         ~/.local/share/bash-completion/completions/inflight")]
@@ -271,6 +285,34 @@ pub struct DeviceArguments {
     /// What to look under: files or directories
     #[arg(default_value = ".", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+}
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArguments {
+    /// Where to measure: a directory, or a file to read
+    #[arg(default_value = ".", value_name = "PATH")]
+    pub path: PathBuf,
+    /// Write the report as a page to look at in a browser; replaced if it exists
+    #[arg(short, long, value_name = "PAGE")]
+    pub output: Option<PathBuf>,
+    /// How long it may take, as 90s or 3m: 5s or more
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_time)]
+    pub time: Duration,
+    /// Room for files, 128MiB or more [default: a tenth of what is free, at most 1.5GiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub space: Option<u64>,
+    /// Keep what is best: copies use it on this device from now on
+    #[arg(long)]
+    pub save: bool,
+    /// Measure nothing; compare two reports that --json printed
+    #[arg(
+        long,
+        num_args = 2,
+        value_names = ["BEFORE", "AFTER"],
+        conflicts_with_all = ["path", "output", "time", "space", "save"]
+    )]
+    pub compare: Option<Vec<PathBuf>>,
 }
 
 /// A [`Preset`] by name.

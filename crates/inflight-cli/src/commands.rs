@@ -15,7 +15,8 @@ use crate::arguments::{
     ApplyArguments, Command, Common, CopyArguments, DemoArguments, DeviceArguments, DiffArguments,
     InfoArguments, VerifyArguments, WarmArguments, preserve,
 };
-use crate::progress::Bar;
+use crate::known;
+use crate::progress::{Bar, Unit};
 use crate::report::{self, Cost, Outcome};
 use crate::size::{default_memory_bytes, free_memory_bytes};
 
@@ -35,6 +36,13 @@ pub fn run(command: &Command, common: &Common) -> Result<bool> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = common.threads.map_or(cores, usize::from);
     let mut builder = Engine::builder().memory_bytes_max(memory);
+    if matches!(command, Command::Copy(_) | Command::Device(_)) {
+        let devices = known::devices();
+        if let Some(bytes) = known::longest_request(&devices) {
+            builder = builder.request_bytes_max(bytes);
+        }
+        builder = builder.measured(devices);
+    }
     if let Some(bytes) = common.request {
         builder = builder.request_bytes_max(bytes);
     }
@@ -47,7 +55,7 @@ pub fn run(command: &Command, common: &Common) -> Result<bool> {
     let job =
         || -> Result<Job> { Ok(Job::new(engine.handle(), threads)?.with_progress(&progress)) };
     stop_on_signal(&progress)?;
-    let bar = Bar::start(&progress, !common.json);
+    let bar = Bar::start(&progress, Unit::Bytes, !common.json);
     let (start, before) = (Instant::now(), engine.metrics());
     let outcome = engine.block_on(async {
         match command {
@@ -59,7 +67,9 @@ pub fn run(command: &Command, common: &Common) -> Result<bool> {
             Command::Copy(arguments) => run_copy(&engine, &progress, arguments).await,
             Command::Warm(arguments) => run_warm(&engine, &progress, arguments).await,
             Command::Device(arguments) => run_device(&engine, arguments).await,
-            Command::Completions { .. } | Command::Man => unreachable!("printed without a job"),
+            Command::Bench(_) | Command::Completions { .. } | Command::Man => {
+                unreachable!("done without this engine")
+            }
         }
     });
     drop(bar);
@@ -82,6 +92,7 @@ pub fn name(command: &Command) -> &'static str {
         Command::Copy(_) => "copy",
         Command::Warm(_) => "warm",
         Command::Device(_) => "device",
+        Command::Bench(_) => "bench",
         Command::Completions { .. } => "completions",
         Command::Man => "man",
     }
@@ -98,7 +109,7 @@ fn raise_file_limit() {
 
 /// Ctrl-C and termination end the job at its next step; it cleans up after itself. The second one
 /// ends the process at once.
-fn stop_on_signal(progress: &Arc<Progress>) -> Result<()> {
+pub fn stop_on_signal(progress: &Arc<Progress>) -> Result<()> {
     let progress = progress.clone();
     let stop = move || {
         if progress.is_cancelled() {

@@ -2,7 +2,9 @@
 //! `inflight-patch`, how it moves data in `inflight`.
 
 mod arguments;
+mod bench;
 mod commands;
+mod known;
 mod progress;
 mod report;
 mod size;
@@ -20,6 +22,7 @@ fn main() -> ExitCode {
     let result = match &arguments.command {
         Command::Completions { shell } => print_completions(*shell),
         Command::Man => print_man_page(),
+        Command::Bench(bench) => bench::run(bench, &arguments.common),
         command => commands::run(command, &arguments.common),
     };
     match result {

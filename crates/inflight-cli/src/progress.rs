@@ -12,6 +12,14 @@ use inflight::Progress;
 /// How often the bar looks at the job.
 const PERIOD: Duration = Duration::from_millis(100);
 
+/// What a job's progress counts.
+#[derive(Debug, Clone, Copy)]
+pub enum Unit {
+    Bytes,
+    /// Milliseconds of what it may take.
+    Time,
+}
+
 /// Shows a job's progress until it is dropped.
 pub struct Bar {
     /// Dropping it ends the thread.
@@ -21,7 +29,7 @@ pub struct Bar {
 
 impl Bar {
     /// A bar on standard error, if that is a terminal and `wanted`.
-    pub fn start(progress: &Arc<Progress>, wanted: bool) -> Bar {
+    pub fn start(progress: &Arc<Progress>, unit: Unit, wanted: bool) -> Bar {
         if !wanted || !std::io::stderr().is_terminal() {
             return Bar { stop: None, thread: None };
         }
@@ -29,15 +37,19 @@ impl Bar {
         let progress = progress.clone();
         let thread = std::thread::Builder::new()
             .name("progress".into())
-            .spawn(move || show(&progress, &stopped))
+            .spawn(move || show(&progress, unit, &stopped))
             .ok();
         Bar { stop: Some(stop), thread }
     }
 }
 
-fn show(progress: &Progress, stopped: &Receiver<()>) {
-    let template = "{msg:12} {bar:30.cyan/blue} {percent:>3}% {bytes}/{total_bytes} \
-        {bytes_per_sec} {eta} left";
+fn show(progress: &Progress, unit: Unit, stopped: &Receiver<()>) {
+    let template = match unit {
+        Unit::Bytes => {
+            "{msg:12} {bar:30.cyan/blue} {percent:>3}% {bytes}/{total_bytes} {bytes_per_sec} {eta} left"
+        }
+        Unit::Time => "{msg:12} {bar:30.cyan/blue} {percent:>3}% {eta} left",
+    };
     let style = ProgressStyle::with_template(template).expect("a valid template");
     let bar = ProgressBar::no_length().with_style(style);
     while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(PERIOD) {

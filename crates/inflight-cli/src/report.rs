@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{BinaryBytes, HumanCount};
-use inflight::{Device, Engine, Metrics};
+use inflight::{Device, Engine, Metrics, TransferSettings};
 use inflight_patch::{DiffReport, PatchInfo, TreeInfo, VerifyReport};
 use inflight_tools::{CopyOptions, CopyReport, Stopped, WarmReport};
 use serde_json::{Map, Value, json};
@@ -469,13 +469,21 @@ fn device_lines(path: &Path, device: &Device) -> Vec<String> {
         ));
     }
     let settings = device.settings();
-    lines.push(format!(
-        "settings  requests of {}, {} under way, streams: {}, {} the page cache",
-        BinaryBytes(settings.request_bytes as u64),
-        settings.depth,
-        settings.streams,
-        if settings.direct { "around" } else { "through" },
-    ));
+    let transfer = |settings: TransferSettings| {
+        format!(
+            "{} at a time, {} under way, {} the page cache",
+            BinaryBytes(settings.request_bytes as u64),
+            settings.depth,
+            if settings.direct { "around" } else { "through" },
+        )
+    };
+    lines.push(format!("reads     {}", transfer(settings.read)));
+    lines.push(format!("writes    {}", transfer(settings.write)));
+    lines.push(format!("files     {} large ones at once", settings.streams));
+    lines.push(match device.measured {
+        Some(_) => "settings  measured here, and saved".into(),
+        None => "settings  those for its kind; inflight bench --save measures what is best".into(),
+    });
     lines
 }
 
@@ -497,10 +505,18 @@ fn device_json(path: &Path, device: &Device) -> Value {
             "queue_depth": limits.queue_depth,
         },
         "settings": {
-            "request_bytes": settings.request_bytes,
-            "depth": settings.depth,
+            "read": transfer_json(settings.read),
+            "write": transfer_json(settings.write),
             "streams": settings.streams,
-            "direct": settings.direct,
+            "measured": device.measured.is_some(),
         },
+    })
+}
+
+fn transfer_json(settings: TransferSettings) -> Value {
+    json!({
+        "request_bytes": settings.request_bytes,
+        "depth": settings.depth,
+        "direct": settings.direct,
     })
 }

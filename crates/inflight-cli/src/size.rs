@@ -1,5 +1,12 @@
 //! Sizes as people write them, and how much memory to use when nobody says.
 
+use std::time::Duration;
+
+use inflight_bench::TIME_MIN;
+
+/// The longest time that a measurement may take.
+const TIME_MAX: Duration = Duration::from_secs(86_400);
+
 /// Reads `512MiB`, `2GiB`, `1.5G`, `4096` and the like. Letters without `i` mean the same powers
 /// of 1024, as memory is never counted otherwise.
 pub fn parse_size(text: &str) -> Result<u64, String> {
@@ -33,6 +40,28 @@ pub fn parse_request(text: &str) -> Result<usize, String> {
     match parse_size(text)? {
         bytes @ 0x1000..=0x4000_0000 => Ok(bytes as usize),
         _ => Err(format!("a request of {text} is not between 4KiB and 1GiB")),
+    }
+}
+
+/// Reads `90`, `90s` and `3m`, of 5 seconds to a day.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no time; write it as 90s or 3m");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim() {
+        "" | "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3600,
+        _ => return Err(wrong()),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    match Duration::from_secs(seconds.ok_or_else(wrong)?) {
+        time if time < TIME_MIN => Err(format!(
+            "{text} is too short to tell anything: give {}s or more",
+            TIME_MIN.as_secs()
+        )),
+        time if time > TIME_MAX => Err(format!("{text} is more than a day")),
+        time => Ok(time),
     }
 }
 
@@ -81,6 +110,17 @@ mod tests {
         }
         for text in ["", "0", "GiB", "-1", "5x", "1e9", "99999999999GiB", "1.2.3G"] {
             assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        for (text, seconds) in [("90", 90), ("90s", 90), ("3m", 180), ("2 min", 120), ("1h", 3600)]
+        {
+            assert_eq!(parse_time(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "s", "1.5m", "-5", "5d", "4s", "25h", "99999999999999999999s"] {
+            assert!(parse_time(text).is_err(), "{text}");
         }
     }
 

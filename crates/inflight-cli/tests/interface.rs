@@ -12,8 +12,19 @@ use std::fs;
 use serde_json::Value;
 use support::{Place, Ran, directory, file, finish, inflight, noise, run, shown};
 
-const COMMANDS: [&str; 10] =
-    ["diff", "apply", "verify", "info", "demo", "copy", "warm", "device", "completions", "man"];
+const COMMANDS: [&str; 11] = [
+    "diff",
+    "apply",
+    "verify",
+    "info",
+    "demo",
+    "copy",
+    "warm",
+    "device",
+    "bench",
+    "completions",
+    "man",
+];
 
 /// Two small trees with something to copy and something new, and their patch.
 fn place_with_patch() -> Place {
@@ -303,7 +314,7 @@ fn a_demo_that_fails_cleans_up_too() {
 fn a_device_is_told_with_how_it_was_found() {
     let place = Place::with_trees();
     let told = run(&[&"device", &place.old, &"/proc"]).succeeded();
-    for part in ["kind      ", "settings  requests of ", "driver    ", "on        proc"] {
+    for part in ["kind      ", "reads     ", "writes    ", "driver    ", "on        proc"] {
         assert!(told.out.contains(part), "no {part:?} in {told:?}");
     }
     let told = run(&[&"device", &place.old, &"--json"]).succeeded();
@@ -312,7 +323,9 @@ fn a_device_is_told_with_how_it_was_found() {
     let kinds = ["memory", "solid", "virtual", "network", "rotational", "unknown"];
     assert!(kinds.contains(&device["kind"].as_str().unwrap()), "{device}");
     assert!(!device["found_by"].as_str().unwrap().is_empty());
-    assert!(device["settings"]["request_bytes"].as_u64().unwrap() >= 4096);
+    for way in ["read", "write"] {
+        assert!(device["settings"][way]["request_bytes"].as_u64().unwrap() >= 4096);
+    }
     assert!(!object["driver_reason"].as_str().unwrap().is_empty());
     let failed = run(&[&"device", &place.old.join("nothing")]);
     assert_eq!(failed.code, Some(1), "{failed:?}");

@@ -127,6 +127,8 @@ pub(crate) enum Sort {
     DirectFile,
     /// Reads may be answered from the page cache at once.
     CachedFile,
+    /// Reads and writes go through the page cache and leave nothing there.
+    UncachedFile,
     /// A directory, or a socket.
     Other,
 }

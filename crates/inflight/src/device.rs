@@ -37,6 +37,16 @@ pub enum DeviceKind {
 }
 
 impl DeviceKind {
+    /// All of them.
+    pub const ALL: [DeviceKind; 6] = [
+        DeviceKind::Memory,
+        DeviceKind::Solid,
+        DeviceKind::Virtual,
+        DeviceKind::Network,
+        DeviceKind::Rotational,
+        DeviceKind::Unknown,
+    ];
+
     /// The name for messages.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -76,6 +86,9 @@ pub struct Device {
     pub layers: Vec<String>,
     /// The device's limits, where it has any.
     pub limits: DeviceLimits,
+    /// The settings that were measured to be best on it, if [`Builder::measured`](crate::Builder::measured)
+    /// was told.
+    pub measured: Option<DeviceSettings>,
 }
 
 /// What a block device says of itself. 0 where it does not.
@@ -94,23 +107,63 @@ pub struct DeviceLimits {
     pub queue_depth: u64,
 }
 
-/// How to read and write large files on a device, until measuring says better.
+/// How to read and write large files on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceSettings {
+    /// Reading what the page cache does not have.
+    pub read: TransferSettings,
+    /// Writing.
+    pub write: TransferSettings,
+    /// Files at once.
+    pub streams: usize,
+}
+
+/// How to move the data of one large file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransferSettings {
     /// Bytes of one request.
     pub request_bytes: usize,
-    /// Requests of one stream under way.
+    /// Requests under way.
     pub depth: usize,
-    /// Streams at once.
-    pub streams: usize,
-    /// Whether to go around the page cache what is read or written once and not there yet.
+    /// Whether to go around the page cache.
     pub direct: bool,
 }
 
 impl Device {
-    /// The settings that suit the device's kind.
+    /// The settings that were measured for it, else those that suit its kind.
     #[must_use]
     pub fn settings(&self) -> DeviceSettings {
+        self.measured.unwrap_or_else(|| self.settings_of_kind())
+    }
+
+    /// Whether both are the same, as far as can be told: what is found under a path is compared, all but
+    /// what was measured.
+    #[must_use]
+    pub fn is_same(&self, other: &Device) -> bool {
+        let Device {
+            kind,
+            found_by: _,
+            file_system,
+            mounted_at,
+            source,
+            layers,
+            limits,
+            measured: _,
+        } = self;
+        (kind, file_system, mounted_at, source, layers, limits)
+            == (
+                &other.kind,
+                &other.file_system,
+                &other.mounted_at,
+                &other.source,
+                &other.layers,
+                &other.limits,
+            )
+    }
+
+    /// The settings that suit the device's kind.
+    #[must_use]
+    pub fn settings_of_kind(&self) -> DeviceSettings {
         let (request_bytes, depth, streams, direct) = match self.kind {
             DeviceKind::Memory => (256 << 10, 2, 4, false),
             DeviceKind::Solid | DeviceKind::Virtual => (1 << 20, 4, 3, true),
@@ -118,7 +171,8 @@ impl Device {
             DeviceKind::Rotational => (4 << 20, 2, 1, true),
             DeviceKind::Unknown => (1 << 20, 4, 2, false),
         };
-        DeviceSettings { request_bytes, depth, streams, direct }
+        let transfer = TransferSettings { request_bytes, depth, direct };
+        DeviceSettings { read: transfer, write: transfer, streams }
     }
 }
 
@@ -129,6 +183,9 @@ impl Handle {
     /// The system's, for the path; where the system says nothing about the device, it is
     /// [`DeviceKind::Unknown`].
     pub async fn device(&self, path: impl AsRef<Path>) -> Result<Device> {
-        Sources::of_system(self).device_of(path.as_ref()).await
+        let mut device = Sources::of_system(self).device_of(path.as_ref()).await?;
+        let known = self.shared.measured.iter().find(|known| known.is_same(&device));
+        device.measured = known.and_then(|known| known.measured);
+        Ok(device)
     }
 }

@@ -15,6 +15,7 @@ use crate::alarm::Sleeps;
 use crate::budget::Budget;
 use crate::buffer::Pool;
 use crate::class::GiveWay;
+use crate::device::Device;
 use crate::device_turns::DeviceTurns;
 use crate::driver::{self, DriverChoice, SimulatedDisk, SyscallPool};
 use crate::error::{Error, Result};
@@ -25,6 +26,7 @@ use crate::metrics::{BusyTime, Devices};
 use crate::numa::Nodes;
 use crate::shared::Shared;
 use crate::simulation::Simulation;
+use crate::stream::AHEAD_PART;
 use crate::worker;
 
 /// Names the driver to use: `uring` or `threads`.
@@ -52,6 +54,7 @@ pub struct Builder {
     request_bytes_max: usize,
     registered_bytes: usize,
     numa: bool,
+    measured: Vec<Device>,
 }
 
 impl Default for Builder {
@@ -66,6 +69,7 @@ impl Default for Builder {
             request_bytes_max: 2 << 20,
             registered_bytes: 0,
             numa: false,
+            measured: Vec::new(),
         }
     }
 }
@@ -133,6 +137,14 @@ impl Builder {
         self
     }
 
+    /// Devices as [`Handle::device`] found them, with the settings that were measured to be best there. On
+    /// each that is still the same, these go in place of what suits its kind.
+    #[must_use]
+    pub fn measured(mut self, devices: Vec<Device>) -> Builder {
+        self.measured = devices;
+        self
+    }
+
     /// On a machine whose processors have memory of their own (NUMA), keeps each worker on the
     /// processors of one node, in turn, and gives out buffers from the memory of the node where they
     /// are asked for. Changes nothing on machines of one node; off if not set.
@@ -164,7 +176,9 @@ impl Builder {
             busy,
             devices: Devices::default(),
             loads: Budget::new(1),
+            loads_ahead: Budget::new(self.memory_bytes_max / AHEAD_PART),
             device_turns: DeviceTurns::default(),
+            measured: self.measured,
             driver: DriverChoice::Simulated,
             reason: "asked for by the program".into(),
             request_bytes_max: self.request_bytes_max,
@@ -209,7 +223,9 @@ impl Builder {
             busy,
             devices,
             loads: Budget::new(1),
+            loads_ahead: Budget::new(self.memory_bytes_max / AHEAD_PART),
             device_turns: DeviceTurns::default(),
+            measured: self.measured,
             driver,
             reason,
             request_bytes_max,

@@ -311,6 +311,15 @@ impl File {
         self.handle.start(|| Operation::CountCached { file, length }, |_, cached| cached)
     }
 
+    /// Maps a range, in whole pages, and looks at all of it: with a `step`, the kernel brings so many
+    /// bytes at a time, with 0 page by page. Tells how many bytes there were. For comparing mapped files
+    /// with reads, of a file that nobody cuts short: that would end the process.
+    pub fn touch_mapped(&self, offset: u64, length: usize, step: usize) -> Pending<u64> {
+        let file = self.descriptor.clone();
+        let operation = Operation::TouchMapped { file, offset, length, step };
+        self.handle.start(|| operation, |_, bytes| bytes)
+    }
+
     /// Closes it and waits for that, unless operations on it are still in flight: then the last
     /// one's end closes it.
     ///

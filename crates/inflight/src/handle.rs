@@ -204,10 +204,11 @@ impl Handle {
         match opened {
             Operation::Open { descriptor: Some(descriptor), options, .. } => {
                 let (label, closer) = (Label::Path(path.into()), self.shared.clone());
-                let sort = match (options.direct, options.directory) {
-                    (true, _) => Sort::DirectFile,
-                    (false, true) => Sort::Other,
-                    (false, false) => Sort::CachedFile,
+                let sort = match options {
+                    OpenOptions { direct: true, .. } => Sort::DirectFile,
+                    OpenOptions { directory: true, .. } => Sort::Other,
+                    OpenOptions { uncached: true, .. } => Sort::UncachedFile,
+                    _ => Sort::CachedFile,
                 };
                 let device = self.shared.devices.index_of(descriptor.device_number());
                 Ok(Descriptor::new(descriptor, label, sort, device, closer))

@@ -27,6 +27,7 @@ mod metrics;
 mod models;
 mod numa;
 mod operation;
+mod parallel;
 mod pending;
 mod progress;
 mod route;
@@ -110,7 +111,7 @@ pub use buffer::{
 pub use class::Class;
 pub use completion::Completer;
 pub use descriptor::{Descriptor, OwnedDescriptor};
-pub use device::{Device, DeviceKind, DeviceLimits, DeviceSettings};
+pub use device::{Device, DeviceKind, DeviceLimits, DeviceSettings, TransferSettings};
 pub use directory::Directory;
 pub use driver::{DriverChoice, Faults, SimulatedDisk};
 pub use engine::{Builder, DRIVER_VARIABLE, Engine};

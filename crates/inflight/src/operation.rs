@@ -316,6 +316,20 @@ pub enum Operation {
         /// Bytes of it to look at, from its start on.
         length: u64,
     },
+    /// Maps a range of a file and looks at all of it, which reads what the page cache does not have: with a
+    /// `step`, the kernel is asked to bring so many bytes at a time; with 0, each page is brought
+    /// when it is looked at. For comparing that with reads. A file that is cut short meanwhile ends the
+    /// process, as it does for everybody who maps. Result: bytes that there were.
+    TouchMapped {
+        /// The open file.
+        file: Descriptor,
+        /// First byte, in whole pages.
+        offset: u64,
+        /// Bytes.
+        length: usize,
+        /// Bytes brought at a time, in whole pages; 0 for page by page.
+        step: usize,
+    },
     /// Reads all extended attributes of the path itself.
     ReadAttributes {
         /// The path; empty for the descriptor of `at` itself.

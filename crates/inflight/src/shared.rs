@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::budget::Budget;
 use crate::buffer::Pool;
 use crate::descriptor::{Closer, OwnedDescriptor};
+use crate::device::Device;
 use crate::device_turns::DeviceTurns;
 use crate::driver::DriverChoice;
 use crate::inbox::InboxRef;
@@ -22,7 +23,11 @@ pub(crate) struct Shared {
     pub(crate) devices: Devices,
     /// The line in which loads wait for memory, one at its front.
     pub(crate) loads: Budget,
+    /// Memory of loads that went before those whose turn it was.
+    pub(crate) loads_ahead: Budget,
     pub(crate) device_turns: DeviceTurns,
+    /// Devices of which it is known what suits them.
+    pub(crate) measured: Vec<Device>,
     pub(crate) driver: DriverChoice,
     /// Why this driver.
     pub(crate) reason: String,

@@ -8,7 +8,8 @@
 //!
 //! Without further word a stream has [`DEPTH`] requests of [`REQUEST_BYTES`] under way, which was the
 //! fastest of those tried on one virtual solid disk: cold direct reads, 3.0 GB/s; 2.9 with eight of
-//! 256 KiB, 2.7 with two of 4 MiB. Where it matters, measure your own ([`Reader::requests`]).
+//! 256 KiB, 2.7 with two of 4 MiB. Where it matters, measure your own ([`Reader::requests`]), or let the
+//! number under way follow what it brings ([`Depth`]).
 //!
 //! # Memory, and who may wait for it
 //!
@@ -20,6 +21,7 @@
 
 mod any_file;
 mod copy;
+mod depth;
 mod load;
 mod ordered;
 mod reader;
@@ -29,10 +31,12 @@ mod writer;
 
 pub use any_file::AnyFile;
 pub use copy::Copy;
+pub use depth::Depth;
+pub(crate) use load::AHEAD_PART;
 pub use load::Load;
 pub use ordered::Ordered;
 pub use reader::Reader;
-pub use walk::{WalkEntry, walk};
+pub use walk::{WalkEntry, WalkName, walk, walk_names};
 pub use writer::Writer;
 
 /// Bytes of a stream's request.

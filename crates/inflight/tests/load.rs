@@ -231,3 +231,70 @@ fn one_that_waits_for_memory_gets_it_in_its_turn() {
         });
     }
 }
+
+#[test]
+fn loads_from_a_slow_disk_do_not_hold_up_those_from_another() {
+    let prepared = SimulatedDisk::new(0);
+    {
+        let engine = Engine::builder().simulated(&prepared);
+        engine.block_on(async {
+            for directory in ["/fast", "/slow"] {
+                engine.create_directory(directory, 0o755).await.expect("made");
+                for number in 0..40 {
+                    let path = Path::new(directory).join(number.to_string());
+                    write_file(&engine, &path, &content(100_000)).await;
+                }
+            }
+        });
+    }
+    prepared.set_other_disk("/slow", 300).expect("there");
+    let time = |beside: usize| {
+        let disk = prepared.fork(5);
+        let engine = Engine::builder().simulated(&disk);
+        let begin = disk.now();
+        engine.block_on(async {
+            let load = |directory: &str, number: usize| {
+                engine.load(Path::new(directory).join(number.to_string()))
+            };
+            let slow: Vec<Load> = (0..beside).map(|number| load("/slow", number)).collect();
+            let fast: Vec<Load> = (0..40).map(|number| load("/fast", number)).collect();
+            for mut load in fast {
+                assert!(*load.ready().await.expect("loaded") == content(100_000));
+            }
+            let taken = disk.now() - begin;
+            for mut load in slow {
+                assert!(*load.ready().await.expect("loaded") == content(100_000));
+            }
+            (taken, disk.now() - begin)
+        })
+    };
+    let (alone, _) = time(0);
+    let (beside, all) = time(40);
+    assert!(all > alone * 20, "{all:?} is not slow beside {alone:?}");
+    assert!(beside < alone * 3 / 2, "{beside:?} beside them, {alone:?} alone");
+}
+
+#[test]
+fn what_went_before_its_turn_does_not_keep_out_whose_turn_it_was() {
+    const LIMIT: u64 = 16 << 20;
+    let disk = SimulatedDisk::new(3);
+    let engine = Engine::builder().memory_bytes_max(LIMIT).simulated(&disk);
+    let large = content(LIMIT as usize - (1 << 20));
+    engine.block_on(async {
+        for directory in ["/fast", "/slow"] {
+            engine.create_directory(directory, 0o755).await.expect("made");
+        }
+        write_file(&engine, Path::new("/slow/large"), &large).await;
+        write_file(&engine, Path::new("/fast/small"), &content(200_000)).await;
+        disk.set_other_disk("/slow", 300).expect("there");
+        // It is used first, so the others keep what they have until then.
+        let mut first = engine.load("/slow/large");
+        let mut others: Vec<Load> = (0..40).map(|_| engine.load("/fast/small")).collect();
+        assert!(*first.ready().await.expect("loaded") == large);
+        assert!(others.iter().any(Load::is_ready), "some went before it");
+        drop(first);
+        for load in &mut others {
+            assert!(*load.ready().await.expect("loaded") == content(200_000));
+        }
+    });
+}

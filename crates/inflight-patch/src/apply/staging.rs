@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use inflight::stream::{Ordered, walk};
+use inflight::stream::{Ordered, walk_names};
 use inflight::{Directory, FileKind, Handle, RemoveKind, SyncScope};
 
 use crate::error::{Error, Result};
@@ -108,11 +108,11 @@ impl Staging {
     pub(super) async fn remove(&self, new: &Manifest) {
         // Directories may have got their final permissions.
         let _ = self.open_directories(new).await;
-        let Ok(entries) = walk(&self.directory).await else {
+        let Ok(entries) = walk_names(&self.directory).await else {
             return;
         };
         let mut removing = Ordered::new(NAMES_AT_ONCE);
-        for entry in entries.iter().filter(|entry| entry.metadata.kind != FileKind::Directory) {
+        for entry in entries.iter().filter(|entry| entry.kind != FileKind::Directory) {
             if !removing.has_room() {
                 removing.next().await;
             }
@@ -122,7 +122,7 @@ impl Staging {
         }
         while removing.next().await.is_some() {}
         for entry in entries.iter().rev() {
-            if entry.metadata.kind == FileKind::Directory {
+            if entry.kind == FileKind::Directory {
                 let _ = self.directory.remove(&entry.path, RemoveKind::Directory).await;
             }
         }

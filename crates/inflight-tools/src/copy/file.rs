@@ -308,8 +308,8 @@ impl One<'_> {
     }
 
     async fn overlap(&self, from: AnyFile, to: AnyFile) -> Result<u64> {
-        let (state, settings) = (&self.queue.state, &self.queue.settings);
-        let mut copy = Copy::new(from, to).await?.requests(settings.request_bytes, settings.depth);
+        let Queue { state, settings, depth, .. } = self.queue;
+        let mut copy = Copy::new(from, to).await?.following(settings.request_bytes, depth);
         let mut copied = 0;
         while let Some(bytes) = copy.step().await? {
             copied += bytes;

@@ -10,6 +10,8 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
+use inflight::stream::Depth;
+
 use super::links::Links;
 use super::settings::Settings;
 use super::state::State;
@@ -17,10 +19,14 @@ use super::work::Work;
 
 /// Large files that may wait before no more directories are looked into.
 const LARGE_WAITING_MAX: usize = 4096;
+/// So many times the requests that there are at first may come under way, where that brings more.
+const DEPTH_FACTOR_MAX: usize = 4;
 
 pub(super) struct Queue {
     pub(super) state: Arc<State>,
     pub(super) settings: Settings,
+    /// Requests of a large file under way, by what that brings here.
+    pub(super) depth: Depth,
     pub(super) links: Links,
     inner: Mutex<Inner>,
 }
@@ -37,7 +43,9 @@ struct Inner {
 
 impl Queue {
     pub(super) fn new(state: Arc<State>, settings: Settings) -> Queue {
-        Queue { state, settings, links: Links::default(), inner: Mutex::default() }
+        let most = settings.depth * DEPTH_FACTOR_MAX;
+        let depth = Depth::new(settings.depth, settings.depth.min(2)..=most);
+        Queue { state, settings, depth, links: Links::default(), inner: Mutex::default() }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

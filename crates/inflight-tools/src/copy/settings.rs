@@ -39,12 +39,13 @@ impl Settings {
     }
 
     pub(super) fn of(from: &Device, to: &Device) -> Settings {
-        let (read, write) = (from.settings(), to.settings());
+        let (from, to) = (from.settings(), to.settings());
+        let (read, write, streams) = (from.read, to.write, from.streams.min(to.streams));
         Settings {
             request_bytes: read.request_bytes.max(write.request_bytes),
             depth: read.depth.max(write.depth),
-            streams: read.streams.min(write.streams),
-            tasks: 8 * read.streams.min(write.streams),
+            streams,
+            tasks: 8 * streams,
             direct_read: read.direct,
             direct_write: write.direct,
         }

@@ -34,7 +34,16 @@ impl Pool {
     /// # Errors
     /// `OutOfMemory` when the system has no room.
     pub async fn arena(&self, bytes: usize) -> std::io::Result<Arena> {
-        let reservation = self.reserve(bytes as u64).await;
+        self.arena_counting(bytes, bytes as u64).await
+    }
+
+    /// The same, of which only so many bytes count against the budget.
+    pub(crate) async fn arena_counting(
+        &self,
+        bytes: usize,
+        counted: u64,
+    ) -> std::io::Result<Arena> {
+        let reservation = self.reserve(counted).await;
         let region = Region::allocate(bytes.max(1)).ok_or(std::io::ErrorKind::OutOfMemory)?;
         let memory = ArenaMemory::new(region, reservation, self.releaser().clone());
         Ok(Arena { shared: Arc::new(memory), given: 0 })

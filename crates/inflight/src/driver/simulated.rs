@@ -10,6 +10,7 @@
 
 mod chance;
 mod disk;
+mod disks;
 mod many;
 mod network;
 mod path;
@@ -50,8 +51,9 @@ pub(super) struct Simulated {
 impl Simulated {
     pub(super) fn open(inbox: InboxRef, disk: &SimulatedDisk, buffers: Pool) -> Simulated {
         let chance = Chance::new(disk.state().chance.next());
+        let now_ns = disk.state().now_ns;
         let (disk, under_way, waiting) = (disk.clone(), BinaryHeap::new(), Vec::new());
-        Simulated { inbox, disk, chance, now_ns: 0, under_way, waiting, changes: 0, buffers }
+        Simulated { inbox, disk, chance, now_ns, under_way, waiting, changes: 0, buffers }
     }
 
     fn begin(&mut self, index: u32, delay_ns: u64) {
@@ -60,8 +62,9 @@ impl Simulated {
         self.under_way.push(Reverse((due, self.chance.next(), name)));
     }
 
-    fn some_delay(&mut self) -> u64 {
-        1 + self.chance.below(DELAY_MAX_NS)
+    fn some_delay(&mut self, operation: &Operation) -> u64 {
+        let slowness = self.disk.state().slowness(operation);
+        (1 + self.chance.below(DELAY_MAX_NS)).saturating_mul(slowness)
     }
 
     /// The next operation takes effect.
@@ -72,10 +75,13 @@ impl Simulated {
             return;
         }
         self.now_ns = self.now_ns.max(due);
+        self.disk.state().now_ns = self.now_ns;
         let index = name as u32;
         let interrupted = self.disk.state().faults.interrupted_once_in;
         if self.chance.once_in(interrupted) {
-            let delay = self.some_delay();
+            let inbox = self.inbox;
+            // SAFETY: the operation was under way, and nobody but this driver had it.
+            let delay = self.some_delay(unsafe { inbox.slots.operation(index) });
             return self.begin(index, delay);
         }
         let inbox = self.inbox;
@@ -95,7 +101,9 @@ impl Simulated {
         }
         for name in std::mem::take(&mut self.waiting) {
             if self.inbox.slots.is_current(name) {
-                let delay = self.some_delay();
+                let inbox = self.inbox;
+                // SAFETY: it waits, and nobody but this driver has it.
+                let delay = self.some_delay(unsafe { inbox.slots.operation(name as u32) });
                 self.begin(name as u32, delay);
             }
         }
@@ -113,7 +121,7 @@ impl Driver for Simulated {
         }
         let delay = match operation {
             Operation::Sleep { duration } => u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX),
-            _ => self.some_delay(),
+            other => self.some_delay(other),
         };
         self.begin(index, delay);
     }

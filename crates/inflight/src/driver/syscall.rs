@@ -5,6 +5,7 @@
 mod about;
 mod cached;
 mod many;
+mod mapped;
 pub(super) mod socket;
 
 use std::ffi::CStr;
@@ -19,6 +20,7 @@ use rustix::io::{Errno, IoSlice, IoSliceMut, ReadWriteFlags, Result, retry_on_in
 
 use crate::address::Address;
 use crate::buffer::Buffer;
+use crate::descriptor::Sort;
 use crate::metadata::DirectoryBatch;
 use crate::operation::{
     Advice, At, Create, OpenOptions, Operation, RemoveKind, SyncScope, TRANSFER_BYTES_MAX,
@@ -26,6 +28,9 @@ use crate::operation::{
 
 /// Room for the kernel's directory entries: some hundred names a call.
 const DIRECTORY_BYTES: usize = 32 << 10;
+
+/// `RWF_DONTCACHE`: what is read or written is dropped from the page cache again.
+pub(super) const DROP_BEHIND: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 
 /// Performs the operation. The result is what its documentation says.
 pub(super) fn perform(operation: &mut Operation) -> Result<u64> {
@@ -45,11 +50,22 @@ pub(super) fn perform(operation: &mut Operation) -> Result<u64> {
         }
         Operation::Read { file, buffer, length, offset } => {
             let length = read_length(buffer, *length);
-            read_some(file.as_fd(), buffer, length, *offset)
+            match file.sort() {
+                Sort::UncachedFile => retry_on_intr(|| {
+                    read_flagged(file.as_fd(), buffer, length, *offset, DROP_BEHIND)
+                }),
+                _ => read_some(file.as_fd(), buffer, length, *offset),
+            }
         }
         Operation::Write { file, buffer, start, length, offset } => {
             let bytes = write_range(buffer, *start, *length);
-            retry_on_intr(|| rustix::io::pwrite(&*file, bytes, *offset)).map(|n| n as u64)
+            let write = || match file.sort() {
+                Sort::UncachedFile => {
+                    rustix::io::pwritev2(&*file, &[IoSlice::new(bytes)], *offset, DROP_BEHIND)
+                }
+                _ => rustix::io::pwrite(&*file, bytes, *offset),
+            };
+            retry_on_intr(write).map(|n| n as u64)
         }
         Operation::WriteSync { file, buffer, start, length, offset, scope } => {
             let bytes = write_range(buffer, *start, *length);
@@ -104,6 +120,9 @@ pub(super) fn perform(operation: &mut Operation) -> Result<u64> {
             Ok(0)
         }
         Operation::CountCached { file, length } => cached::count(file.as_fd(), *length),
+        Operation::TouchMapped { file, offset, length, step } => {
+            mapped::touch(file.as_fd(), *offset, *length, *step)
+        }
         Operation::ReadDirectory { directory, metadata, batch } => {
             read_directory(directory.as_fd(), *metadata, batch)
         }
@@ -337,12 +356,22 @@ pub(super) fn read_cached(operation: &mut Operation) -> Result<u64> {
         return Err(Errno::AGAIN);
     };
     let length = read_length(buffer, *length);
+    read_flagged(file.as_fd(), buffer, length, *offset, ReadWriteFlags::NOWAIT)
+}
+
+/// One read into the spare room, in a particular way.
+fn read_flagged(
+    file: BorrowedFd<'_>,
+    buffer: &mut Buffer,
+    length: usize,
+    offset: u64,
+    flags: ReadWriteFlags,
+) -> Result<u64> {
     // SAFETY: the spare room is `length` bytes or more and ours alone; the kernel, the only one to
     // use the slice, only writes to it.
     let spare = unsafe { std::slice::from_raw_parts_mut(buffer.spare_ptr(), length) };
     let mut slices = [IoSliceMut::new(spare)];
-    let flags = ReadWriteFlags::NOWAIT;
-    let bytes = rustix::io::preadv2(file.as_fd(), &mut slices, *offset, flags)?;
+    let bytes = rustix::io::preadv2(file, &mut slices, offset, flags)?;
     Ok(assume_read(buffer, bytes))
 }
 

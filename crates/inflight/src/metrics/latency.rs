@@ -17,6 +17,17 @@ impl Default for Latency {
 }
 
 impl Latency {
+    /// Counts one more.
+    pub fn record(&mut self, taken: Duration) {
+        let ns = u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX);
+        self.buckets[bucket_of(ns)] += 1;
+    }
+
+    /// Counts those of another one as well.
+    pub fn merge(&mut self, other: &Latency) {
+        self.buckets.iter_mut().zip(&other.buckets).for_each(|(sum, count)| *sum += count);
+    }
+
     /// How many operations were timed.
     #[must_use]
     pub fn count(&self) -> u64 {

@@ -156,6 +156,8 @@ pub struct OpenOptions {
     pub(crate) create: Create,
     pub(crate) truncate: bool,
     pub(crate) direct: bool,
+    /// What is read and written does not stay in the page cache.
+    pub(crate) uncached: bool,
     pub(crate) directory: bool,
     pub(crate) follow: bool,
     pub(crate) beneath: bool,
@@ -183,6 +185,7 @@ impl OpenOptions {
             create: Create::Never,
             truncate: false,
             direct: false,
+            uncached: false,
             directory: false,
             follow: true,
             beneath: false,
@@ -241,6 +244,15 @@ impl OpenOptions {
     #[must_use]
     pub(crate) const fn direct(self) -> OpenOptions {
         OpenOptions { direct: true, ..self }
+    }
+
+    /// Through the page cache, from which what was read and written is dropped again at once; what was
+    /// there before stays. Any range will do, unlike around the cache. Only [`File::read`](crate::File::read)
+    /// and [`File::write`](crate::File::write), and what is made of them: others go as always. Needs
+    /// Linux 6.14 and a file system that can; elsewhere reads and writes fail with `Unsupported`.
+    #[must_use]
+    pub const fn uncached(self) -> OpenOptions {
+        OpenOptions { uncached: true, ..self }
     }
 
     /// Refuses a symbolic link as the last component.

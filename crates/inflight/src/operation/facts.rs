@@ -43,6 +43,7 @@ impl Operation {
             Operation::CopyRange { .. } => "copy into",
             Operation::FindData { .. } => "find the holes of",
             Operation::CountCached { .. } => "look for in the page cache",
+            Operation::TouchMapped { .. } => "map",
             Operation::ReadAttributes { .. } => "read extended attributes of",
             Operation::WriteAttribute { .. } => "set extended attribute of",
             Operation::WriteSync { .. } => "write and sync",
@@ -82,6 +83,28 @@ impl Operation {
             | Operation::Bind { address, .. }
             | Operation::Connect { address, .. }
             | Operation::SendTo { address, .. } => Some(PathBuf::from(address.to_string())),
+            Operation::ReadFiles { directory, pieces, current, .. } => {
+                pieces.get(*current).map(|piece| display_path(directory.as_ref(), &piece.path))
+            }
+            Operation::WriteFiles { directory, files, current, .. } => {
+                files.get(*current).map(|file| display_path(directory.as_ref(), &file.path))
+            }
+            Operation::CopyFiles { from, to, files, current, reading, .. } => {
+                files.get(*current).map(|file| match reading {
+                    true => display_path(Some(from), &file.path),
+                    false => display_path(Some(to), file.target()),
+                })
+            }
+            other => match other.at() {
+                Some(at) => Some(at.display_path()),
+                None => other.descriptor().map(|open| open.label().into_owned()),
+            },
+        }
+    }
+
+    /// The path that the operation takes; of two, the one that is there before.
+    pub(crate) fn at(&self) -> Option<&At> {
+        match self {
             Operation::Open { at, .. }
             | Operation::Metadata { at, .. }
             | Operation::CopyMetadata { to: at, .. }
@@ -96,21 +119,9 @@ impl Operation {
             | Operation::CreateHardLink { at, .. }
             | Operation::ReadLink { at, .. }
             | Operation::ReadAttributes { at, .. }
-            | Operation::WriteAttribute { at, .. } => Some(at.display_path()),
-            Operation::Rename { from, .. } => Some(from.display_path()),
-            Operation::ReadFiles { directory, pieces, current, .. } => {
-                pieces.get(*current).map(|piece| display_path(directory.as_ref(), &piece.path))
-            }
-            Operation::WriteFiles { directory, files, current, .. } => {
-                files.get(*current).map(|file| display_path(directory.as_ref(), &file.path))
-            }
-            Operation::CopyFiles { from, to, files, current, reading, .. } => {
-                files.get(*current).map(|file| match reading {
-                    true => display_path(Some(from), &file.path),
-                    false => display_path(Some(to), file.target()),
-                })
-            }
-            other => other.descriptor().map(|open| open.label().into_owned()),
+            | Operation::WriteAttribute { at, .. }
+            | Operation::Rename { from: at, .. } => Some(at),
+            _ => None,
         }
     }
 
@@ -127,7 +138,8 @@ impl Operation {
             | Operation::SyncRange { offset, .. }
             | Operation::Advise { offset, .. }
             | Operation::PunchHole { offset, .. }
-            | Operation::FindData { offset, .. } => Some(*offset),
+            | Operation::FindData { offset, .. }
+            | Operation::TouchMapped { offset, .. } => Some(*offset),
             Operation::CopyRange { to_offset, .. } => Some(*to_offset),
             _ => None,
         }
@@ -251,7 +263,7 @@ impl Operation {
 
     /// What is open that the operation is about; of two, the one that something is done to.
     #[inline]
-    fn descriptor(&self) -> Option<&Descriptor> {
+    pub(crate) fn descriptor(&self) -> Option<&Descriptor> {
         match self {
             Operation::Read { file, .. }
             | Operation::Write { file, .. }
@@ -263,6 +275,7 @@ impl Operation {
             | Operation::ReadDirectory { directory: file, .. }
             | Operation::FindData { file, .. }
             | Operation::CountCached { file, .. }
+            | Operation::TouchMapped { file, .. }
             | Operation::CopyRange { to: file, .. }
             | Operation::CopyFiles { to: file, .. }
             | Operation::CloneFile { to: file, .. }
@@ -316,7 +329,8 @@ impl Operation {
         match self {
             Operation::Read { .. }
             | Operation::ReadVectored { .. }
-            | Operation::ReadFiles { .. } => Direction::Read,
+            | Operation::ReadFiles { .. }
+            | Operation::TouchMapped { .. } => Direction::Read,
             Operation::Write { .. }
             | Operation::WriteVectored { .. }
             | Operation::WriteSync { .. }

@@ -3,6 +3,7 @@
 //! What is read is written from the same buffer: nothing is copied in memory. Holes stay holes.
 
 use super::any_file::AnyFile;
+use super::depth::Depth;
 use super::reader::Reader;
 use super::writer::Writer;
 use super::{DEPTH, REQUEST_BYTES};
@@ -46,7 +47,8 @@ pub struct Copy {
     /// The size of a source with holes, and where the first that was not looked at may start.
     sparse: Option<(u64, u64)>,
     hole_bytes: u64,
-    requests: (usize, usize),
+    request_bytes: usize,
+    depth: Depth,
 }
 
 impl Copy {
@@ -65,7 +67,9 @@ impl Copy {
         };
         let length = sparse.is_none().then_some(metadata.size);
         let writer = Writer::new(target, length).await?;
-        Ok(Copy { source, reader, writer, sparse, hole_bytes: 0, requests: (REQUEST_BYTES, DEPTH) })
+        let depth = Depth::fixed(DEPTH);
+        let request_bytes = REQUEST_BYTES;
+        Ok(Copy { source, reader, writer, sparse, hole_bytes: 0, request_bytes, depth })
     }
 
     /// Sets the size of requests, in bytes, and how many reads and how many writes are under way at
@@ -75,9 +79,20 @@ impl Copy {
     /// When copying has begun.
     #[must_use]
     pub fn requests(self, bytes: usize, depth: usize) -> Copy {
+        self.following(bytes, &Depth::fixed(depth))
+    }
+
+    /// Sets the size of requests, in bytes, and that as many reads and as many writes are under way as
+    /// `depth` says at the time, which follows what that brings.
+    ///
+    /// # Panics
+    /// When copying has begun.
+    #[must_use]
+    pub fn following(self, bytes: usize, depth: &Depth) -> Copy {
         let (reader, writer) =
-            (self.reader.requests(bytes, depth), self.writer.requests(bytes, depth));
-        Copy { reader, writer, requests: (bytes, depth), ..self }
+            (self.reader.requests(bytes, DEPTH), self.writer.requests(bytes, DEPTH));
+        let (reader, writer) = (reader.following(depth), writer.following(depth));
+        Copy { reader, writer, request_bytes: bytes, depth: depth.clone(), ..self }
     }
 
     /// Copies a little more, a request's bytes at most, and says how many, holes included; `None` when
@@ -127,9 +142,11 @@ impl Copy {
         };
         self.sparse = Some((size, end));
         self.writer.skip_to(start).await?;
-        let (bytes, depth) = self.requests;
         self.reader = match start < end {
-            true => range_of(&self.source, start, end).requests(bytes, depth),
+            true => {
+                let reader = range_of(&self.source, start, end);
+                reader.requests(self.request_bytes, DEPTH).following(&self.depth)
+            }
             // The end, which need not be at a block's start.
             false => range_of(&self.source, 0, 0),
         };

@@ -3,23 +3,27 @@
 //! What is large and not in the page cache is read around it, straight into its place, with several
 //! requests under way; what is there is copied from there. Memory counts against the engine's budget:
 //! loads wait until there is room, in the order in which they were asked for, so any number of them can
-//! be asked for at once by whoever uses and drops them in that order. Of those that
-//! have room, some at a time read from one device, and one where that is rotational.
+//! be asked for at once by whoever uses and drops them in that order. Where one takes its time to be opened,
+//! on a disk that is slow, others go before it, into a part of the memory that is never needed to bring it
+//! to its turn. Of those that have room, some at a time read from one device, and one where that is rotational.
 //!
 //! Files are never mapped: a slice of a mapped file changes when the file does, and ends the process
 //! when the file is cut short.
 
 use std::fmt;
+use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 
 use super::any_file::AnyFile;
 use super::ordered::Ordered;
 use super::reader::Reader;
 use super::{DEPTH, REQUEST_BYTES};
-use crate::budget::{Budget, Reserve};
-use crate::buffer::{ArenaView, BLOCK_BYTES, Buffer};
+use crate::budget::{Budget, Reservation, Reserve};
+use crate::buffer::{Arena, ArenaView, BLOCK_BYTES, Buffer};
 use crate::device::DeviceKind;
 use crate::error::{Error, Result};
 use crate::file::File;
@@ -31,6 +35,8 @@ use crate::task::Task;
 
 /// Files below this are read through the page cache.
 const DIRECT_BYTES_MIN: u64 = 1 << 20;
+/// One in so many bytes of the budget is for loads that go before their turn.
+pub(crate) const AHEAD_PART: u64 = 8;
 /// How often a direct read may end inside a block before that is an error.
 const READS_IN_VAIN_MAX: u32 = 16;
 
@@ -51,6 +57,8 @@ const READS_IN_VAIN_MAX: u32 = 16;
 /// # }
 /// ```
 ///
+/// One that takes more than seven eighths of the budget counts as these, and the engine takes so much more.
+///
 /// Dropping it at any time stops it and frees its memory as soon as the system is done with that. A file
 /// has the size that it has when it is opened: what is appended later is not read, and one that is cut
 /// short ends where it ends, or has zeros behind that where the cut met a read. What has no size
@@ -70,6 +78,8 @@ struct Shared {
     view: OnceLock<ArenaView>,
     /// Set at the end; whether that was a good one.
     whole: OnceLock<bool>,
+    /// What it holds of the memory for those that go before their turn, if it did.
+    ahead: OnceLock<Reservation>,
 }
 
 impl Handle {
@@ -158,10 +168,8 @@ async fn load(handle: &Handle, path: &Path, turn: Reserve, shared: &Shared) -> R
     }
     let device = turns_of(handle, path, metadata.device).await;
     // The memory first: who waits for it holds up nobody's device.
-    let turn = turn.await;
-    let arena = handle.pool().arena(size.next_multiple_of(BLOCK_BYTES)).await;
-    drop(turn);
-    let mut arena = arena.map_err(|error| failed(path, error))?;
+    let room = room(handle, turn, size.next_multiple_of(BLOCK_BYTES), shared).await;
+    let mut arena = room.map_err(|error| failed(path, error))?;
     let _ = shared.view.set(arena.view());
     let _turn = device.reserve(1).await;
     let source = best_source(handle, path, file, metadata.size).await?;
@@ -183,6 +191,44 @@ async fn load(handle: &Handle, path: &Path, turn: Reserve, shared: &Shared) -> R
             return Ok(());
         }
         done += length;
+    }
+}
+
+/// Memory for it, in its turn; or before, as long as that one before is not ready for its own.
+async fn room(
+    handle: &Handle,
+    mut turn: Reserve,
+    bytes: usize,
+    shared: &Shared,
+) -> io::Result<Arena> {
+    let (pool, all_ahead) = (handle.pool(), &handle.shared.loads_ahead);
+    let mut ahead = (bytes as u64 <= all_ahead.limit()).then(|| all_ahead.reserve(bytes as u64));
+    let before_its_turn = poll_fn(|context| {
+        if let Poll::Ready(turn) = Pin::new(&mut turn).poll(context) {
+            return Poll::Ready(Err(turn));
+        }
+        if let Some(reserve) = &mut ahead
+            && let Poll::Ready(held) = Pin::new(reserve).poll(context)
+        {
+            ahead = None;
+            // Where there is none to spare it goes to those whose turn it is.
+            if let Some(arena) = pool.try_arena(bytes) {
+                let _ = shared.ahead.set(held);
+                return Poll::Ready(Ok(arena));
+            }
+        }
+        Poll::Pending
+    });
+    match before_its_turn.await {
+        Ok(arena) => Ok(arena),
+        Err(turn) => {
+            // Those that went before may hold their part for as long as they like, so no more is asked for
+            // than there is beside it, however much it is.
+            let most = pool.budget().limit() - all_ahead.limit();
+            let arena = pool.arena_counting(bytes, most.min(bytes as u64)).await;
+            drop(turn);
+            arena
+        }
     }
 }
 

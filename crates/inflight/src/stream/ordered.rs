@@ -5,6 +5,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use super::depth::Depth;
+
 /// Futures at work at once, results in order. The futures make progress by themselves (they are
 /// tasks, see [`Task`](crate::Task), or operations, see [`Pending`](crate::Pending)), so only the oldest
 /// is ever polled. It serves for tasks of your own just as well:
@@ -33,7 +35,7 @@ use std::task::{Context, Poll};
 /// ```
 #[derive(Debug)]
 pub struct Ordered<F> {
-    depth: usize,
+    depth: Depth,
     queue: VecDeque<F>,
 }
 
@@ -41,14 +43,19 @@ impl<F: Future + Unpin> Ordered<F> {
     /// At most `depth` futures at a time, at least one.
     #[must_use]
     pub fn new(depth: usize) -> Ordered<F> {
-        let depth = depth.max(1);
-        Ordered { depth, queue: VecDeque::with_capacity(depth) }
+        Ordered::following(&Depth::fixed(depth))
+    }
+
+    /// At most as many at a time as that says at the time.
+    #[must_use]
+    pub fn following(depth: &Depth) -> Ordered<F> {
+        Ordered { depth: depth.clone(), queue: VecDeque::with_capacity(depth.now()) }
     }
 
     /// Whether another future may be added.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.queue.len() < self.depth
+        self.queue.len() < self.depth.now()
     }
 
     /// Whether there is no future.
@@ -65,9 +72,10 @@ impl<F: Future + Unpin> Ordered<F> {
     /// Adds one at the end.
     ///
     /// # Panics
-    /// When there is no room.
+    /// When there is no room, nor could be.
     pub fn push(&mut self, future: F) {
-        assert!(self.has_room(), "the bound of {} is passed", self.depth);
+        let most = self.depth.most();
+        assert!(self.queue.len() < most, "the bound of {most} is passed");
         self.queue.push_back(future);
     }
 

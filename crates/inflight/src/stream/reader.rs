@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::any_file::AnyFile;
+use super::depth::Depth;
 use super::ordered::Ordered;
 use super::turns::Turns;
 use super::{DEPTH, REQUEST_BYTES};
@@ -49,6 +50,8 @@ pub struct Reader {
     /// Whatever is behind `end` is wanted too.
     to_end: bool,
     in_flight: Ordered<Pending<Buffer>>,
+    /// Is told what was read.
+    depth: Option<Depth>,
     turns: Turns,
     /// A read failed, or its future was dropped: nothing says what is missing.
     interrupted: bool,
@@ -92,6 +95,7 @@ impl Reader {
             end: range.end,
             to_end: false,
             in_flight: Ordered::new(DEPTH),
+            depth: None,
             turns: Turns::default(),
             interrupted: false,
         }
@@ -108,6 +112,19 @@ impl Reader {
         // So a direct read fills its whole buffer.
         let request_bytes = bytes.max(BLOCK_BYTES).next_power_of_two();
         Reader { request_bytes, in_flight: Ordered::new(depth), ..self }
+    }
+
+    /// Sets that as many requests are under way as `depth` says at the time, which follows what this brings.
+    /// (Not on a simulated disk, where time is another one.)
+    ///
+    /// # Panics
+    /// When reading has begun.
+    #[must_use]
+    pub fn following(self, depth: &Depth) -> Reader {
+        assert!(self.in_flight.is_empty() && self.ahead == self.position, "reading has begun");
+        let is_real = self.file().handle().shared.simulation.is_none();
+        let in_flight = Ordered::following(depth);
+        Reader { in_flight, depth: is_real.then(|| depth.clone()), ..self }
     }
 
     fn file(&self) -> &File {
@@ -171,7 +188,11 @@ impl Reader {
             }
             None => self.behind_the_end().await?,
         };
-        self.position += buffer.as_ref().map_or(0, |buffer| buffer.len()) as u64;
+        let bytes = buffer.as_ref().map_or(0, |buffer| buffer.len()) as u64;
+        self.position += bytes;
+        if let Some(depth) = &self.depth {
+            depth.note(bytes);
+        }
         self.interrupted = false;
         Ok(buffer.map(|buffer| (start, buffer)))
     }

@@ -1,6 +1,7 @@
 //! Writing a file front to back, with several writes behind the user.
 
 use super::any_file::AnyFile;
+use super::depth::Depth;
 use super::ordered::Ordered;
 use super::turns::Turns;
 use super::{DEPTH, REQUEST_BYTES};
@@ -105,6 +106,16 @@ impl Writer {
         assert!(self.position() == 0, "writing has begun");
         let request_bytes = bytes.max(BLOCK_BYTES).next_power_of_two();
         Writer { request_bytes, in_flight: Ordered::new(depth), ..self }
+    }
+
+    /// Sets that as many requests are under way as `depth` says at the time.
+    ///
+    /// # Panics
+    /// When writing has begun.
+    #[must_use]
+    pub fn following(self, depth: &Depth) -> Writer {
+        assert!(self.position() == 0, "writing has begun");
+        Writer { in_flight: Ordered::following(depth), ..self }
     }
 
     fn handle(&self) -> &Handle {
@@ -257,7 +268,7 @@ impl Writer {
     }
 
     async fn flush(&mut self, buffer: Buffer) -> Result<()> {
-        if !self.in_flight.has_room()
+        while !self.in_flight.has_room()
             && let Some(written) = self.in_flight.next().await
         {
             written?;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::io::{Errno, Result};
 
 use super::chance::Chance;
+use super::disks::{DEVICE, OtherDisk};
 use super::network::Network;
 use super::tree::{Inode, ROOT, Tree};
 use crate::address::Address;
@@ -42,9 +43,6 @@ pub struct Faults {
     pub failed_at: u64,
 }
 
-/// The number of a simulated disk, for it is the only one there.
-pub(super) const DEVICE: u64 = 1;
-
 pub(super) struct State {
     pub(super) seed: u64,
     pub(super) chance: Chance,
@@ -59,6 +57,10 @@ pub(super) struct State {
     pub(super) is_cached: bool,
     /// Operations, and parts of those that work on many files.
     pub(super) operations: u64,
+    /// Directories on devices of their own.
+    pub(super) others: Vec<OtherDisk>,
+    /// The clock.
+    pub(super) now_ns: u64,
     /// A digest of what was done, in order.
     pub(super) history: u64,
     crash_at: u64,
@@ -94,6 +96,8 @@ impl SimulatedDisk {
             can_clone: false,
             is_cached: true,
             operations: 0,
+            others: Vec::new(),
+            now_ns: 0,
             history: 0,
             crash_at: 0,
             crashed: false,
@@ -108,8 +112,10 @@ impl SimulatedDisk {
         let mut tree = state.tree.clone();
         tree.forget_unnamed(|_| false);
         let (can_clone, is_cached) = (state.can_clone, state.is_cached);
+        let others = state.others.clone();
         drop(state);
         let fork = SimulatedDisk::of(seed, tree);
+        fork.state().others = others;
         fork.set_can_clone(can_clone);
         fork.set_cached(is_cached);
         fork
@@ -274,7 +280,9 @@ impl Foreign for SimulatedDescriptor {
     }
 
     fn device(&self) -> u64 {
-        DEVICE
+        let state = self.disk.state();
+        let open = state.opens.get(&self.number);
+        open.map_or(DEVICE, |open| state.device_of(open.inode))
     }
 
     fn peer_address(&self) -> Address {

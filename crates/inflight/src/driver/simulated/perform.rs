@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use rustix::io::{Errno, Result};
 
-use super::disk::{DEVICE, Fate, Open, SimulatedDisk, State};
+use super::disk::{Fate, Open, SimulatedDisk, State};
 use super::path::Way;
 use super::tree::{BLOCK_BYTES, Content, FileBytes, Inode, ROOT};
 use crate::arrivals::Arrivals;
@@ -166,6 +166,7 @@ impl State {
             Operation::CloneFile { from, to } => {
                 let source = self.readable(from, 0, 0)?;
                 let target = self.writable(to, 0, 0)?;
+                self.on_one_device(source, target)?;
                 if !self.can_clone {
                     return Err(Errno::OPNOTSUPP);
                 }
@@ -197,6 +198,11 @@ impl State {
                 let inode = self.inode_of(file)?;
                 let bytes = (*length).min(self.tree.file(inode)?.bytes.len() as u64);
                 Ok(if self.is_cached { bytes } else { 0 })
+            }
+            Operation::TouchMapped { file, offset, length, .. } => {
+                let inode = self.readable(file, *offset, *length as u64)?;
+                let size = self.tree.file(inode)?.bytes.len() as u64;
+                Ok(size.saturating_sub(*offset).min(*length as u64))
             }
             Operation::ReadDirectory { directory, metadata, batch } => {
                 self.read_directory(directory, *metadata, batch)
@@ -241,6 +247,7 @@ impl State {
                 let from = self.locate(from, Way::Keep)?;
                 from.existing()?;
                 let to = self.locate(to, Way::Keep)?.name()?;
+                self.on_one_device(from.directory, to.0)?;
                 self.tree.rename(from.name()?, to, *replace)?;
                 self.forget_unnamed();
                 Ok(0)
@@ -269,6 +276,7 @@ impl State {
             Operation::CreateHardLink { original, at } => {
                 let inode = self.locate(original, Way::Keep)?.existing()?;
                 let (directory, name) = self.locate(at, Way::Keep)?.name()?;
+                self.on_one_device(inode, directory)?;
                 done(self.tree.link(inode, directory, name))
             }
             Operation::ReadLink { at, target } => {
@@ -480,7 +488,7 @@ impl State {
             modified: node.attributes.modified,
             owner: node.attributes.owner,
             node: 0,
-            device: DEVICE,
+            device: self.device_of(inode),
             inode,
             links: self.tree.links(inode),
             direct_alignment: DIRECT_BYTES as u16,

@@ -13,6 +13,7 @@ use super::provided::{GROUP, Provided};
 use super::registered::{self, Registered};
 use crate::address::Address;
 use crate::class::Class;
+use crate::descriptor::{Descriptor, Sort};
 use crate::driver::syscall::{self, socket};
 use crate::operation::{At, Create, Operation, SyncScope};
 use crate::slot::{Arguments, Outcome};
@@ -88,6 +89,14 @@ fn priority(class: Class) -> u16 {
     }
 }
 
+/// How a file's reads and writes are done.
+fn flags(file: &Descriptor) -> i32 {
+    match file.sort() {
+        Sort::UncachedFile => syscall::DROP_BEHIND.bits() as i32,
+        _ => 0,
+    }
+}
+
 /// The commonest operations, which the ring carries out as they are: their entry goes straight into
 /// the ring, through `push`, in place of being carried there. Says whether it was one.
 #[inline(always)]
@@ -100,26 +109,31 @@ pub(super) fn push_plain(
 ) -> bool {
     match operation {
         Operation::Read { file, buffer, length, offset } => {
-            let (file, place) = (raw(file), buffer.spare_ptr());
+            let (flags, file, place) = (flags(file), raw(file), buffer.spare_ptr());
             let (length, priority) = (syscall::read_length(buffer, *length), priority(class));
             if registered.has(place) {
                 let read = opcode::ReadFixed::new(file, place, length as u32, registered::NUMBER);
-                push(&read.offset(*offset).ioprio(priority).build().user_data(name));
+                let read = read.offset(*offset).ioprio(priority).rw_flags(flags);
+                push(&read.build().user_data(name));
             } else {
                 let read = opcode::Read::new(file, place, length as u32);
-                push(&read.offset(*offset).ioprio(priority).build().user_data(name));
+                let read = read.offset(*offset).ioprio(priority).rw_flags(flags);
+                push(&read.build().user_data(name));
             }
         }
         Operation::Write { file, buffer, start, length, offset } => {
             let bytes = syscall::write_range(buffer, *start, *length);
-            let (file, place, length) = (raw(file), bytes.as_ptr(), bytes.len() as u32);
+            let (flags, file) = (flags(file), raw(file));
+            let (place, length) = (bytes.as_ptr(), bytes.len() as u32);
             let priority = priority(class);
             if registered.has(place) {
                 let write = opcode::WriteFixed::new(file, place, length, registered::NUMBER);
-                push(&write.offset(*offset).ioprio(priority).build().user_data(name));
+                let write = write.offset(*offset).ioprio(priority).rw_flags(flags);
+                push(&write.build().user_data(name));
             } else {
                 let write = opcode::Write::new(file, place, length);
-                push(&write.offset(*offset).ioprio(priority).build().user_data(name));
+                let write = write.offset(*offset).ioprio(priority).rw_flags(flags);
+                push(&write.build().user_data(name));
             }
         }
         Operation::Nop => push(&opcode::Nop::new().build().user_data(name)),

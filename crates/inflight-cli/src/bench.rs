@@ -1,0 +1,156 @@
+//! `inflight bench`: measures, prints, draws, keeps, compares.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow};
+use inflight::{Engine, FileKind, Handle, Progress};
+use inflight_bench::{
+    Comparison, Options, Report, Setting, compare, measure, page, summary, words,
+};
+use serde_json::{Value, json};
+
+use crate::arguments::{BenchArguments, Common};
+use crate::commands::stop_on_signal;
+use crate::known;
+use crate::progress::{Bar, Unit};
+use crate::report::printable;
+
+/// Runs it.
+pub fn run(arguments: &BenchArguments, common: &Common) -> Result<bool> {
+    let mut builder = Engine::builder();
+    if let Some(memory) = common.memory {
+        builder = builder.memory_bytes_max(memory);
+    }
+    if let Some(reports) = &arguments.compare {
+        let engine = builder.build()?;
+        return run_compare(&engine, reports, common);
+    }
+    let engine = builder.clone().workers(1).build()?;
+    if let Some(output) = &arguments.output {
+        // Better now than when all is measured.
+        engine.block_on(can_write(&engine, output))?;
+    }
+    let progress = Arc::new(Progress::default());
+    stop_on_signal(&progress)?;
+    let bar = Bar::start(&progress, Unit::Time, !common.json);
+    let options = Options { time: arguments.time, space: arguments.space };
+    let report = measure(&builder, &progress, &arguments.path, options);
+    drop(bar);
+    let report = report?;
+    let mut notes = Vec::new();
+    engine.block_on(async {
+        if let Some(output) = &arguments.output {
+            known::replace(&engine, output, page(&report).as_bytes()).await?;
+            notes.push(format!("the page is {}", output.display()));
+        }
+        if arguments.save {
+            notes.push(save(&engine, &arguments.path, &report).await?);
+        }
+        anyhow::Ok(())
+    })?;
+    print(&report, &notes, common)?;
+    Ok(true)
+}
+
+async fn can_write(handle: &Handle, output: &Path) -> Result<()> {
+    let folder = match output.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let about = handle.metadata(folder, true).await?;
+    let taken = handle.metadata(output, true).await.is_ok_and(|about| about.kind != FileKind::File);
+    if about.kind != FileKind::Directory || taken || output.file_name().is_none() {
+        return Err(anyhow!("{} cannot be a page: give the name of a file", output.display()));
+    }
+    Ok(())
+}
+
+async fn save(handle: &Handle, path: &Path, report: &Report) -> Result<String> {
+    let device = handle.device(path).await?;
+    let kept = report.settings.ok_or_else(|| {
+        anyhow!("nothing is saved: reading and writing were not both measured; name a directory, or give more --time")
+    })?;
+    let place = known::save(handle, &device, kept.settings(device.settings_of_kind())).await?;
+    Ok(format!("saved in {}: copies use it on this device", place.display()))
+}
+
+fn print(report: &Report, notes: &[String], common: &Common) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let written = if common.json {
+        let mut object = serde_json::Map::new();
+        object.insert("command".into(), "bench".into());
+        object.insert("ok".into(), true.into());
+        if let Value::Object(fields) = serde_json::to_value(report)? {
+            object.extend(fields);
+        }
+        object.insert("notes".into(), json!(notes));
+        writeln!(out, "{}", Value::Object(object))
+    } else {
+        let lines = summary(report);
+        let mut lines = lines.iter().chain(notes);
+        lines.try_for_each(|line| writeln!(out, "{}", printable(line)))
+    };
+    written
+        .and_then(|()| out.flush())
+        .context("it is measured, but standard output cannot be written")
+}
+
+fn run_compare(engine: &Engine, reports: &[PathBuf], common: &Common) -> Result<bool> {
+    let read = |path: &Path| -> Result<Report> {
+        let mut load = engine.load(path);
+        let bytes = engine.block_on(load.ready())?;
+        let name = path.display().to_string();
+        Ok(Report::read(&String::from_utf8_lossy(bytes), &name)?)
+    };
+    let (before, after) = (read(&reports[0])?, read(&reports[1])?);
+    let all = compare(&before, &after);
+    if all.is_empty() {
+        return Err(anyhow!("the two reports have no setting in common"));
+    }
+    let mut out = std::io::stdout().lock();
+    if common.json {
+        let object = json!({ "command": "bench", "ok": true, "compared": all });
+        writeln!(out, "{object}")?;
+        return Ok(true);
+    }
+    if (&before.place.source, &before.place.path) != (&after.place.source, &after.place.path) {
+        let of = |report: &Report| format!("{} ({})", report.place.path, report.place.source);
+        writeln!(out, "{}", printable(&format!("{} against {}", of(&before), of(&after))))?;
+    }
+    for line in comparison_lines(&all) {
+        writeln!(out, "{line}")?;
+    }
+    Ok(true)
+}
+
+fn comparison_lines(all: &[Comparison]) -> Vec<String> {
+    let (changed, same): (Vec<&Comparison>, Vec<&Comparison>) =
+        all.iter().partition(|one| one.differs);
+    let mut lines = vec![format!(
+        "{} settings in both: {} slower, {} faster, {} the same, as far as the samples tell",
+        all.len(),
+        changed.iter().filter(|one| one.ratio < 1.0).count(),
+        changed.iter().filter(|one| one.ratio > 1.0).count(),
+        same.len(),
+    )];
+    for one in changed {
+        let Setting { work, mode, request_bytes, depth, threads } = one.setting;
+        let figure = |rate: f64| match work.counts_operations() {
+            true => format!("{}/s", words::count(rate)),
+            false => words::throughput(rate),
+        };
+        let size = if request_bytes > 0 { words::bytes(request_bytes) } else { String::new() };
+        let threads = if threads > 1 { format!(", {threads} threads") } else { String::new() };
+        lines.push(format!(
+            "{:>5.2}  {:>11} -> {:<11}  {}: {}, {size} × {depth}{threads}",
+            one.ratio,
+            figure(one.before.median),
+            figure(one.after.median),
+            work.title(),
+            mode.name(),
+        ));
+    }
+    lines
+}
