@@ -10,7 +10,7 @@ use std::ffi::OsStr;
 use std::fs;
 
 use serde_json::Value;
-use support::{Place, Ran, directory, file, finish, inflight, noise, run, shown};
+use support::{Place, Ran, directory, fifo, file, finish, inflight, noise, run, shown};
 
 const COMMANDS: [&str; 11] = [
     "diff",
@@ -327,6 +327,8 @@ fn a_device_is_told_with_how_it_was_found() {
         assert!(device["settings"][way]["request_bytes"].as_u64().unwrap() >= 4096);
     }
     assert!(!object["driver_reason"].as_str().unwrap().is_empty());
+    // Nobody writes into it, and nobody is waited for.
+    run(&[&"device", &fifo(place.root(), "fifo")]).succeeded();
     let failed = run(&[&"device", &place.old.join("nothing")]);
     assert_eq!(failed.code, Some(1), "{failed:?}");
     assert!(failed.err.contains("nothing: No such file"), "{failed:?}");

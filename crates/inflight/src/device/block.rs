@@ -65,7 +65,7 @@ impl Sources {
     }
 
     pub(super) async fn device_of(&self, path: &Path) -> Result<Device> {
-        let file = self.handle.open(path, OpenOptions::reading()).await?;
+        let file = self.handle.open(path, OpenOptions::reading().no_wait()).await?;
         if file.descriptor().foreign_number().is_some() {
             let (kind, found_by) = (DeviceKind::Memory, "it is a simulated disk".into());
             return Ok(Device { kind, found_by, ..Device::default() });
