@@ -181,11 +181,20 @@ async fn list<T: Found>(root: &Directory, path: &Path) -> Result<Vec<T>> {
                 },
                 kind => kind,
             };
-            entries.extend(T::new(path.join(name), kind, entry.metadata));
+            // In one allocation: there is one for each file.
+            let length = path.as_os_str().len() + 1 + name.as_os_str().len();
+            let mut whole = PathBuf::with_capacity(length);
+            whole.push(path);
+            whole.push(name);
+            entries.extend(T::new(whole, kind, entry.metadata));
         }
         if batch.is_empty() || batch.is_last() {
-            // All are in one directory, so whole paths compare as their last names do.
-            entries.sort_unstable_by(|a, b| a.path().as_os_str().cmp(b.path().as_os_str()));
+            // All are in one directory, so the bytes behind that tell.
+            let above = path.as_os_str().len();
+            entries.sort_unstable_by(|a, b| {
+                let (a, b) = (a.path().as_os_str().as_bytes(), b.path().as_os_str().as_bytes());
+                a[above..].cmp(&b[above..])
+            });
             return Ok(entries);
         }
     }
