@@ -17,6 +17,8 @@ const ENOUGH: f64 = 0.9;
 /// Processor time that differs by less is the same: a part, and for what moves bytes also seconds for each.
 const SAME_CPU: f64 = 1.15;
 const SAME_CPU_SECONDS: f64 = 15e-12;
+/// Memory for what is under way of one file, in commands.
+const KNOWN_BYTES_MAX: u64 = 16 << 20;
 /// What most programs do: requests of this size, one at a time, through the page cache.
 const USUAL_BYTES: u64 = 64 << 10;
 
@@ -101,10 +103,12 @@ impl Kept {
     }
 }
 
-/// Whether commands move large files in such a way: on one thread, and with something under way all the time.
+/// Whether commands move large files in such a way: on one thread, with something under way all the time, and
+/// in so much memory that several files at once have theirs.
 pub(crate) fn is_known_way(setting: &Setting) -> bool {
     matches!(setting.mode, Mode::Direct | Mode::Buffered)
         && setting.threads == 1
+        && setting.memory_bytes() <= KNOWN_BYTES_MAX
         && (setting.depth > 1 || setting.mode == Mode::Buffered)
 }
 

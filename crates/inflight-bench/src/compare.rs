@@ -5,8 +5,10 @@ use serde::Serialize;
 use crate::report::{Report, Spread};
 use crate::setting::Setting;
 
-/// Differences below this are none, whatever the samples say.
+/// Differences below this are none, whatever the samples say; and where these are few.
 const DIFFERENCE_MIN: f64 = 0.05;
+const DIFFERENCE_MIN_OF_FEW: f64 = 0.25;
+const FEW_SAMPLES: usize = 5;
 
 /// One setting in two reports.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -34,7 +36,11 @@ pub fn compare(before: &Report, after: &Report) -> Vec<Comparison> {
             let ratio = after.median / before.median.max(f64::MIN_POSITIVE);
             // Three quarters of the one beyond three quarters of the other.
             let is_apart = after.low > before.high || after.high < before.low;
-            let differs = is_apart && (ratio - 1.0).abs() >= DIFFERENCE_MIN;
+            // As a factor, so that half as fast is as far away as twice.
+            let factor = ratio.max(1.0 / ratio.max(f64::MIN_POSITIVE));
+            let is_of_few = before.samples.min(after.samples) < FEW_SAMPLES;
+            let least = if is_of_few { DIFFERENCE_MIN_OF_FEW } else { DIFFERENCE_MIN };
+            let differs = is_apart && factor - 1.0 >= least;
             Comparison { setting: old.setting, before, after, ratio, differs }
         })
         .collect();
@@ -61,8 +67,15 @@ mod tests {
             report(&[(setting(1), 1e9, 0.0), (setting(2), 1e9, 0.0), (setting(4), 1e9, 0.0)]);
         let after =
             report(&[(setting(1), 1.05e9, 0.0), (setting(2), 0.5e9, 0.0), (setting(8), 1e9, 0.0)]);
-        let found: Vec<(usize, bool)> =
-            compare(&before, &after).iter().map(|one| (one.setting.depth, one.differs)).collect();
-        assert_eq!(found, [(2, true), (1, false)]);
+        let told = |before: &Report, after: &Report| -> Vec<(usize, bool)> {
+            compare(before, after).iter().map(|one| (one.setting.depth, one.differs)).collect()
+        };
+        assert_eq!(told(&before, &after), [(2, true), (1, false)]);
+        // A difference of a sixth, of which three samples say nothing, and nine do.
+        let mut before = report(&[(setting(1), 1e9, 0.0)]);
+        let mut after = report(&[(setting(1), 1.17e9, 0.0)]);
+        assert_eq!(told(&before, &after), [(1, false)]);
+        (before.measured[0].rate.samples, after.measured[0].rate.samples) = (9, 9);
+        assert_eq!(told(&before, &after), [(1, true)]);
     }
 }

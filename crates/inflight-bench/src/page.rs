@@ -87,6 +87,7 @@ fn best_of(out: &mut String, advice: &Advice) {
         (_, true) => format!("{} files/s", words::count(*rate)),
         (_, false) => words::throughput(*rate),
     };
+    let figure = figure.replacen(' ', " <small>", 1) + "</small>";
     let _ = write!(
         out,
         "<article><h3>{}</h3><div class=\"figure\">{figure}</div><p class=\"what\">{}</p>",
@@ -205,6 +206,7 @@ fn heat(out: &mut String, report: &Report, advice: &Advice) {
         return;
     }
     let most = all.iter().map(|measured| measured.rate.median).fold(0.0, f64::max);
+    let (unit, name) = if most >= 1e9 { (1e9, "GB/s") } else { (1e6, "MB/s") };
     let mut table = String::from("<div class=\"scroll\"><table class=\"heat\"><tr><th></th>");
     for depth in &depths {
         let _ = write!(table, "<th>{depth}</th>");
@@ -225,21 +227,17 @@ fn heat(out: &mut String, report: &Report, advice: &Advice) {
                 "<td{class} style=\"background:rgba(var(--heat),{:.2})\" title=\"{}\">{}</td>",
                 share * share * 0.55,
                 escape(&note(measured)),
-                short_rate(measured.rate.median)
+                in_unit(measured.rate.median / unit)
             );
         }
         table.push_str("</tr>");
     }
     table.push_str("</table></div>");
-    let text = match best.threads {
-        1 => {
-            "Down, the size of one request; across, how many are under way at once. Framed: what is best."
-        }
-        _ => {
-            "Down, the size of one request; across, how many are under way at once; on one thread."
-        }
-    };
-    card(out, &format!("Size and number of requests: {}", best.mode.name()), text, &table);
+    let last = if best.threads == 1 { "Framed: what is best." } else { "On one thread." };
+    let text = format!(
+        "{name}. Down, the size of one request; across, how many are under way at once. {last}"
+    );
+    card(out, &format!("Size and number of requests: {}", best.mode.name()), &text, &table);
 }
 
 /// Processor time of each way at its fastest.
@@ -519,7 +517,16 @@ fn short(bytes: u64) -> String {
     words::bytes(bytes).replace(" KiB", "K").replace(" MiB", "M").replace(" GiB", "G")
 }
 
-/// Bytes a second in GB/s, for axes and tables that say so.
+/// A figure in a table whose unit stands above it.
+fn in_unit(figure: f64) -> String {
+    match figure {
+        100.0.. => format!("{figure:.0}"),
+        10.0.. => format!("{figure:.1}"),
+        _ => format!("{figure:.2}"),
+    }
+}
+
+/// Bytes a second, for axes.
 fn short_rate(rate: f64) -> String {
     match rate {
         0.0 => "0".into(),
@@ -576,7 +583,13 @@ mod tests {
         report.place.path = "/srv/<b>&\"x\"".into();
         report.advice = advise(&report);
         let page = page(&report);
-        for part in ["1.50 GB/s", "best-cell", "&lt;b&gt;&amp;", "prefers-color-scheme", "0.1e9"] {
+        for part in [
+            "1.50 <small>GB/s</small>",
+            "best-cell",
+            "&lt;b&gt;&amp;",
+            "prefers-color-scheme",
+            "0.1e9",
+        ] {
             assert_eq!(page.contains(part), part != "0.1e9", "{part}");
         }
         for outside in ["http", "<script", "src=", "url(", "<b>"] {

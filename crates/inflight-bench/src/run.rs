@@ -13,7 +13,7 @@ use crate::plan::{Scope, plan};
 use crate::report::{
     Measured, Percentiles, Place, REPORT_VERSION, Report, Run, Spread, Unsupported,
 };
-use crate::sample::{Sample, sample};
+use crate::sample::{SAMPLE_WRITTEN_BYTES_MAX, Sample, sample};
 use crate::scratch::{Chance, SPACE_BYTES_MIN, Scratch};
 use crate::setting::{Mode, Setting, Work};
 
@@ -46,7 +46,7 @@ const BETWEEN_SAMPLES: f64 = 0.02;
 /// How long a sample is.
 const WINDOW: (Duration, Duration) = (Duration::from_millis(15), Duration::from_millis(400));
 /// Shorter samples than this, and fewer settings are measured instead.
-const COARSE_BELOW: f64 = 0.03;
+const COARSE_BELOW: f64 = 0.02;
 /// Bytes written in all at most: devices wear. Half of it is for the end.
 pub const WRITTEN_BYTES_MAX: u64 = 10 << 30;
 /// How many of each kind of work are measured again at the end: of all, and of the ways that commands know.
@@ -320,7 +320,8 @@ impl Bench<'_> {
     }
 
     fn one(&mut self, setting: Setting, window: Duration) -> Result<()> {
-        let is_enough = setting.work == Work::Write && self.written_bytes >= self.written_bytes_max;
+        let after = self.written_bytes + SAMPLE_WRITTEN_BYTES_MAX;
+        let is_enough = setting.work == Work::Write && after > self.written_bytes_max;
         if is_enough || is_unsupported(&self.unsupported, &setting) {
             return Ok(());
         }

@@ -21,7 +21,7 @@ use crate::setting::{Mode, Setting, Work};
 /// A sample may take so many times the time it is to take, until it has enough requests.
 const LONGER_MAX: u32 = 4;
 /// Bytes that one sample writes at most.
-const WRITTEN_BYTES_MAX: u64 = 64 << 20;
+pub(crate) const SAMPLE_WRITTEN_BYTES_MAX: u64 = 64 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Sample {
@@ -98,7 +98,7 @@ pub(crate) async fn sample(
     let limit = match setting.work {
         // Over and over.
         Work::ReadRandom | Work::ReadCached | Work::FilesCached | Work::FilesStat => u64::MAX,
-        Work::Write => bytes.min(WRITTEN_BYTES_MAX.max(step)),
+        Work::Write => bytes.min(SAMPLE_WRITTEN_BYTES_MAX),
         Work::ReadCold | Work::FilesCold => bytes,
     };
     let start = match setting.work {

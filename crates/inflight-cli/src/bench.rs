@@ -109,19 +109,20 @@ fn run_compare(engine: &Engine, reports: &[PathBuf], common: &Common) -> Result<
     if all.is_empty() {
         return Err(anyhow!("the two reports have no setting in common"));
     }
-    let mut out = std::io::stdout().lock();
+    let mut lines = Vec::new();
     if common.json {
-        let object = json!({ "command": "bench", "ok": true, "compared": all });
-        writeln!(out, "{object}")?;
-        return Ok(true);
+        lines.push(json!({ "command": "bench", "ok": true, "compared": all }).to_string());
+    } else {
+        if (&before.place.source, &before.place.path) != (&after.place.source, &after.place.path) {
+            let of = |report: &Report| format!("{} ({})", report.place.path, report.place.source);
+            lines.push(printable(&format!("{} against {}", of(&before), of(&after))));
+        }
+        lines.extend(comparison_lines(&all));
     }
-    if (&before.place.source, &before.place.path) != (&after.place.source, &after.place.path) {
-        let of = |report: &Report| format!("{} ({})", report.place.path, report.place.source);
-        writeln!(out, "{}", printable(&format!("{} against {}", of(&before), of(&after))))?;
-    }
-    for line in comparison_lines(&all) {
-        writeln!(out, "{line}")?;
-    }
+    let mut out = std::io::stdout().lock();
+    let written =
+        lines.iter().try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush());
+    written.context("they are compared, but standard output cannot be written")?;
     Ok(true)
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 /// The drawing's own units; the page scales them to its width.
 const SIZE: (f64, f64) = (520.0, 300.0);
-const LEFT: f64 = 78.0;
+const LEFT: f64 = 90.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 44.0;

@@ -19,8 +19,10 @@ use super::work::Work;
 
 /// Large files that may wait before no more directories are looked into.
 const LARGE_WAITING_MAX: usize = 4096;
-/// So many times the requests that there are at first may come under way, where that brings more.
+/// So many times the requests that there are at first may come under way, where that brings more; of so many
+/// bytes in all.
 const DEPTH_FACTOR_MAX: usize = 4;
+const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
 
 pub(super) struct Queue {
     pub(super) state: Arc<State>,
@@ -43,7 +45,8 @@ struct Inner {
 
 impl Queue {
     pub(super) fn new(state: Arc<State>, settings: Settings) -> Queue {
-        let most = settings.depth * DEPTH_FACTOR_MAX;
+        let most = IN_FLIGHT_BYTES_MAX / settings.request_bytes;
+        let most = most.clamp(settings.depth, settings.depth * DEPTH_FACTOR_MAX);
         let depth = Depth::new(settings.depth, settings.depth.min(2)..=most);
         Queue { state, settings, depth, links: Links::default(), inner: Mutex::default() }
     }
