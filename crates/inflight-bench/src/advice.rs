@@ -242,7 +242,14 @@ fn why_of_transfer(report: &Report, best: &Measured) -> Vec<String> {
             && setting.depth > chosen.depth
     });
     if let Some(more) = more.filter(|more| more.rate.median < rate * (2.0 - AS_FAST)) {
-        why.push(format!("More under way brings no more ({} were tried).", more.setting.depth));
+        let most = report.fastest(work, |_| true).map_or(rate, |most| most.rate.median);
+        let limit = match work {
+            // That is a matter of the processor.
+            Work::ReadCached => ".".into(),
+            _ => format!(": the device's limit seems to be about {}.", words::throughput(most)),
+        };
+        let tried = more.setting.depth;
+        why.push(format!("More under way brings no more ({tried} were tried){limit}"));
     }
     why
 }
@@ -318,7 +325,12 @@ mod tests {
              at 50 ms of processor time for each GB."
         );
         let why = advice[0].why.join(" ");
-        for part in ["2.0 times as fast", "through the page cache is 2.00", "51 %", "no more"] {
+        for part in [
+            "2.0 times as fast",
+            "through the page cache is 2.00",
+            "51 %",
+            "no more (16 were tried): the device's limit seems to be about 2.00 GB/s",
+        ] {
             assert!(why.contains(part), "{part} in {why}");
         }
     }

@@ -14,6 +14,11 @@ use crate::plan::{BATCH_FILES, SMALL_FILE_BYTES};
 
 /// The directory that holds all of it.
 const NAME: &str = ".inflight-bench";
+/// What is in it.
+const CACHED: &str = "cached";
+const WRITTEN: &str = "written";
+const READ: &str = "read";
+const SMALL: &str = "small";
 /// Offsets at which samples may start, and what sizes are multiples of: the longest request.
 pub(crate) const UNIT_BYTES: u64 = 16 << 20;
 /// Less than this tells nothing.
@@ -116,9 +121,9 @@ impl Scratch {
         let rest = space - hot - write - count * SMALL_FILE_BYTES;
         let cold = whole(rest, 2 * UNIT_BYTES, u64::MAX);
         let small = small_files(handle, &work.0, count).await?;
-        let hot = file(handle, progress, place.join("cached"), hot, None).await?;
-        let write = file(handle, progress, place.join("written"), write, None).await?;
-        let cold = file(handle, progress, place.join("read"), cold, Some(until)).await?;
+        let hot = file(handle, progress, place.join(CACHED), hot, None).await?;
+        let write = file(handle, progress, place.join(WRITTEN), write, None).await?;
+        let cold = file(handle, progress, place.join(READ), cold, Some(until)).await?;
         work.0.sync(SyncScope::FileSystem).await?;
         let (write, small) = (Some(write), Some(small));
         Ok(Scratch { cold, hot, write, small, forgets: false, work: Some(work) })
@@ -210,9 +215,27 @@ async fn open_work(handle: &Handle, path: &Path) -> Result<(Directory, PathBuf)>
     Ok((work, place))
 }
 
+/// Whether we made a thing of that path below the directory.
+fn is_ours(path: &Path) -> bool {
+    let names: Vec<&str> = path.iter().map(|name| name.to_str().unwrap_or_default()).collect();
+    match names[..] {
+        [CACHED | WRITTEN | READ | SMALL] => true,
+        [SMALL, number] => !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()),
+        _ => false,
+    }
+}
+
+/// Removes what is in it, if all of that is ours.
 async fn empty(work: &Directory) -> Result<()> {
+    let entries = walk_names(work).await?;
+    if let Some(other) = entries.iter().find(|entry| !is_ours(&entry.path)) {
+        let (place, other) = (work.path().display(), other.path.display());
+        let text =
+            format!("{place} holds {other}, which inflight bench did not make: move it away");
+        return Err(Error::Place(text));
+    }
     // Deepest first.
-    for entry in walk_names(work).await?.into_iter().rev() {
+    for entry in entries.into_iter().rev() {
         let kind = match entry.kind {
             FileKind::Directory => RemoveKind::Directory,
             _ => RemoveKind::File,
@@ -288,8 +311,8 @@ async fn file(
 }
 
 async fn small_files(handle: &Handle, work: &Directory, count: u64) -> Result<SmallFiles> {
-    work.create_directory("small", 0o700).await?;
-    let directory = work.open_directory("small", OpenOptions::directory()).await?;
+    work.create_directory(SMALL, 0o700).await?;
+    let directory = work.open_directory(SMALL, OpenOptions::directory()).await?;
     let bytes = SMALL_FILE_BYTES as usize;
     let content = Chance::new(count).bytes(bytes * BATCH_FILES as usize);
     for first in (0..count).step_by(BATCH_FILES as usize) {

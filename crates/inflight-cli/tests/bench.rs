@@ -164,6 +164,9 @@ fn what_cannot_be_is_said_before_anything_is_measured() {
         assert_eq!(finish(command.args(wrong)).code, Some(2), "{wrong:?}");
     }
     assert_eq!(fs::read_dir(place.root()).expect("it is there").count(), 2, "nothing is left");
+    let own = file(place.root(), ".inflight-bench/small/thesis.txt", "years of work");
+    run(&[&"bench", &root]).refused("small/thesis.txt, which inflight bench did not make");
+    assert_eq!(fs::read_to_string(&own).expect("it is there"), "years of work");
 }
 
 #[test]
