@@ -3,10 +3,7 @@
 //! Of what is as fast as the fastest, the way that takes the least processor time, and of these the one that
 //! needs the least memory.
 
-use inflight::{DeviceSettings, TransferSettings};
-use serde::{Deserialize, Serialize};
-
-use crate::report::{Measured, Report};
+use crate::report::{Advice, Kept, KeptTransfer, Measured, Report};
 use crate::setting::{Mode, Setting, Work};
 use crate::words;
 
@@ -21,21 +18,6 @@ const SAME_CPU_SECONDS: f64 = 15e-12;
 const KNOWN_BYTES_MAX: u64 = 16 << 20;
 /// What most programs do: requests of this size, one at a time, through the page cache.
 const USUAL_BYTES: u64 = 64 << 10;
-
-/// What is best for one kind of work.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Advice {
-    /// The work.
-    pub work: Work,
-    /// How to do it.
-    pub setting: Setting,
-    /// Bytes, or operations, a second.
-    pub rate: f64,
-    /// What to do.
-    pub what: String,
-    /// Why.
-    pub why: Vec<String>,
-}
 
 /// One for each kind of work that was measured.
 pub(crate) fn advise(report: &Report) -> Vec<Advice> {
@@ -53,54 +35,19 @@ pub(crate) fn advise(report: &Report) -> Vec<Advice> {
     .collect()
 }
 
-/// What is best of the ways that commands know, for keeping.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
-    /// Reading large files.
-    pub read: KeptTransfer,
-    /// Writing them.
-    pub write: KeptTransfer,
-}
-
-/// How to move the data of one large file, on one thread.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeptTransfer {
-    /// Bytes of one request.
-    pub request_bytes: usize,
-    /// Requests under way.
-    pub depth: usize,
-    /// Whether to go around the page cache.
-    pub direct: bool,
-}
-
-impl KeptTransfer {
-    const fn settings(self) -> TransferSettings {
-        let KeptTransfer { request_bytes, depth, direct } = self;
-        TransferSettings { request_bytes, depth, direct }
-    }
-}
-
-impl Kept {
-    /// As settings of a device, with the number of files at once of others.
-    #[must_use]
-    pub const fn settings(self, others: DeviceSettings) -> DeviceSettings {
-        DeviceSettings { read: self.read.settings(), write: self.write.settings(), ..others }
-    }
-
-    /// What is best of the ways that commands know, where both directions were measured.
-    pub(crate) fn of(report: &Report) -> Option<Kept> {
-        let transfer = |work| -> Option<KeptTransfer> {
-            let best = best(report, work, is_known_way)?.setting;
-            Some(KeptTransfer {
-                request_bytes: best.request_bytes as usize,
-                depth: best.depth,
-                direct: best.mode == Mode::Direct,
-            })
-        };
-        // Where nothing can be read for the first time, nothing is gained by going around the cache.
-        let read = transfer(Work::ReadCold).or_else(|| transfer(Work::ReadCached))?;
-        Some(Kept { read, write: transfer(Work::Write)? })
-    }
+/// What is best of the ways that commands know, where both directions were measured.
+pub(crate) fn kept(report: &Report) -> Option<Kept> {
+    let transfer = |work| -> Option<KeptTransfer> {
+        let best = best(report, work, is_known_way)?.setting;
+        Some(KeptTransfer {
+            request_bytes: best.request_bytes as usize,
+            depth: best.depth,
+            direct: best.mode == Mode::Direct,
+        })
+    };
+    // Where nothing can be read for the first time, nothing is gained by going around the cache.
+    let read = transfer(Work::ReadCold).or_else(|| transfer(Work::ReadCached))?;
+    Some(Kept { read, write: transfer(Work::Write)? })
 }
 
 /// Whether commands move large files in such a way: on one thread, with something under way all the time, and
@@ -291,6 +238,8 @@ fn why_of_files(report: &Report, best: &Measured) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use inflight::{DeviceSettings, TransferSettings};
+
     use super::*;
     use crate::report::tests::report;
 
@@ -342,11 +291,11 @@ mod tests {
         let transfer = TransferSettings { request_bytes: 4096, depth: 1, direct: false };
         let others = DeviceSettings { read: transfer, write: transfer, streams: 7 };
         let measured = [(DIRECT, 1e9, 1e-9), (mapped, 2e9, 1e-9), (write, 1e9, 1e-9)];
-        let settings = Kept::of(&report(&measured)).expect("both are there").settings(others);
+        let settings = kept(&report(&measured)).expect("both are there").settings(others);
         let read = TransferSettings { request_bytes: 1 << 20, depth: 4, direct: true };
         assert_eq!(settings.read, read);
         assert_eq!(settings.write, TransferSettings { direct: false, ..read });
         assert_eq!(settings.streams, 7);
-        assert_eq!(Kept::of(&report(&measured[..2])), None);
+        assert_eq!(kept(&report(&measured[..2])), None);
     }
 }

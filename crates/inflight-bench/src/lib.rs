@@ -30,11 +30,13 @@ mod setting;
 mod terminal;
 pub mod words;
 
-pub use advice::{Advice, Kept, KeptTransfer};
 pub use compare::{Comparison, compare};
 pub use error::{Error, Result};
 pub use page::page;
-pub use report::{Measured, Percentiles, Place, REPORT_VERSION, Report, Run, Spread, Unsupported};
+pub use report::{
+    Advice, Kept, KeptTransfer, Measured, Percentiles, Place, REPORT_VERSION, Report, Run, Spread,
+    Unsupported,
+};
 pub use run::{Options, TIME_MIN, WRITTEN_BYTES_MAX, measure};
 pub use setting::{Mode, Setting, Work};
 pub use terminal::summary;

@@ -9,8 +9,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use self::chart::{Chart, Point, Series, escape};
-use crate::advice::Advice;
-use crate::report::{Measured, Report};
+use crate::report::{Advice, Measured, Report};
 use crate::setting::{Mode, Setting, Work};
 use crate::terminal::{how, kept, rate, shape};
 use crate::words;

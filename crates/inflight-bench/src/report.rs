@@ -1,9 +1,8 @@
 //! What was measured, as it is kept and compared: JSON that says its version.
 
-use inflight::Device;
+use inflight::{Device, DeviceSettings, TransferSettings};
 use serde::{Deserialize, Serialize};
 
-use crate::advice::{Advice, Kept};
 use crate::error::{Error, Result};
 use crate::setting::{Mode, Setting, Work};
 
@@ -127,6 +126,56 @@ pub struct Percentiles {
     pub p99: f64,
     /// All.
     pub max: f64,
+}
+
+/// What is best for one kind of work.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Advice {
+    /// The work.
+    pub work: Work,
+    /// How to do it.
+    pub setting: Setting,
+    /// Bytes, or operations, a second.
+    pub rate: f64,
+    /// What to do.
+    pub what: String,
+    /// Why.
+    pub why: Vec<String>,
+}
+
+/// What is best of the ways that commands know, for keeping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Reading large files.
+    pub read: KeptTransfer,
+    /// Writing them.
+    pub write: KeptTransfer,
+}
+
+/// How to move the data of one large file, on one thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptTransfer {
+    /// Bytes of one request.
+    pub request_bytes: usize,
+    /// Requests under way.
+    pub depth: usize,
+    /// Whether to go around the page cache.
+    pub direct: bool,
+}
+
+impl KeptTransfer {
+    const fn settings(self) -> TransferSettings {
+        let KeptTransfer { request_bytes, depth, direct } = self;
+        TransferSettings { request_bytes, depth, direct }
+    }
+}
+
+impl Kept {
+    /// As settings of a device, with the number of files at once of others.
+    #[must_use]
+    pub const fn settings(self, others: DeviceSettings) -> DeviceSettings {
+        DeviceSettings { read: self.read.settings(), write: self.write.settings(), ..others }
+    }
 }
 
 /// What cannot be done here.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use inflight::{Builder, DriverChoice, Engine, Latency, Progress};
 
-use crate::advice::{self, Kept};
+use crate::advice;
 use crate::error::{Error, Result};
 use crate::plan::{Scope, plan};
 use crate::report::{
@@ -199,7 +199,7 @@ pub fn measure(
         unsupported,
     };
     report.advice = advice::advise(&report);
-    report.settings = Kept::of(&report);
+    report.settings = advice::kept(&report);
     Ok(report)
 }
 

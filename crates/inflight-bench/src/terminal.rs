@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::advice::KeptTransfer;
-use crate::report::{Measured, Report};
+use crate::report::{KeptTransfer, Measured, Report};
 use crate::setting::{Mode, Setting, Work};
 use crate::words;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::budget::Budget;
 use crate::buffer::Pool;
 use crate::descriptor::{Closer, OwnedDescriptor};
-use crate::device::Device;
+use crate::device::facts::Device;
 use crate::device_turns::DeviceTurns;
 use crate::driver::DriverChoice;
 use crate::inbox::InboxRef;

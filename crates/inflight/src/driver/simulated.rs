@@ -9,6 +9,7 @@
 //! Modelled after the simulators of FoundationDB and TigerBeetle.
 
 mod chance;
+mod devices;
 mod disk;
 mod disks;
 mod many;

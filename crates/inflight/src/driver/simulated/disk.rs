@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::io::{Errno, Result};
 
 use super::chance::Chance;
-use super::disks::{DEVICE, OtherDisk};
+use super::devices::{DEVICE, OtherDisk};
 use super::network::Network;
 use super::tree::{Inode, ROOT, Tree};
 use crate::address::Address;

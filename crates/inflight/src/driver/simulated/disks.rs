@@ -6,21 +6,11 @@ use std::time::Duration;
 
 use rustix::io::{Errno, Result};
 
+use super::devices::{DEVICE, OtherDisk, other_disk};
 use super::disk::{SimulatedDisk, State};
 use super::path::Way;
 use super::tree::Inode;
 use crate::operation::{At, Operation};
-
-/// The number of the device that the root is on.
-pub(super) const DEVICE: u64 = 1;
-
-/// A directory on a device of its own.
-#[derive(Clone, Copy)]
-pub(super) struct OtherDisk {
-    root: Inode,
-    /// Operations there take so many times as long.
-    slower: u32,
-}
 
 impl SimulatedDisk {
     /// From now on, the directory at `path` and all below it is on another device, where operations take
@@ -46,19 +36,8 @@ impl SimulatedDisk {
 }
 
 impl State {
-    /// The other disk that an inode is on, by number from 0.
     fn other_disk(&self, inode: Inode) -> Option<usize> {
-        if self.others.is_empty() {
-            return None;
-        }
-        let mut here = Some(inode);
-        while let Some(inode) = here {
-            if let Some(number) = self.others.iter().position(|other| other.root == inode) {
-                return Some(number);
-            }
-            here = self.tree.holder(inode);
-        }
-        None
+        other_disk(&self.others, &self.tree, inode)
     }
 
     /// The number of an inode's device.
