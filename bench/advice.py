@@ -97,7 +97,8 @@ def main():
         with open(HUGE, "w") as file:
             file.write(before)
         for name in ["fio.data", "inflight.data"]:
-            os.unlink(os.path.join(options.directory, name))
+            if os.path.exists(os.path.join(options.directory, name)):
+                os.unlink(os.path.join(options.directory, name))
 
 
 def settings(report, work):

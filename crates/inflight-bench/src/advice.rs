@@ -37,6 +37,10 @@ pub(crate) fn advise(report: &Report) -> Vec<Advice> {
 
 /// What is best of the ways that commands know, where both directions were measured.
 pub(crate) fn kept(report: &Report) -> Option<Kept> {
+    // Of some that chance chose, the best need not be good.
+    if report.run.rounds == 0 {
+        return None;
+    }
     let transfer = |work| -> Option<KeptTransfer> {
         let best = best(report, work, is_known_way)?.setting;
         Some(KeptTransfer {

@@ -33,7 +33,10 @@ pub fn compare(before: &Report, after: &Report) -> Vec<Comparison> {
     let mut all: Vec<Comparison> = both
         .map(|(old, new)| {
             let (before, after) = (old.rate, new.rate);
-            let ratio = after.median / before.median.max(f64::MIN_POSITIVE);
+            let ratio = match before.median == after.median {
+                true => 1.0,
+                false => after.median / before.median.max(f64::MIN_POSITIVE),
+            };
             // Three quarters of the one beyond three quarters of the other.
             let is_apart = after.low > before.high || after.high < before.low;
             // As a factor, so that half as fast is as far away as twice.

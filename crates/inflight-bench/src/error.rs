@@ -25,6 +25,6 @@ pub enum Error {
     },
 
     /// It was told to stop.
-    #[error("stopped on request; nothing is left behind")]
+    #[error("stopped on request")]
     Cancelled,
 }

@@ -23,6 +23,7 @@ mod error;
 mod page;
 mod plan;
 mod report;
+mod rounds;
 mod run;
 mod sample;
 mod scratch;
@@ -37,6 +38,7 @@ pub use report::{
     Advice, Kept, KeptTransfer, Measured, Percentiles, Place, REPORT_VERSION, Report, Run, Spread,
     Unsupported,
 };
-pub use run::{Options, TIME_MIN, WRITTEN_BYTES_MAX, measure};
+pub use rounds::WRITTEN_BYTES_MAX;
+pub use run::{Options, TIME_MIN, measure};
 pub use setting::{Mode, Setting, Work};
 pub use terminal::summary;

@@ -25,6 +25,8 @@ pub(crate) struct Scope {
     pub(crate) cold: bool,
     /// Threads of the engine with several.
     pub(crate) threads: usize,
+    /// Bytes that may be under way at once, of the engine's memory.
+    pub(crate) memory_bytes: u64,
     /// Fewer settings.
     pub(crate) coarse: bool,
 }
@@ -85,7 +87,8 @@ struct Plan {
 impl Plan {
     fn add(&mut self, work: Work, mode: Mode, request_bytes: u64, depth: usize, threads: usize) {
         let setting = Setting { work, mode, request_bytes, depth, threads };
-        if setting.memory_bytes() <= IN_FLIGHT_BYTES_MAX {
+        let files = if mode == Mode::Batch { BATCH_FILES } else { 1 };
+        if setting.memory_bytes() * files <= self.scope.memory_bytes.min(IN_FLIGHT_BYTES_MAX) {
             self.settings.push(setting);
         }
     }
@@ -123,7 +126,14 @@ mod tests {
 
     use super::*;
 
-    const ALL: Scope = Scope { write: true, map: true, cold: true, threads: 2, coarse: false };
+    const ALL: Scope = Scope {
+        write: true,
+        map: true,
+        cold: true,
+        threads: 2,
+        memory_bytes: 1 << 30,
+        coarse: false,
+    };
 
     #[test]
     fn nothing_is_planned_twice_or_beyond_the_memory() {
@@ -140,6 +150,10 @@ mod tests {
             }
         }
         assert!(plan(Scope { coarse: true, ..ALL }).len() * 2 < plan(ALL).len());
+        let little = plan(Scope { memory_bytes: 1 << 20, ..ALL });
+        assert!(!little.is_empty() && little.iter().all(|s| s.memory_bytes() <= 1 << 20));
+        let batches = little.iter().filter(|s| s.mode == Mode::Batch);
+        assert!(batches.map(|s| s.memory_bytes() * BATCH_FILES).max() <= Some(1 << 20));
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub struct Report {
     pub measured: Vec<Measured>,
     /// What cannot be done here.
     pub unsupported: Vec<Unsupported>,
+    /// What went wrong without harm to the figures.
+    pub warnings: Vec<String>,
 }
 
 /// Where it was measured.
@@ -80,7 +82,7 @@ pub struct Run {
     pub cached_bytes: u64,
     /// Small files.
     pub small_files: u64,
-    /// Bytes written in all.
+    /// Bytes written in all, the files that were made among them.
     pub written_bytes: u64,
     /// Whether the page cache forgets what it is told to.
     pub forgets: bool,
@@ -303,6 +305,7 @@ pub(crate) mod tests {
             settings: None,
             measured: measured.collect(),
             unsupported: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 

@@ -179,8 +179,8 @@ async fn open(engine: &Engine, scratch: &Scratch, setting: Setting) -> Result<(S
         options = options.uncached();
     }
     let source = match setting.mode {
-        Mode::Direct => Source::Direct(engine.open_direct(&target.path, options).await?),
-        _ => Source::Cached(engine.open(&target.path, options).await?),
+        Mode::Direct => Source::Direct(scratch.open_direct(engine, target, options).await?),
+        _ => Source::Cached(scratch.open(engine, target, options).await?),
     };
     if let (Mode::Sequential, Source::Cached(file)) = (setting.mode, &source) {
         file.advise(0, target.bytes, Advice::Sequential).await?;

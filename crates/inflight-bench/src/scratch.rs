@@ -1,12 +1,14 @@
 //! What is read and written: files of our own in a directory, removed at the end, or a file of the user's,
 //! which is only read.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use inflight::stream::{Ordered, Reader, Writer, walk_names};
 use inflight::{
-    Advice, Directory, FileKind, Handle, NewFile, OpenOptions, Progress, RemoveKind, SyncScope,
+    Advice, DirectFile, Directory, File, FileKind, Handle, Metadata, NewFile, OpenOptions,
+    Progress, RemoveKind, SyncScope,
 };
 
 use crate::error::{Error, Result};
@@ -25,13 +27,15 @@ pub(crate) const UNIT_BYTES: u64 = 16 << 20;
 pub(crate) const SPACE_BYTES_MIN: u64 = 128 << 20;
 /// Bytes of the user's file that count as cached, once read.
 const HOT_BYTES_MAX: u64 = 64 << 20;
+const WRITE_BYTES_MAX: u64 = 256 << 20;
 /// Bytes of one write while the files are made, and how many are under way.
 const REQUEST: (usize, usize) = (1 << 20, 4);
 
 /// A file, as far as it is used.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
-    pub(crate) path: PathBuf,
+    /// Below the directory of ours, where there is one.
+    path: PathBuf,
     pub(crate) bytes: u64,
 }
 
@@ -53,31 +57,27 @@ pub(crate) struct Scratch {
     pub(crate) small: Option<SmallFiles>,
     /// Whether the page cache forgets the file when it is told to.
     pub(crate) forgets: bool,
-    /// Where all of it is, if it is ours; locked.
-    work: Option<(Directory, PathBuf)>,
+    /// Where all of it is, if it is ours.
+    work: Option<Work>,
 }
 
 impl Scratch {
-    /// Finds or makes the files, within so many bytes; writing stops early at `until`, with what is there.
+    /// Finds or makes the files, within so many bytes and about so much time.
     pub(crate) async fn prepare(
         handle: &Handle,
         progress: &Progress,
         path: &Path,
         space: u64,
-        until: Instant,
+        time: Duration,
     ) -> Result<Scratch> {
         let about = handle.metadata(path, true).await?;
         let mut scratch = match about.kind {
             FileKind::File => Scratch::of_file(path, about.size)?,
             FileKind::Directory => {
-                let (work, place) = open_work(handle, path).await?;
-                match Scratch::fill(handle, progress, (work.clone(), place), space, until).await {
+                let work = Work::open(handle, path).await?;
+                match Scratch::fill(handle, progress, work.clone(), space, time).await {
                     Ok(scratch) => scratch,
-                    Err(error) => {
-                        // The first error tells more than that of cleaning up.
-                        let _ = remove_work(&work, &path.join(NAME)).await;
-                        return Err(error);
-                    }
+                    Err(error) => return Err(work.remove_after(error).await),
                 }
             }
             other => {
@@ -86,7 +86,10 @@ impl Scratch {
                 return Err(Error::Place(text));
             }
         };
-        scratch.forgets = scratch.forget(handle).await? <= scratch.cold.bytes / 2;
+        match scratch.forget(handle).await {
+            Ok(left) => scratch.forgets = left <= scratch.cold.bytes / 2,
+            Err(error) => return Err(scratch.remove_after(error).await),
+        }
         Ok(scratch)
     }
 
@@ -100,38 +103,73 @@ impl Scratch {
         }
         let cold = Target { path: path.into(), bytes };
         let hot = Target { path: path.into(), bytes: bytes.min(HOT_BYTES_MAX) };
-        Ok(Scratch { cold, hot, write: None, small: None, forgets: false, work: None })
+        let (write, small, work) = (None, None, None);
+        Ok(Scratch { cold, hot, write, small, forgets: false, work })
     }
 
     async fn fill(
         handle: &Handle,
         progress: &Progress,
-        work: (Directory, PathBuf),
+        work: Work,
         space: u64,
-        until: Instant,
+        time: Duration,
     ) -> Result<Scratch> {
-        let place = &work.1;
-        let whole = |bytes: u64, least: u64, most: u64| {
-            let bytes = bytes.clamp(least, most);
-            bytes - bytes % UNIT_BYTES
+        let begin = Instant::now();
+        let Sizes { count, hot, write, cold } = Sizes::within(space);
+        let small = small_files(handle, &work.directory, count).await?;
+        let file = async |name: &str, bytes, part: f64| {
+            let until = begin + time.mul_f64(part);
+            file(progress, &work.directory, name, bytes, until).await
         };
-        let count = (space / 64 / SMALL_FILE_BYTES).clamp(256, 4096) / BATCH_FILES * BATCH_FILES;
-        let hot = whole(space / 16, UNIT_BYTES, HOT_BYTES_MAX);
-        let write = whole(space / 6, UNIT_BYTES, 256 << 20);
-        let rest = space - hot - write - count * SMALL_FILE_BYTES;
-        let cold = whole(rest, 2 * UNIT_BYTES, u64::MAX);
-        let small = small_files(handle, &work.0, count).await?;
-        let hot = file(handle, progress, place.join(CACHED), hot, None).await?;
-        let write = file(handle, progress, place.join(WRITTEN), write, None).await?;
-        let cold = file(handle, progress, place.join(READ), cold, Some(until)).await?;
-        work.0.sync(SyncScope::FileSystem).await?;
+        let hot = file(CACHED, hot, 0.1).await?;
+        let write = file(WRITTEN, write, 0.4).await?;
+        let cold = file(READ, cold, 1.0).await?;
+        work.directory.sync(SyncScope::FileSystem).await?;
         let (write, small) = (Some(write), Some(small));
         Ok(Scratch { cold, hot, write, small, forgets: false, work: Some(work) })
     }
 
+    /// Bytes of the files that were made.
+    pub(crate) fn made_bytes(&self) -> u64 {
+        let small = self.small.as_ref().map_or(0, |small| small.count * SMALL_FILE_BYTES);
+        match (&self.work, &self.write) {
+            (Some(_), Some(write)) => self.cold.bytes + self.hot.bytes + write.bytes + small,
+            _ => 0,
+        }
+    }
+
+    /// Opens one of the files, for whichever engine.
+    pub(crate) async fn open(
+        &self,
+        handle: &Handle,
+        target: &Target,
+        options: OpenOptions,
+    ) -> Result<File> {
+        Ok(match &self.work {
+            Some(work) => work.on(handle).await?.open(&target.path, options.no_follow()).await?,
+            None => handle.open(&target.path, options).await?,
+        })
+    }
+
+    /// The same, around the page cache.
+    pub(crate) async fn open_direct(
+        &self,
+        handle: &Handle,
+        target: &Target,
+        options: OpenOptions,
+    ) -> Result<DirectFile> {
+        Ok(match &self.work {
+            Some(work) => {
+                let directory = work.on(handle).await?;
+                directory.open_direct(&target.path, options.no_follow()).await?
+            }
+            None => handle.open_direct(&target.path, options).await?,
+        })
+    }
+
     /// Makes the page cache forget the cold file, as far as it does: how many bytes are there still.
     pub(crate) async fn forget(&self, handle: &Handle) -> Result<u64> {
-        let file = handle.open(&self.cold.path, OpenOptions::reading()).await?;
+        let file = self.open(handle, &self.cold, OpenOptions::reading()).await?;
         file.advise(0, self.cold.bytes, Advice::DontNeed).await?;
         Ok(file.cached_bytes(self.cold.bytes).await?)
     }
@@ -163,13 +201,13 @@ impl Scratch {
     /// Makes it forget what was written.
     pub(crate) async fn forget_written(&self, handle: &Handle) -> Result<()> {
         let Some(write) = &self.write else { return Ok(()) };
-        let file = handle.open(&write.path, OpenOptions::reading()).await?;
+        let file = self.open(handle, write, OpenOptions::reading()).await?;
         Ok(file.advise(0, write.bytes, Advice::DontNeed).await?)
     }
 
     /// Brings the hot file there, where it is not.
     pub(crate) async fn warm(&self, handle: &Handle) -> Result<()> {
-        let file = handle.open(&self.hot.path, OpenOptions::reading()).await?;
+        let file = self.open(handle, &self.hot, OpenOptions::reading()).await?;
         if file.cached_bytes(self.hot.bytes).await? < self.hot.bytes {
             let mut reader = Reader::new(file, 0..self.hot.bytes).requests(REQUEST.0, REQUEST.1);
             while reader.next().await?.is_some() {}
@@ -180,8 +218,16 @@ impl Scratch {
     /// Removes what is ours.
     pub(crate) async fn remove(self) -> Result<()> {
         match self.work {
-            Some((work, place)) => remove_work(&work, &place).await,
+            Some(work) => work.remove().await,
             None => Ok(()),
+        }
+    }
+
+    /// The same, because of an error, to which what is left behind is added.
+    pub(crate) async fn remove_after(self, error: Error) -> Error {
+        match self.work {
+            Some(work) => work.remove_after(error).await,
+            None => error,
         }
     }
 
@@ -191,28 +237,115 @@ impl Scratch {
     }
 }
 
-/// Makes the directory, or takes one that somebody left who is gone.
-async fn open_work(handle: &Handle, path: &Path) -> Result<(Directory, PathBuf)> {
-    let place = path.join(NAME);
-    match handle.create_directory(&place, 0o700).await {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        other => other?,
+/// Bytes of the files, and how many small ones.
+#[derive(Debug, PartialEq, Eq)]
+struct Sizes {
+    count: u64,
+    hot: u64,
+    write: u64,
+    cold: u64,
+}
+
+impl Sizes {
+    fn within(space: u64) -> Sizes {
+        let space = space.max(SPACE_BYTES_MIN);
+        let whole = |bytes: u64, most: u64| {
+            let bytes = bytes.clamp(UNIT_BYTES, most);
+            bytes - bytes % UNIT_BYTES
+        };
+        let count = (space / 64 / SMALL_FILE_BYTES).clamp(256, 4096) / BATCH_FILES * BATCH_FILES;
+        let (hot, write) = (whole(space / 16, HOT_BYTES_MAX), whole(space / 6, WRITE_BYTES_MAX));
+        let cold = whole(space - hot - write - count * SMALL_FILE_BYTES, u64::MAX);
+        Sizes { count, hot, write, cold }
     }
-    let options = OpenOptions::directory().no_follow();
-    let work = handle.open_directory(path).await?.open_directory(NAME, options).await?;
-    match work.lock().await {
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-            let place = place.display();
-            let text =
-                format!("another inflight bench is at work in {place}; wait for it or end it");
-            return Err(Error::Place(text));
+}
+
+/// The directory that holds all of it, locked.
+#[derive(Debug, Clone)]
+struct Work {
+    directory: Directory,
+    place: PathBuf,
+    about: Metadata,
+}
+
+impl Work {
+    /// Makes the directory, or takes one that we left when we were killed.
+    async fn open(handle: &Handle, path: &Path) -> Result<Work> {
+        let place = path.join(NAME);
+        let is_new = match handle.create_directory(&place, 0o700).await {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => false,
+            other => other.map(|()| true)?,
+        };
+        let opened = Work::take(handle, path, &place).await;
+        if opened.is_err() && is_new {
+            // It is empty; what went wrong is told.
+            let _ = handle.remove(&place, RemoveKind::Directory).await;
         }
-        // Where there are no locks nobody else is looked for.
-        Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {}
-        other => other?,
+        opened
     }
-    empty(&work).await?;
-    Ok((work, place))
+
+    async fn take(handle: &Handle, path: &Path, place: &Path) -> Result<Work> {
+        let refuse = |why: &str| Err(Error::Place(format!("{} {why}", place.display())));
+        let options = OpenOptions::directory().no_follow();
+        let directory = match handle.open_directory(path).await?.open_directory(NAME, options).await
+        {
+            Err(error) if is_no_directory(&error) => {
+                return refuse("is no directory, and in the way: move it");
+            }
+            other => other?,
+        };
+        let about = directory.metadata(".", false).await?;
+        // Whoever else may write there could put something in our way.
+        if about.owner.user != rustix::process::geteuid().as_raw() || about.mode & 0o022 != 0 {
+            return refuse("is somebody else's, or may be written by others: move it");
+        }
+        match directory.lock().await {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                return refuse(
+                    "is in use: another inflight bench is at work there; wait for it or end it",
+                );
+            }
+            // Where there are no locks nobody else is looked for.
+            Err(error) if error.kind() == ErrorKind::Unsupported => {}
+            other => other?,
+        }
+        empty(&directory).await?;
+        Ok(Work { directory, place: place.into(), about })
+    }
+
+    /// The directory for another engine.
+    async fn on(&self, handle: &Handle) -> Result<Directory> {
+        let directory = handle.open_directory(&self.place).await?;
+        match directory.metadata(".", false).await?.same_file(&self.about) {
+            true => Ok(directory),
+            false => {
+                let text = format!("{} was moved meanwhile: leave it alone", self.place.display());
+                Err(Error::Place(text))
+            }
+        }
+    }
+
+    async fn remove(&self) -> Result<()> {
+        empty(&self.directory).await?;
+        Ok(self.directory.handle().remove(&self.place, RemoveKind::Directory).await?)
+    }
+
+    /// The error, to which what is left behind is added.
+    async fn remove_after(&self, error: Error) -> Error {
+        match self.remove().await {
+            Ok(()) => error,
+            Err(also) => Error::Place(format!(
+                "{error}; and {} stays behind, remove it: {also}",
+                self.place.display()
+            )),
+        }
+    }
+}
+
+/// Whether the error says that there is something else, or a link.
+fn is_no_directory(error: &inflight::Error) -> bool {
+    let link = rustix::io::Errno::LOOP.raw_os_error();
+    error.kind() == ErrorKind::NotADirectory || error.raw_os_error() == Some(link)
 }
 
 /// Whether we made a thing of that path below the directory.
@@ -245,11 +378,6 @@ async fn empty(work: &Directory) -> Result<()> {
     Ok(())
 }
 
-async fn remove_work(work: &Directory, place: &Path) -> Result<()> {
-    empty(work).await?;
-    Ok(work.handle().remove(place, RemoveKind::Directory).await?)
-}
-
 /// Numbers that look like chance.
 pub(crate) struct Chance(u64);
 
@@ -276,38 +404,38 @@ impl Chance {
     }
 }
 
-/// A file of chance, of so many bytes, or of what was written by `until` and tells enough.
+/// A file of chance, of so many bytes, or of what is durable by `until`.
 async fn file(
-    handle: &Handle,
     progress: &Progress,
-    path: PathBuf,
+    directory: &Directory,
+    name: &str,
     bytes: u64,
-    until: Option<Instant>,
+    until: Instant,
 ) -> Result<Target> {
-    let file = handle.open(&path, OpenOptions::creating(0o600)).await?;
+    let file = directory.open(name, OpenOptions::creating(0o600)).await?;
     let mut chance = Chance::new(bytes);
     let mut block = chance.bytes(REQUEST.0);
-    let mut writer = Writer::new(file, Some(bytes)).await?.requests(REQUEST.0, REQUEST.1);
+    let mut writer = Writer::new(file.clone(), Some(bytes)).await?.requests(REQUEST.0, REQUEST.1);
     while writer.position() < bytes {
         if progress.is_cancelled() {
             return Err(Error::Cancelled);
-        }
-        let position = writer.position();
-        let is_enough = position % UNIT_BYTES == 0 && position >= 4 * UNIT_BYTES;
-        if is_enough && until.is_some_and(|until| Instant::now() > until) {
-            break;
         }
         // Each block is another one, down to the smallest that devices look at.
         for word in block.chunks_exact_mut(512) {
             word[..8].copy_from_slice(&chance.next().to_le_bytes());
         }
         writer.write(&block).await?;
+        if writer.position().is_multiple_of(UNIT_BYTES) {
+            // The page cache takes everything at once; what it still has to write shows only now.
+            file.sync(SyncScope::Data).await?;
+            if Instant::now() > until {
+                break;
+            }
+        }
     }
     let bytes = writer.position();
-    let file = writer.finish().await?;
-    file.truncate(bytes).await?;
-    file.sync(SyncScope::Data).await?;
-    Ok(Target { path, bytes })
+    writer.finish().await?.sync(SyncScope::Data).await?;
+    Ok(Target { path: name.into(), bytes })
 }
 
 async fn small_files(handle: &Handle, work: &Directory, count: u64) -> Result<SmallFiles> {
@@ -327,4 +455,32 @@ async fn small_files(handle: &Handle, work: &Directory, count: u64) -> Result<Sm
         directory.write_files(files, buffer).await?;
     }
     Ok(SmallFiles { directory, count })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_fit_into_the_space() {
+        for mib in [0, 1, 128, 129, 200, 1000, 1536, 4096, 1 << 20] {
+            let space = (mib << 20).max(SPACE_BYTES_MIN);
+            let Sizes { count, hot, write, cold } = Sizes::within(mib << 20);
+            assert!(count * SMALL_FILE_BYTES + hot + write + cold <= space, "{mib} MiB");
+            assert!(cold >= 2 * UNIT_BYTES && hot >= UNIT_BYTES && write >= UNIT_BYTES);
+            assert!([hot, write, cold].iter().all(|bytes| bytes.is_multiple_of(UNIT_BYTES)));
+            assert!(count.is_multiple_of(BATCH_FILES) && count > 0);
+        }
+    }
+
+    #[test]
+    fn only_what_we_made_is_ours() {
+        for ours in ["read", "cached", "written", "small", "small/0", "small/4095"] {
+            assert!(is_ours(ours.as_ref()), "{ours}");
+        }
+        for other in ["reads", "small/a", "small/1/2", "read/1", "small/", "notes.txt", ".DS_Store"]
+        {
+            assert_eq!(is_ours(other.as_ref()), other == "small/", "{other}");
+        }
+    }
 }

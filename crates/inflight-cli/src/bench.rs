@@ -19,6 +19,11 @@ use crate::report::printable;
 
 /// Runs it.
 pub fn run(arguments: &BenchArguments, common: &Common) -> Result<bool> {
+    if common.request.is_some() || common.threads.is_some() {
+        return Err(anyhow!(
+            "bench tries all sizes and numbers of threads: leave out --request and --threads"
+        ));
+    }
     let mut builder = Engine::builder();
     if let Some(memory) = common.memory {
         builder = builder.memory_bytes_max(memory);
@@ -28,10 +33,8 @@ pub fn run(arguments: &BenchArguments, common: &Common) -> Result<bool> {
         return run_compare(&engine, reports, common);
     }
     let engine = builder.clone().workers(1).build()?;
-    if let Some(output) = &arguments.output {
-        // Better now than when all is measured.
-        engine.block_on(can_write(&engine, output))?;
-    }
+    // Better now than when all is measured.
+    engine.block_on(can_write(&engine, arguments))?;
     let progress = Arc::new(Progress::default());
     stop_on_signal(&progress)?;
     let bar = Bar::start(&progress, Unit::Time, !common.json);
@@ -39,30 +42,40 @@ pub fn run(arguments: &BenchArguments, common: &Common) -> Result<bool> {
     let report = measure(&builder, &progress, &arguments.path, options);
     drop(bar);
     let report = report?;
-    let mut notes = Vec::new();
-    engine.block_on(async {
-        if let Some(output) = &arguments.output {
-            known::replace(&engine, output, page(&report).as_bytes()).await?;
-            notes.push(format!("the page is {}", output.display()));
-        }
-        if arguments.save {
-            notes.push(save(&engine, &arguments.path, &report).await?);
-        }
-        anyhow::Ok(())
-    })?;
-    print(&report, &notes, common)?;
-    Ok(true)
+    let (mut notes, mut failures) = (Vec::new(), Vec::new());
+    let mut sort = |outcome: Result<String>| match outcome {
+        Ok(note) => notes.push(note),
+        Err(error) => failures.push(format!("{error:#}")),
+    };
+    if let Some(output) = &arguments.output {
+        let html = page(&report);
+        let written = engine.block_on(known::replace(&engine, output, html.as_bytes()));
+        sort(written.map(|()| format!("the page is {}", output.display())));
+    }
+    if arguments.save {
+        sort(engine.block_on(save(&engine, &arguments.path, &report)));
+    }
+    print(&report, &notes, &failures, common)?;
+    Ok(failures.is_empty())
 }
 
-async fn can_write(handle: &Handle, output: &Path) -> Result<()> {
-    let folder = match output.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let about = handle.metadata(folder, true).await?;
-    let taken = handle.metadata(output, true).await.is_ok_and(|about| about.kind != FileKind::File);
-    if about.kind != FileKind::Directory || taken || output.file_name().is_none() {
-        return Err(anyhow!("{} cannot be a page: give the name of a file", output.display()));
+/// Whether what is asked for can be written where it is to be.
+async fn can_write(handle: &Handle, arguments: &BenchArguments) -> Result<()> {
+    if let Some(output) = &arguments.output {
+        let about = handle.metadata(output, true).await;
+        if about.is_ok_and(|about| about.kind != FileKind::File) || output.file_name().is_none() {
+            return Err(anyhow!("{} cannot be a page: give the name of a file", output.display()));
+        }
+        known::try_out(handle, output).await?;
+    }
+    if arguments.save {
+        if handle.metadata(&arguments.path, true).await?.kind != FileKind::Directory {
+            let path = arguments.path.display();
+            return Err(anyhow!(
+                "{path} is only read, so what to save of writing? name a directory"
+            ));
+        }
+        known::can_save(handle).await?;
     }
     Ok(())
 }
@@ -70,28 +83,39 @@ async fn can_write(handle: &Handle, output: &Path) -> Result<()> {
 async fn save(handle: &Handle, path: &Path, report: &Report) -> Result<String> {
     let device = handle.device(path).await?;
     let kept = report.settings.ok_or_else(|| {
-        anyhow!("nothing is saved: reading and writing were not both measured; name a directory, or give more --time")
+        anyhow!(
+            "nothing is saved: there was no time to measure everything once; give more by --time"
+        )
     })?;
     let place = known::save(handle, &device, kept.settings(device.settings_of_kind())).await?;
     Ok(format!("saved in {}: copies use it on this device", place.display()))
 }
 
-fn print(report: &Report, notes: &[String], common: &Common) -> Result<()> {
+fn print(report: &Report, notes: &[String], failures: &[String], common: &Common) -> Result<()> {
+    for warning in &report.warnings {
+        eprintln!("warning: {}", printable(warning));
+    }
     let mut out = std::io::stdout().lock();
     let written = if common.json {
         let mut object = serde_json::Map::new();
         object.insert("command".into(), "bench".into());
-        object.insert("ok".into(), true.into());
+        object.insert("ok".into(), failures.is_empty().into());
         if let Value::Object(fields) = serde_json::to_value(report)? {
             object.extend(fields);
         }
         object.insert("notes".into(), json!(notes));
+        if !failures.is_empty() {
+            object.insert("error".into(), failures.join("; ").into());
+        }
         writeln!(out, "{}", Value::Object(object))
     } else {
         let lines = summary(report);
         let mut lines = lines.iter().chain(notes);
         lines.try_for_each(|line| writeln!(out, "{}", printable(line)))
     };
+    for failure in failures {
+        eprintln!("inflight: {}", printable(failure));
+    }
     written
         .and_then(|()| out.flush())
         .context("it is measured, but standard output cannot be written")

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use inflight::{
-    Device, DeviceKind, DeviceLimits, DeviceSettings, Handle, OpenOptions, RemoveKind,
+    Device, DeviceKind, DeviceLimits, DeviceSettings, Handle, OpenOptions, RemoveKind, SyncScope,
     TransferSettings,
 };
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ pub fn devices() -> Vec<Device> {
         Ok(devices) => devices,
         Err(error) => {
             eprintln!(
-                "warning: {error:#}; it is not used: remove it, or measure anew by bench --save"
+                "warning: {error:#}; it is not used: remove it, and measure anew by bench --save"
             );
             Vec::new()
         }
@@ -121,48 +121,75 @@ fn json_of(device: &Device, settings: DeviceSettings) -> Value {
     })
 }
 
+/// Makes the folder that the file is in, if it is not there.
+pub async fn make_folder(handle: &Handle) -> Result<()> {
+    let place =
+        place().ok_or_else(|| anyhow!("neither XDG_CONFIG_HOME nor HOME says where to save"))?;
+    create_all(handle, place.parent().expect("it lies in a folder of ours")).await
+}
+
 /// Keeps the settings of a device, in place of earlier ones of the same. Tells where.
 pub async fn save(handle: &Handle, device: &Device, settings: DeviceSettings) -> Result<PathBuf> {
     let place =
         place().ok_or_else(|| anyhow!("neither XDG_CONFIG_HOME nor HOME says where to save"))?;
-    let mut known = devices();
+    // What somebody else wrote there is not lost.
+    let mut known = read(&place)?;
     known.retain(|one| !one.is_same(device));
     let mut all: Vec<Value> =
         known.iter().filter_map(|one| Some(json_of(one, one.measured?))).collect();
     all.push(json_of(device, settings));
     let text = format!("{:#}\n", json!({ "version": VERSION, "devices": all }));
-    let folder = place.parent().expect("it lies in a folder of ours");
-    create_all(handle, folder).await?;
+    make_folder(handle).await?;
     replace(handle, &place, text.as_bytes()).await?;
     Ok(place)
 }
 
 /// Makes a directory, and those above it that are not there.
 async fn create_all(handle: &Handle, folder: &Path) -> Result<()> {
-    let mut missing = vec![folder];
-    while let Some(folder) = missing.last() {
+    let mut all: Vec<&Path> = folder.ancestors().collect();
+    while let Some(folder) = all.pop() {
         match handle.create_directory(folder, 0o755).await {
-            Ok(()) => drop(missing.pop()),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => drop(missing.pop()),
-            Err(error) => match folder.parent() {
-                Some(above) if error.kind() == std::io::ErrorKind::NotFound => missing.push(above),
-                _ => return Err(error.into()),
-            },
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            // Above what is there already, less may be allowed.
+            Err(_) if handle.metadata(folder, true).await.is_ok() => {}
+            other => other?,
         }
     }
     Ok(())
 }
 
-/// Writes a file that is whole, or as it was, whatever happens meanwhile.
-pub async fn replace(handle: &Handle, place: &Path, bytes: &[u8]) -> Result<()> {
+/// Whether it can be kept: says what is in the way, before anything is measured.
+pub async fn can_save(handle: &Handle) -> Result<()> {
+    make_folder(handle).await?;
+    let place = place().context("known, as the folder was made")?;
+    read(&place).context("it would be lost: move it away")?;
+    try_out(handle, &place).await
+}
+
+/// The name of a file that is going to be `place`.
+fn beside(place: &Path) -> Result<PathBuf> {
     let mut name = place.file_name().context("a file needs a name")?.to_os_string();
     name.push(format!(".{}.new", std::process::id()));
-    let new = place.with_file_name(name);
+    Ok(place.with_file_name(name))
+}
+
+/// Whether [`replace`] could write there.
+pub async fn try_out(handle: &Handle, place: &Path) -> Result<()> {
+    let new = beside(place)?;
+    handle.open(&new, OpenOptions::creating(0o644)).await?;
+    Ok(handle.remove(&new, RemoveKind::File).await?)
+}
+
+/// Writes a file that is whole, or as it was, whatever happens meanwhile.
+pub async fn replace(handle: &Handle, place: &Path, bytes: &[u8]) -> Result<()> {
+    let new = beside(place)?;
+    // What is there already is nobody's but ours to remove.
+    let file = handle.open(&new, OpenOptions::creating(0o644)).await?;
     let written = async {
         let mut buffer = handle.buffer(bytes.len().max(1)).await;
         buffer.extend_from_slice(bytes);
-        let file = handle.open(&new, OpenOptions::replacing(0o644)).await?;
         file.write_all(buffer, 0).await?;
+        file.sync(SyncScope::Data).await?;
         file.close().await?;
         handle.rename(&new, place, true).await
     };

@@ -26,7 +26,7 @@ use crate::metrics::{BusyTime, Devices};
 use crate::numa::Nodes;
 use crate::shared::Shared;
 use crate::simulation::Simulation;
-use crate::stream::AHEAD_PART;
+use crate::stream::bytes_ahead;
 use crate::worker;
 
 /// Names the driver to use: `uring` or `threads`.
@@ -176,7 +176,7 @@ impl Builder {
             busy,
             devices: Devices::default(),
             loads: Budget::new(1),
-            loads_ahead: Budget::new(self.memory_bytes_max / AHEAD_PART),
+            loads_ahead: Budget::new(bytes_ahead(self.memory_bytes_max)),
             device_turns: DeviceTurns::default(),
             measured: self.measured,
             driver: DriverChoice::Simulated,
@@ -223,7 +223,7 @@ impl Builder {
             busy,
             devices,
             loads: Budget::new(1),
-            loads_ahead: Budget::new(self.memory_bytes_max / AHEAD_PART),
+            loads_ahead: Budget::new(bytes_ahead(self.memory_bytes_max)),
             device_turns: DeviceTurns::default(),
             measured: self.measured,
             driver,

@@ -18,7 +18,8 @@ impl Handle {
     /// that it needs, which are held until it has ended. Gives their results in the order of the jobs.
     /// Dropping the future cancels those that run.
     ///
-    /// A job must not wait for more from the same budget: those beside it may hold all of it.
+    /// A job must not wait for more from the same budget, nor give a result that holds some of it: those
+    /// beside it may hold all there is. What others give back is seen when a job ends.
     ///
     /// ```
     /// # use inflight::{Budget, Engine};

@@ -298,3 +298,29 @@ fn what_went_before_its_turn_does_not_keep_out_whose_turn_it_was() {
         }
     });
 }
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "looks from outside the engine")]
+fn what_has_no_size_and_takes_nearly_all_comes_to_its_turn_too() {
+    const PATH: &str = "/proc/kallsyms";
+    let Ok(all) = std::fs::read(PATH) else { return eprintln!("not run: no {PATH}") };
+    let limit = all.len() as u64 + (1 << 20);
+    if limit < 5 << 20 {
+        return eprintln!("not run: {PATH} is small here");
+    }
+    for engine in engines(|builder| builder.memory_bytes_max(limit)) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let small = directory.path().join("small");
+        engine.block_on(async {
+            write_file(&engine, &small, &content(200_000)).await;
+            // It is used first, so the others keep what they have until then.
+            let mut first = engine.load(PATH);
+            let others: Vec<Load> = (0..40).map(|_| engine.load(&small)).collect();
+            assert!(first.ready().await.expect("loaded").len() >= all.len() / 2);
+            drop(first);
+            for mut load in others {
+                assert!(*load.ready().await.expect("loaded") == content(200_000));
+            }
+        });
+    }
+}

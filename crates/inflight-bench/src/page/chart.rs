@@ -53,7 +53,10 @@ impl Chart {
 
     /// Values at which lines are drawn, from the bottom to the top.
     fn lines(&self) -> Vec<f64> {
-        let most = self.values().fold(0.0, f64::max).max(f64::MIN_POSITIVE);
+        let most = self.values().fold(0.0, f64::max);
+        if most == 0.0 {
+            return vec![0.0, 1.0];
+        }
         if !self.is_logarithmic {
             let step = round_step(most / 4.0);
             let count = (most / step * 0.999).ceil().max(1.0) as usize;
@@ -72,7 +75,8 @@ impl Chart {
 
     pub(super) fn svg(&self) -> String {
         let lines = self.lines();
-        let scale = |value: f64| if self.is_logarithmic { value.max(1e-12).log10() } else { value };
+        let is_logarithmic = self.is_logarithmic && lines[0] > 0.0;
+        let scale = |value: f64| if is_logarithmic { value.max(1e-12).log10() } else { value };
         let (bottom, top) = (scale(lines[0]), scale(lines[lines.len() - 1]));
         let height = SIZE.1 - TOP - BOTTOM;
         let y = |value: f64| {

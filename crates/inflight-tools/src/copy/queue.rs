@@ -20,7 +20,7 @@ use super::work::Work;
 /// Large files that may wait before no more directories are looked into.
 const LARGE_WAITING_MAX: usize = 4096;
 /// So many times the requests that there are at first may come under way, where that brings more; of so many
-/// bytes in all.
+/// bytes for each file and direction, where there were not more at first.
 const DEPTH_FACTOR_MAX: usize = 4;
 const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
 

@@ -2,6 +2,11 @@
 
 use inflight::Device;
 
+/// Bytes of one large file that are read, and that are written, at once.
+const IN_FLIGHT_BYTES_MAX: usize = 32 << 20;
+/// With one, either device waits.
+const DEPTH_MIN: usize = 2;
+
 /// How much is under way at once.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Settings {
@@ -41,9 +46,12 @@ impl Settings {
     pub(super) fn of(from: &Device, to: &Device) -> Settings {
         let (from, to) = (from.settings(), to.settings());
         let (read, write, streams) = (from.read, to.write, from.streams.min(to.streams));
+        // One buffer is read and written, so both have the same size.
+        let request_bytes = read.request_bytes.max(write.request_bytes);
+        let most = (IN_FLIGHT_BYTES_MAX / request_bytes).max(DEPTH_MIN);
         Settings {
-            request_bytes: read.request_bytes.max(write.request_bytes),
-            depth: read.depth.max(write.depth),
+            request_bytes,
+            depth: read.depth.max(write.depth).min(most),
             streams,
             tasks: 8 * streams,
             direct_read: read.direct,

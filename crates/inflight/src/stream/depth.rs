@@ -19,6 +19,8 @@ const DRIFT_MAX: f64 = 1.1;
 /// A window is at least so long, and has so many times as many requests as are under way.
 const WINDOW_MIN: Duration = Duration::from_millis(20);
 const WINDOW_REQUESTS: usize = 8;
+/// The most that any bound can be.
+const DEPTH_MAX: usize = 1 << 16;
 /// Windows that pass after two steps in vain: at first, and at most.
 const REST_WINDOWS: (u32, u32) = (4, 256);
 
@@ -83,10 +85,11 @@ enum Trial {
 }
 
 impl Depth {
-    /// Begins with `start`, and stays within bounds, which begin at 1 or more.
+    /// Begins with `start`, and stays within bounds: from 1 on, to 65,536.
     #[must_use]
     pub fn new(start: usize, bounds: RangeInclusive<usize>) -> Depth {
-        let bounds = *bounds.start().max(&1)..=*bounds.end().max(bounds.start()).max(&1);
+        let least = (*bounds.start()).clamp(1, DEPTH_MAX);
+        let bounds = least..=(*bounds.end()).clamp(least, DEPTH_MAX);
         let start = start.clamp(*bounds.start(), *bounds.end());
         let state = State {
             base: start,
@@ -125,7 +128,7 @@ impl Depth {
 
     /// A request of so many bytes has come to its end.
     pub(crate) fn note(&self, bytes: u64) {
-        if self.0.bounds.start() < self.0.bounds.end() {
+        if bytes > 0 && self.0.bounds.start() < self.0.bounds.end() {
             self.note_at(bytes, Instant::now());
         }
     }
@@ -231,9 +234,16 @@ mod tests {
         beyond: f64,
         noise: f64,
         chance: u64,
+        /// Where its time begins, and seconds since.
+        begin: Instant,
+        at: f64,
     }
 
     impl Device {
+        fn new(enough: usize, noise: f64, chance: u64) -> Device {
+            Device { enough, beyond: 1.0, noise, chance, begin: Instant::now(), at: 0.0 }
+        }
+
         fn chance(&mut self) -> f64 {
             self.chance = self.chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             (self.chance >> 33) as f64 / (1u64 << 31) as f64
@@ -243,11 +253,11 @@ mod tests {
         fn run(&mut self, depth: &Depth, seconds: f64) -> (Vec<f64>, usize) {
             const BYTES: u64 = 1 << 20;
             const BYTES_A_SECOND: f64 = 1e9;
-            let begin = Instant::now();
-            let (mut at, mut times, mut changes) = (0.0, vec![0.0; 65], 0);
+            let end = self.at + seconds;
+            let (mut times, mut changes) = (vec![0.0; 65], 0);
             let mut noise = 1.0;
             let mut requests = 0;
-            while at < seconds {
+            while self.at < end {
                 let now = depth.now();
                 // Noise lasts, as other users of a disk do.
                 if requests % 32 == 0 {
@@ -257,9 +267,9 @@ mod tests {
                 let used = now.min(self.enough) as f64 / self.enough as f64;
                 let over = self.beyond.powi((now.max(self.enough) / self.enough) as i32 - 1);
                 let taken = BYTES as f64 / (BYTES_A_SECOND * used * over * noise);
-                at += taken;
+                self.at += taken;
                 times[now] += taken / seconds;
-                depth.note_at(BYTES, begin + Duration::from_secs_f64(at));
+                depth.note_at(BYTES, self.begin + Duration::from_secs_f64(self.at));
                 changes += usize::from(depth.now() != now);
             }
             (times, changes)
@@ -271,7 +281,7 @@ mod tests {
         for (enough, start) in [(1, 4), (2, 4), (4, 4), (8, 4), (16, 4), (8, 32), (1, 32)] {
             for seed in 0..8 {
                 let depth = Depth::new(start, 1..=32);
-                let mut device = Device { enough, beyond: 1.0, noise: 0.02, chance: seed };
+                let mut device = Device::new(enough, 0.02, seed);
                 device.run(&depth, 10.0);
                 let (times, changes) = device.run(&depth, 60.0);
                 let near: f64 = times[enough..=enough * 2].iter().sum();
@@ -285,7 +295,7 @@ mod tests {
     fn noise_and_drift_do_not_carry_it_away() {
         for seed in 0..8 {
             let depth = Depth::new(4, 1..=32);
-            let mut device = Device { enough: 4, beyond: 1.0, noise: 0.3, chance: seed };
+            let mut device = Device::new(4, 0.3, seed);
             device.run(&depth, 10.0);
             let (times, _) = device.run(&depth, 120.0);
             // Less than enough is what costs.
@@ -297,7 +307,7 @@ mod tests {
     #[test]
     fn what_harms_is_left() {
         let depth = Depth::new(32, 1..=32);
-        let mut device = Device { enough: 2, beyond: 0.95, noise: 0.02, chance: 1 };
+        let mut device = Device { beyond: 0.95, ..Device::new(2, 0.02, 1) };
         device.run(&depth, 10.0);
         let (times, _) = device.run(&depth, 30.0);
         assert!(times[..=4].iter().sum::<f64>() > 0.9, "{times:?}");
@@ -306,7 +316,7 @@ mod tests {
     #[test]
     fn it_follows_a_device_that_changes() {
         let depth = Depth::new(4, 1..=32);
-        let mut device = Device { enough: 2, beyond: 1.0, noise: 0.02, chance: 1 };
+        let mut device = Device::new(2, 0.02, 1);
         device.run(&depth, 20.0);
         assert!(depth.now() <= 4, "{}", depth.now());
         device.enough = 16;
@@ -320,7 +330,7 @@ mod tests {
     fn bounds_hold_and_what_is_fixed_stays() {
         let depth = Depth::new(100, 2..=8);
         assert_eq!(depth.now(), 8);
-        let mut device = Device { enough: 1, beyond: 1.0, noise: 0.5, chance: 3 };
+        let mut device = Device::new(1, 0.5, 3);
         let (times, _) = device.run(&depth, 20.0);
         assert!(times[2..=8].iter().sum::<f64>() > 0.999);
         let fixed = Depth::fixed(3);

@@ -35,8 +35,13 @@ use crate::task::Task;
 
 /// Files below this are read through the page cache.
 const DIRECT_BYTES_MIN: u64 = 1 << 20;
-/// One in so many bytes of the budget is for loads that go before their turn.
-pub(crate) const AHEAD_PART: u64 = 8;
+/// Of a budget of so many bytes, those that loads may take before their turn. None of one that has little more
+/// than what reading a single file takes.
+pub(crate) const fn bytes_ahead(limit: u64) -> u64 {
+    const PART: u64 = 8;
+    const LIMIT_MIN: u64 = 4 * REQUEST_BYTES as u64;
+    if limit < LIMIT_MIN { 0 } else { limit / PART }
+}
 /// How often a direct read may end inside a block before that is an error.
 const READS_IN_VAIN_MAX: u32 = 16;
 
@@ -164,7 +169,7 @@ async fn load(handle: &Handle, path: &Path, turn: Reserve, shared: &Shared) -> R
         .filter(|size| *size <= isize::MAX as usize - BLOCK_BYTES)
         .ok_or_else(|| failed(path, ErrorKind::OutOfMemory.into()))?;
     if size == 0 {
-        return load_without_size(handle, file, shared).await;
+        return load_without_size(handle, file, turn, shared).await;
     }
     let device = turns_of(handle, path, metadata.device).await;
     // The memory first: who waits for it holds up nobody's device.
@@ -222,14 +227,18 @@ async fn room(
     match before_its_turn.await {
         Ok(arena) => Ok(arena),
         Err(turn) => {
-            // Those that went before may hold their part for as long as they like, so no more is asked for
-            // than there is beside it, however much it is.
-            let most = pool.budget().limit() - all_ahead.limit();
-            let arena = pool.arena_counting(bytes, most.min(bytes as u64)).await;
+            let arena = arena_in_turn(handle, bytes).await;
             drop(turn);
             arena
         }
     }
+}
+
+/// Memory for one whose turn it is. Those that went before may hold their part for as long as they like, so
+/// no more is asked for than there is beside it, however much it is.
+async fn arena_in_turn(handle: &Handle, bytes: usize) -> io::Result<Arena> {
+    let most = handle.pool().budget().limit() - handle.shared.loads_ahead.limit();
+    handle.pool().arena_counting(bytes, most.min(bytes as u64)).await
 }
 
 /// The turns of a file's device. Looking what that is takes memory: whoever holds some asks before.
@@ -305,14 +314,21 @@ async fn best_source(handle: &Handle, path: &Path, file: File, size: u64) -> Res
 }
 
 /// What has no size is read to its end before there is a place for it.
-async fn load_without_size(handle: &Handle, file: File, shared: &Shared) -> Result<()> {
+async fn load_without_size(
+    handle: &Handle,
+    file: File,
+    turn: Reserve,
+    shared: &Shared,
+) -> Result<()> {
     let path = file.path().to_path_buf();
     let mut reader = Reader::whole(file).await?;
     let mut all = Vec::new();
     while let Some((_, buffer)) = reader.next().await? {
         all.extend_from_slice(&buffer);
     }
-    let arena = handle.pool().arena(all.len()).await;
+    let turn = turn.await;
+    let arena = arena_in_turn(handle, all.len()).await;
+    drop(turn);
     let mut arena = arena.map_err(|error| failed(&path, error))?;
     let mut part = arena.buffer(all.len());
     part.extend_from_slice(&all);

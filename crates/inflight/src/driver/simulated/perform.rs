@@ -199,7 +199,12 @@ impl State {
                 let bytes = (*length).min(self.tree.file(inode)?.bytes.len() as u64);
                 Ok(if self.is_cached { bytes } else { 0 })
             }
-            Operation::TouchMapped { file, offset, length, .. } => {
+            Operation::TouchMapped { file, offset, length, step } => {
+                if !offset.is_multiple_of(BLOCK_BYTES)
+                    || !(*step as u64).is_multiple_of(BLOCK_BYTES)
+                {
+                    return Err(Errno::INVAL);
+                }
                 let inode = self.readable(file, *offset, *length as u64)?;
                 let size = self.tree.file(inode)?.bytes.len() as u64;
                 Ok(size.saturating_sub(*offset).min(*length as u64))

@@ -35,7 +35,8 @@ pub(super) fn touch(file: BorrowedFd<'_>, offset: u64, length: usize, step: usiz
     }
     let (access, flags) = (ProtFlags::READ, MapFlags::SHARED);
     // SAFETY: a new mapping at a place that the kernel chooses.
-    let place = unsafe { mmap(std::ptr::null_mut(), length, access, flags, file, offset) }?;
+    let mapped = unsafe { mmap(std::ptr::null_mut(), length, access, flags, file, offset) };
+    let place = mapped.map_err(|error| cannot(error, Errno::NODEV))?;
     let mapping = Mapping { place, length };
     let mut start = 0;
     while start < length {
@@ -43,7 +44,8 @@ pub(super) fn touch(file: BorrowedFd<'_>, offset: u64, length: usize, step: usiz
         let first = mapping.place.cast::<u8>().wrapping_add(start);
         if step > 0 {
             // SAFETY: the range lies in the mapping, and the advice changes no contents.
-            unsafe { madvise(first.cast(), bytes, Advice::LinuxPopulateRead) }?;
+            let populated = unsafe { madvise(first.cast(), bytes, Advice::LinuxPopulateRead) };
+            populated.map_err(|error| cannot(error, Errno::INVAL))?;
         }
         for line in (0..bytes).step_by(LINE_BYTES) {
             // SAFETY: the byte lies in the mapping. Others may change it meanwhile, so it is looked at
@@ -53,6 +55,11 @@ pub(super) fn touch(file: BorrowedFd<'_>, offset: u64, length: usize, step: usiz
         start += bytes;
     }
     Ok(length as u64)
+}
+
+/// How systems say that they cannot, in the word for that: file systems without maps, and Linux before 5.14.
+fn cannot(error: Errno, said: Errno) -> Errno {
+    if error == said { Errno::OPNOTSUPP } else { error }
 }
 
 #[cfg(test)]
