@@ -121,7 +121,7 @@ impl<'a> Rounds<'a> {
         let total = end.saturating_duration_since(Instant::now());
         self.progress.enter("measuring");
         self.progress.expect(total.as_millis() as u64);
-        while Instant::now() < sweep_end {
+        while Instant::now() < sweep_end && !settings.is_empty() {
             // The first one is to be whole.
             let until = if self.rounds == 0 { end } else { sweep_end };
             self.rounds += usize::from(self.round(settings, self.window, until)?);

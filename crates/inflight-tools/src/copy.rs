@@ -131,15 +131,18 @@ async fn copy_group(state: Arc<State>, routes: Vec<Route>) -> Result<()> {
     }
     state.progress.enter("finishing");
     for root in &roots {
-        finish(&state, root).await;
+        if !finish(&state, root).await {
+            root.let_go().await;
+        }
     }
     Ok(())
 }
 
-/// Gives what was copied its final name.
-async fn finish(state: &State, root: &Root) {
+/// Gives what was copied its final name; says whether it has that now.
+async fn finish(state: &State, root: &Root) -> bool {
     if state.is_stopped() || root.is_tainted() {
-        return state.kept(root.kept_at());
+        state.kept(root.kept_at());
+        return false;
     }
     let publish = async || {
         if state.options.sync {
@@ -147,10 +150,13 @@ async fn finish(state: &State, root: &Root) {
         }
         root.publish(state).await
     };
-    if let Err(error) = publish().await {
+    let published = publish().await;
+    let has_name = published.is_ok();
+    if let Err(error) = published {
         state.trouble(error);
         state.kept(root.kept_at());
     }
+    has_name
 }
 
 /// Puts what there is to do first into the queue.

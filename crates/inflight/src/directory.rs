@@ -371,13 +371,18 @@ impl Directory {
         self.handle.run(Operation::WriteAttribute { at, name, value }).await
     }
 
-    /// Takes its lock, which others that know of locks take too; it is held until the last share of this
-    /// is closed.
+    /// Takes its lock, which others that know of locks take too; it is held until
+    /// [`Directory::unlock`], or until the last share of this is closed.
     ///
     /// # Errors
     /// `WouldBlock` where somebody has it; the system's, where there are no locks.
     pub fn lock(&self) -> Pending<()> {
-        self.handle.run(Operation::Lock { file: self.descriptor.clone() })
+        self.handle.run(Operation::Lock { file: self.descriptor.clone(), held: true })
+    }
+
+    /// Gives its lock back, for all shares of this.
+    pub fn unlock(&self) -> Pending<()> {
+        self.handle.run(Operation::Lock { file: self.descriptor.clone(), held: false })
     }
 
     /// Makes names created in it, or the whole file system, durable.

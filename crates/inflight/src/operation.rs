@@ -362,11 +362,13 @@ pub enum Operation {
         /// How much of the file is made durable.
         scope: SyncScope,
     },
-    /// Takes the lock of an open file or directory, which others that know of locks take too. It is held
-    /// until that is closed. Fails with `EWOULDBLOCK` where somebody has it.
+    /// Takes the lock of an open file or directory, which others that know of locks take too, or gives it
+    /// back. It is held until then, or until that is closed. Fails with `EWOULDBLOCK` where somebody has it.
     Lock {
         /// What is open.
         file: Descriptor,
+        /// Whether it is to be held.
+        held: bool,
     },
     /// Starts writing a range of what the page cache has to the device, without making it durable:
     /// a later sync has less to do.

@@ -16,8 +16,11 @@ fn a_lock_is_taken_by_one_and_given_back() {
             first.lock().await.unwrap();
             let error = second.lock().await.unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}");
-            drop(first);
-            while second.lock().await.is_err() {}
+            first.unlock().await.unwrap();
+            second.lock().await.unwrap();
+            assert!(first.lock().await.is_err(), "the other one has it");
+            drop(second);
+            while first.lock().await.is_err() {}
         });
     });
 }

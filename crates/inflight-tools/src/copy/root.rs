@@ -270,6 +270,14 @@ impl Root {
         self.work_path.clone()
     }
 
+    /// Lets go of the work directory, so that the next copy may take it up at once.
+    pub(super) async fn let_go(&self) {
+        if let Style::Grown { work } | Style::Replaced { work } = &self.style {
+            // Where that fails it goes when the last share of it is closed.
+            let _ = work.unlock().await;
+        }
+    }
+
     /// Gives the tree its name, where it has none yet, and removes the work directory.
     pub(super) async fn publish(&self, state: &State) -> Result<()> {
         let handle = &state.handle;

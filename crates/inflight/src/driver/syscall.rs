@@ -88,8 +88,12 @@ pub(super) fn perform(operation: &mut Operation) -> Result<u64> {
             many::copy_files((from.as_fd(), to.as_fd()), files, current, reading, buffer)
         }
         Operation::Sync { file, scope } => done(sync(file.as_fd(), *scope)),
-        Operation::Lock { file } => {
-            done(fs::flock(&*file, fs::FlockOperation::NonBlockingLockExclusive))
+        Operation::Lock { file, held } => {
+            let lock = match held {
+                true => fs::FlockOperation::NonBlockingLockExclusive,
+                false => fs::FlockOperation::Unlock,
+            };
+            done(fs::flock(&*file, lock))
         }
         Operation::SyncRange { file, offset, length, wait } => {
             done(sync_range(file.as_fd(), *offset, *length, *wait))

@@ -47,7 +47,8 @@ impl Operation {
             Operation::ReadAttributes { .. } => "read extended attributes of",
             Operation::WriteAttribute { .. } => "set extended attribute of",
             Operation::WriteSync { .. } => "write and sync",
-            Operation::Lock { .. } => "lock",
+            Operation::Lock { held: true, .. } => "lock",
+            Operation::Lock { held: false, .. } => "unlock",
             Operation::SyncRange { .. } => "sync a range of",
             Operation::Advise { .. } => "advise on",
             Operation::PunchHole { .. } => "make a hole in",
@@ -280,7 +281,7 @@ impl Operation {
             | Operation::CopyFiles { to: file, .. }
             | Operation::CloneFile { to: file, .. }
             | Operation::WriteSync { file, .. }
-            | Operation::Lock { file }
+            | Operation::Lock { file, .. }
             | Operation::SyncRange { file, .. }
             | Operation::Advise { file, .. }
             | Operation::PunchHole { file, .. }

@@ -182,16 +182,16 @@ impl State {
                 *data = find_data(self.tree.file(inode)?, *offset);
                 Ok(0)
             }
-            Operation::Lock { file } => {
+            Operation::Lock { file, held } => {
                 let (inode, _) = self.opened(file)?;
                 let number = file.foreign_number().ok_or(Errno::BADF)?;
                 let taken = |(other, open): (&u64, &Open)| {
                     *other != number && open.inode == inode && open.is_locked
                 };
-                if self.opens.iter().any(taken) {
+                if *held && self.opens.iter().any(taken) {
                     return Err(Errno::WOULDBLOCK);
                 }
-                self.opens.get_mut(&number).ok_or(Errno::BADF)?.is_locked = true;
+                self.opens.get_mut(&number).ok_or(Errno::BADF)?.is_locked = *held;
                 Ok(0)
             }
             Operation::CountCached { file, length } => {
