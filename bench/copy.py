@@ -16,9 +16,10 @@ import datetime
 import os
 import resource
 import shutil
-import statistics
 import subprocess
 import time
+
+from table import table
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LARGE_BYTES = 2 << 30
@@ -122,17 +123,6 @@ def copy_large(arguments):
     return times
 
 
-def table(title, times):
-    first = statistics.median(seconds for seconds, _ in times["inflight copy"])
-    lines = [f"\n{title}\n", "| | median | all | processor | to inflight |", "|---|---|---|---|---|"]
-    for name, values in times.items():
-        seconds = [value for value, _ in values]
-        median, used = statistics.median(seconds), statistics.median(used for _, used in values)
-        each = ", ".join(f"{value:.2f}" for value in sorted(seconds))
-        lines.append(f"| {name} | {median:.2f} s | {each} | {used:.2f} s | {median / first:.2f} |")
-    return lines
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("tree")
@@ -149,9 +139,9 @@ def main():
         f"{os.cpu_count()} cores, {processor}, Linux {os.uname().release}; `bench/copy.py`, "
         f"{arguments.rounds} rounds in turn. A tree is copied to a new ext4 each time.",
     ]
-    lines += table("2 GiB, cold", copy_large(arguments))
-    lines += table("Tree, cold", copy_tree(arguments, False))
-    lines += table("Tree, hot", copy_tree(arguments, True))
+    lines += table("2 GiB, cold", copy_large(arguments), "inflight copy", 2)
+    lines += table("Tree, cold", copy_tree(arguments, False), "inflight copy", 2)
+    lines += table("Tree, hot", copy_tree(arguments, True), "inflight copy", 2)
     path = f"{ROOT}/bench/runs/copy-{datetime.date.today()}.md"
     with open(path, "w") as file:
         file.write("\n".join(lines) + "\n")

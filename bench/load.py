@@ -12,8 +12,9 @@ import argparse
 import datetime
 import os
 import shutil
-import statistics
 import subprocess
+
+from table import table
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BENCH = f"{ROOT}/bench/engine"
@@ -42,17 +43,6 @@ def measure(binary, engine, path):
     output = subprocess.run([binary, "objects", engine, path], check=True, capture_output=True, text=True)
     _, seconds, used = output.stdout.split()
     return float(seconds), float(used)
-
-
-def table(title, times):
-    first = statistics.median(seconds for seconds, _ in times["Handle::load"])
-    lines = [f"\n{title}\n", "| | median | all | processor | to inflight |", "|---|---|---|---|---|"]
-    for name, values in times.items():
-        seconds = [value for value, _ in values]
-        median, used = statistics.median(seconds), statistics.median(used for _, used in values)
-        each = ", ".join(f"{value:.3f}" for value in sorted(seconds))
-        lines.append(f"| {name} | {median:.3f} s | {each} | {used:.2f} s | {median / first:.2f} |")
-    return lines
 
 
 def main():
@@ -85,8 +75,8 @@ def main():
         f"{os.cpu_count()} cores, {processor}, Linux {os.uname().release}; `bench/load.py`, {arguments.rounds} "
         "rounds in turn, the page cache dropped before each.",
     ]
-    lines += table("1 GiB, cold", one)
-    lines += table("2,000 objects of 1 MiB at once, cold, half of them dropped at random", many)
+    lines += table("1 GiB, cold", one, "Handle::load", 3)
+    lines += table("2,000 objects of 1 MiB at once, cold, half of them dropped at random", many, "Handle::load", 3)
     with open(f"{ROOT}/bench/runs/load-{datetime.date.today()}.md", "w") as file:
         file.write("\n".join(lines) + "\n")
     print("\n".join(lines))

@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use inflight::{
-    Advice, AlignedBuffer, AlignedOffset, Buffer, DirectFile, Engine, File, FilePiece, Latency,
-    OpenOptions, SyncScope,
+    Advice, AlignedBuffer, AlignedOffset, Buffer, DirectFile, Engine, File, Latency, OpenOptions,
+    SyncScope,
 };
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::Result;
 use crate::plan::{BATCH_FILES, SMALL_FILE_BYTES};
-use crate::scratch::{Chance, Scratch, SmallFiles, Target, UNIT_BYTES};
+use crate::scratch::{Chance, Scratch, SmallFiles, Target, UNIT_BYTES, batch};
 use crate::setting::{Mode, Setting, Work};
 
 /// A sample may take so many times the time it is to take, until it has enough requests.
@@ -108,9 +108,12 @@ pub(crate) async fn sample(
     let block = Chance::new(seed).bytes(1 << 20);
     let mut buffers = Vec::new();
     for _ in 0..setting.depth {
-        let capacity =
-            (setting.request_bytes * if step == BATCH_FILES { step } else { 1 }) as usize;
-        let mut buffer = engine.buffer(capacity.max(1)).await;
+        let capacity = match setting.mode {
+            Mode::Mapped | Mode::Populated => 1,
+            Mode::Batch => setting.request_bytes * BATCH_FILES,
+            _ => setting.request_bytes.max(1),
+        };
+        let mut buffer = engine.buffer(capacity as usize).await;
         // The system gives memory where it is written first, which is not what is measured.
         while buffer.spare() > 0 {
             let count = buffer.spare().min(block.len());
@@ -154,6 +157,7 @@ async fn prepare(engine: &Engine, scratch: &Scratch, work: Work) -> Result<()> {
         Work::ReadCold => drop(scratch.forget(engine).await?),
         Work::ReadCached => scratch.warm(engine).await?,
         Work::FilesCold => scratch.forget_small().await?,
+        Work::FilesCached => scratch.warm_small().await?,
         _ => {}
     }
     Ok(())
@@ -257,10 +261,7 @@ impl Job {
         buffer.clear();
         let length = SMALL_FILE_BYTES as usize;
         if self.setting.mode == Mode::Batch {
-            let piece = |number: u64| FilePiece::new(number.to_string().as_ref(), 0, length);
-            let pieces: std::io::Result<Vec<_>> = (at..at + BATCH_FILES).map(piece).collect();
-            let pieces = pieces.expect("digits are names");
-            let read = directory.read_files(pieces, OpenOptions::reading(), buffer).await?;
+            let read = directory.read_files(batch(at), OpenOptions::reading(), buffer).await?;
             return Ok(read.1);
         }
         let file = directory.open(at.to_string(), OpenOptions::reading()).await?;

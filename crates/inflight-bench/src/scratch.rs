@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use inflight::stream::{Ordered, Reader, Writer, walk_names};
 use inflight::{
-    Advice, DirectFile, Directory, File, FileKind, Handle, Metadata, NewFile, OpenOptions,
-    Progress, RemoveKind, SyncScope,
+    Advice, DirectFile, Directory, File, FileKind, FilePiece, Handle, Metadata, NewFile,
+    OpenOptions, Progress, RemoveKind, SyncScope,
 };
 
 use crate::error::{Error, Result};
@@ -198,6 +198,19 @@ impl Scratch {
         Ok(())
     }
 
+    /// Brings the small files there.
+    pub(crate) async fn warm_small(&self) -> Result<()> {
+        let Some(small) = &self.small else { return Ok(()) };
+        let directory = &small.directory;
+        let mut buffer = directory.handle().buffer((SMALL_FILE_BYTES * BATCH_FILES) as usize).await;
+        for first in (0..small.count).step_by(BATCH_FILES as usize) {
+            buffer.clear();
+            let read = directory.read_files(batch(first), OpenOptions::reading(), buffer).await?;
+            buffer = read.1;
+        }
+        Ok(())
+    }
+
     /// Makes it forget what was written.
     pub(crate) async fn forget_written(&self, handle: &Handle) -> Result<()> {
         let Some(write) = &self.write else { return Ok(()) };
@@ -235,6 +248,14 @@ impl Scratch {
     pub(crate) fn is_own(&self) -> bool {
         self.work.is_some()
     }
+}
+
+/// What reads [`BATCH_FILES`] small files at once, from that number on.
+pub(crate) fn batch(first: u64) -> Vec<FilePiece> {
+    let length = SMALL_FILE_BYTES as usize;
+    let piece = |number: u64| FilePiece::new(number.to_string().as_ref(), 0, length);
+    let pieces: std::io::Result<Vec<_>> = (first..first + BATCH_FILES).map(piece).collect();
+    pieces.expect("digits are names")
 }
 
 /// Bytes of the files, and how many small ones.

@@ -10,6 +10,8 @@ use inflight::{
 };
 use serde_json::{Value, json};
 
+use crate::report::{limits_json, transfer_json};
+
 /// The version of the file.
 const VERSION: u64 = 1;
 
@@ -97,26 +99,15 @@ fn transfer_of(value: &Value) -> Option<TransferSettings> {
 }
 
 fn json_of(device: &Device, settings: DeviceSettings) -> Value {
-    let limits = &device.limits;
-    let transfer = |transfer: TransferSettings| {
-        let TransferSettings { request_bytes, depth, direct } = transfer;
-        json!({ "request_bytes": request_bytes, "depth": depth, "direct": direct })
-    };
     json!({
         "kind": device.kind.name(),
         "file_system": device.file_system,
         "mounted_at": device.mounted_at.display().to_string(),
         "source": device.source,
         "layers": device.layers,
-        "limits": {
-            "logical_block_bytes": limits.logical_block_bytes,
-            "physical_block_bytes": limits.physical_block_bytes,
-            "request_bytes_max": limits.request_bytes_max,
-            "request_bytes_best": limits.request_bytes_best,
-            "queue_depth": limits.queue_depth,
-        },
-        "read": transfer(settings.read),
-        "write": transfer(settings.write),
+        "limits": limits_json(&device.limits),
+        "read": transfer_json(settings.read),
+        "write": transfer_json(settings.write),
         "streams": settings.streams,
     })
 }

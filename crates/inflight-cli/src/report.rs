@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{BinaryBytes, HumanCount};
-use inflight::{Device, Engine, Metrics, TransferSettings};
+use inflight::{Device, DeviceLimits, Engine, Metrics, TransferSettings};
 use inflight_patch::{DiffReport, PatchInfo, TreeInfo, VerifyReport};
 use inflight_tools::{CopyOptions, CopyReport, Stopped, WarmReport};
 use serde_json::{Map, Value, json};
@@ -488,7 +488,7 @@ fn device_lines(path: &Path, device: &Device) -> Vec<String> {
 }
 
 fn device_json(path: &Path, device: &Device) -> Value {
-    let (limits, settings) = (&device.limits, device.settings());
+    let settings = device.settings();
     json!({
         "path": path.display().to_string(),
         "kind": device.kind.name(),
@@ -497,13 +497,7 @@ fn device_json(path: &Path, device: &Device) -> Value {
         "mounted_at": device.mounted_at.display().to_string(),
         "source": device.source,
         "layers": device.layers,
-        "limits": {
-            "logical_block_bytes": limits.logical_block_bytes,
-            "physical_block_bytes": limits.physical_block_bytes,
-            "request_bytes_max": limits.request_bytes_max,
-            "request_bytes_best": limits.request_bytes_best,
-            "queue_depth": limits.queue_depth,
-        },
+        "limits": limits_json(&device.limits),
         "settings": {
             "read": transfer_json(settings.read),
             "write": transfer_json(settings.write),
@@ -513,7 +507,19 @@ fn device_json(path: &Path, device: &Device) -> Value {
     })
 }
 
-fn transfer_json(settings: TransferSettings) -> Value {
+/// As `device` tells and `bench --save` keeps them.
+pub fn limits_json(limits: &DeviceLimits) -> Value {
+    json!({
+        "logical_block_bytes": limits.logical_block_bytes,
+        "physical_block_bytes": limits.physical_block_bytes,
+        "request_bytes_max": limits.request_bytes_max,
+        "request_bytes_best": limits.request_bytes_best,
+        "queue_depth": limits.queue_depth,
+    })
+}
+
+/// The same.
+pub fn transfer_json(settings: TransferSettings) -> Value {
     json!({
         "request_bytes": settings.request_bytes,
         "depth": settings.depth,

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ fn prepared() -> SimulatedDisk {
     let disk = SimulatedDisk::new(0);
     let engine = Engine::builder().simulated(&disk);
     engine.block_on(async {
-        for directory in ["/one", "/two", "/slow"] {
+        for directory in ["/one", "/two", "/slow", "/slow/three", "/into"] {
             engine.create_directory(directory, 0o755).await.expect("made");
         }
-        for directory in ["/one", "/two"] {
+        for directory in ["/one", "/two", "/slow/three"] {
             let place = Path::new(directory);
             for number in 0..40 {
                 let content = noise(number, 20_000);
@@ -80,6 +80,46 @@ fn a_slow_disk_does_not_slow_a_copy_on_another_one() {
         let slow = slow.expect("it ran");
         assert!(slow > alone * 20, "{slow:?} is not slow beside {alone:?}");
         assert!(beside < alone * 3 / 2, "{memory} bytes: {beside:?} beside it, {alone:?} alone");
+    }
+}
+
+/// How long it takes until the tree of the first disk has its name, in one copy together with others, from when
+/// it is begun: before that, all sources are looked at, on whatever they are. And how long all of it takes.
+fn time_to_name(disk: &SimulatedDisk, sources: &[&str]) -> (Duration, Duration) {
+    let disk = disk.fork(7);
+    let engine = Engine::builder().simulated(&disk);
+    let sources: Vec<PathBuf> = sources.iter().map(PathBuf::from).collect();
+    let (handle, count) = (engine.handle().clone(), sources.len());
+    let begin = disk.now();
+    engine.block_on(async {
+        let all = engine.spawn(async move {
+            let progress = Arc::new(Progress::default());
+            let options = CopyOptions::default();
+            let report = copy(&handle, &progress, &sources, Path::new("/into/"), options).await;
+            let report = report.expect("copied");
+            assert!(report.is_whole() && report.files == 44 * count as u64, "{report:?}");
+        });
+        let appears = async |path: &str| {
+            while engine.metadata(path, false).await.is_err() {
+                engine.sleep(Duration::from_millis(1)).await.expect("slept");
+            }
+            disk.now()
+        };
+        let begun = appears("/into/.one.inflight-copy").await;
+        let named = appears("/into/one").await;
+        all.await;
+        (named - begun, disk.now() - begin)
+    })
+}
+
+#[test]
+fn one_copy_from_two_disks_has_each_done_in_its_own_time() {
+    let disk = prepared();
+    let (alone, _) = time_to_name(&disk, &["/one"]);
+    for sources in [["/one", "/slow/three"], ["/slow/three", "/one"]] {
+        let (beside, all) = time_to_name(&disk, &sources);
+        assert!(all > alone * 20, "{all:?} is not slow beside {alone:?}");
+        assert!(beside < alone * 3 / 2, "{sources:?}: {beside:?} beside it, {alone:?} alone");
     }
 }
 

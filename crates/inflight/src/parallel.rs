@@ -204,7 +204,7 @@ mod tests {
             assert_eq!(results, [0, 1]);
             other.await;
         });
-        assert_eq!(budget.peak(), 100.min(budget.peak()));
+        assert!(budget.peak() <= 100, "{budget:?}");
     }
 
     #[test]

@@ -59,3 +59,32 @@ impl Settings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use inflight::{DeviceKind, DeviceSettings, TransferSettings};
+
+    use super::*;
+
+    #[test]
+    fn what_was_measured_goes_before_what_suits_the_kind() {
+        let transfer =
+            |request_bytes, depth, direct| TransferSettings { request_bytes, depth, direct };
+        let (mut from, mut to) = (Device::default(), Device::default());
+        (from.kind, to.kind) = (DeviceKind::Solid, DeviceKind::Solid);
+        let unmeasured = Settings::of(&from, &to);
+        assert!(unmeasured.direct_read && unmeasured.direct_write);
+        let settings = DeviceSettings {
+            read: transfer(256 << 10, 16, false),
+            write: transfer(4 << 20, 2, true),
+            streams: 3,
+        };
+        from.measured = Some(settings);
+        to.measured = Some(settings);
+        let Settings { request_bytes, depth, streams, direct_read, direct_write, .. } =
+            Settings::of(&from, &to);
+        assert_eq!((request_bytes, streams, direct_read, direct_write), (4 << 20, 3, false, true));
+        // 16 of 4 MiB would be more than the bound.
+        assert_eq!((depth, depth * request_bytes), (8, IN_FLIGHT_BYTES_MAX));
+    }
+}

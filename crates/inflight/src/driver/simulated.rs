@@ -12,6 +12,7 @@ mod chance;
 mod devices;
 mod disk;
 mod disks;
+mod file_bytes;
 mod many;
 mod network;
 mod path;

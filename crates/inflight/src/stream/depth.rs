@@ -326,6 +326,46 @@ mod tests {
         assert!(times[16..].iter().sum::<f64>() > 0.8, "{times:?}");
     }
 
+    /// What a depth was told, after a file was read that follows it.
+    fn told(engine: &crate::Engine, path: &std::path::Path) -> bool {
+        let depth = Depth::new(2, 1..=4);
+        engine.block_on(async {
+            let buffer = engine.buffer(1 << 20).await;
+            let file =
+                engine.open(path, crate::OpenOptions::replacing(0o600)).await.expect("opened");
+            let mut buffer = buffer;
+            buffer.extend_zeros(1 << 20);
+            file.write_all(buffer, 0).await.expect("written");
+            let file = engine.open(path, crate::OpenOptions::reading()).await.expect("opened");
+            let reader = crate::stream::Reader::whole(file).await.expect("opened");
+            let mut reader = reader.requests(4096, 1).following(&depth);
+            while reader.next().await.expect("read").is_some() {}
+        });
+        let state = depth.state();
+        state.window.begin.is_some() || state.trial != Trial::None
+    }
+
+    #[test]
+    fn a_reader_tells_what_it_read_but_not_on_a_simulated_disk() {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        assert!(told(&crate::Engine::new().expect("an engine"), &place.path().join("file")));
+        let disk = crate::SimulatedDisk::new(1);
+        assert!(!told(&crate::Engine::builder().simulated(&disk), "/file".as_ref()));
+    }
+
+    #[test]
+    fn as_many_are_under_way_as_it_says_at_the_time() {
+        let depth = Depth::new(2, 1..=4);
+        let mut ordered = crate::stream::Ordered::following(&depth);
+        ordered.push(std::future::ready(()));
+        ordered.push(std::future::ready(()));
+        assert!(!ordered.has_room());
+        depth.0.now.store(3, Relaxed);
+        assert!(ordered.has_room());
+        depth.0.now.store(1, Relaxed);
+        assert!(!ordered.has_room());
+    }
+
     #[test]
     fn bounds_hold_and_what_is_fixed_stays() {
         let depth = Depth::new(100, 2..=8);

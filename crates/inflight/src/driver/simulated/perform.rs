@@ -6,8 +6,9 @@ use std::hash::{Hash, Hasher};
 use rustix::io::{Errno, Result};
 
 use super::disk::{Fate, Open, SimulatedDisk, State};
+use super::file_bytes::{BLOCK_BYTES, FileBytes};
 use super::path::Way;
-use super::tree::{BLOCK_BYTES, Content, FileBytes, Inode, ROOT};
+use super::tree::{Content, Inode, ROOT};
 use crate::arrivals::Arrivals;
 use crate::buffer::{Buffer, BufferList, Pool};
 use crate::descriptor::Descriptor;

@@ -18,13 +18,11 @@ use std::ops::Range;
 use rustix::io::{Errno, Result};
 
 use super::chance::Chance;
+use super::file_bytes::{BLOCK_BYTES, FileBytes};
 use crate::metadata::{FileKind, Owner, Timestamp};
 
 /// Bytes that are written as a whole or not at all.
 pub(super) const SECTOR_BYTES: usize = 512;
-/// Bytes of a file that have space allocated to them together.
-pub(super) const BLOCK_BYTES: u64 = 4096;
-
 pub(super) type Inode = u64;
 /// The root directory.
 pub(super) const ROOT: Inode = 1;
@@ -52,41 +50,6 @@ pub(super) struct Attributes {
     pub(super) owner: Owner,
     pub(super) modified: Timestamp,
     pub(super) extended: BTreeMap<CString, Vec<u8>>,
-}
-
-/// A file's bytes, and which blocks of it are more than a hole.
-#[derive(Debug, Clone, Default)]
-pub(super) struct FileBytes {
-    pub(super) bytes: Vec<u8>,
-    pub(super) allocated: BTreeSet<u64>,
-}
-
-impl FileBytes {
-    fn resize(&mut self, length: u64) {
-        self.bytes.resize(length as usize, 0);
-        self.allocated.split_off(&length.div_ceil(BLOCK_BYTES));
-    }
-
-    fn allocate(&mut self, range: &Range<u64>) {
-        self.allocated.extend(range.start / BLOCK_BYTES..range.end.div_ceil(BLOCK_BYTES));
-    }
-
-    fn write(&mut self, offset: u64, bytes: &[u8]) {
-        let end = offset + bytes.len() as u64;
-        if end > self.bytes.len() as u64 {
-            self.bytes.resize(end as usize, 0);
-        }
-        self.bytes[offset as usize..end as usize].copy_from_slice(bytes);
-        self.allocate(&(offset..end));
-    }
-
-    fn punch(&mut self, range: &Range<u64>) {
-        let length = self.bytes.len() as u64;
-        let (start, end) = (range.start.min(length), range.end.min(length));
-        self.bytes[start as usize..end as usize].fill(0);
-        let whole = start.div_ceil(BLOCK_BYTES)..end / BLOCK_BYTES;
-        self.allocated.retain(|block| !whole.contains(block));
-    }
 }
 
 /// A change that is not durable.
