@@ -25,9 +25,11 @@ fn build_trees(root: &Path) {
         text.replace("WORD", word)
     };
     file("old/keep.txt", keep);
+    file("old/license.txt", b"Do as you like.\n");
     file("old/note.txt", note("once").as_bytes());
     file("new/docs/keep.txt", keep);
     file("new/hello.txt", b"hello\n");
+    file("new/license.txt", b"Do as you like.\n");
     file("new/note.txt", note("soon").as_bytes());
     fs::hard_link(root.join("new/note.txt"), root.join("new/same.txt")).expect("linked");
     file("new/sparse.img", b"");

@@ -16,12 +16,12 @@ use support::{Place, file, left_over, run};
 const STAGES: u8 = 1;
 const NEW_MANIFEST: u8 = 2;
 const OLD_MANIFEST: u8 = 3;
-const OLD_DIGESTS: u8 = 4;
 const INSTRUCTIONS: u8 = 5;
 const LITERALS: u8 = 6;
 const NEW_DIGESTS: u8 = 7;
 const INDEX: u8 = 8;
 const MORE_INSTRUCTIONS: u8 = 9;
+const KEPT_DIGESTS: u8 = 16;
 
 const HEADER_BYTES: usize = 40;
 const BLOCK_HEADER_BYTES: usize = 24;
@@ -153,12 +153,14 @@ fn text(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// What an entry adds to each column of a manifest.
-type Entry = [Vec<u8>; 14];
+type Entry = [Vec<u8>; COLUMNS];
 
+const COLUMNS: usize = 15;
 const MODES: usize = 3;
 const SIZES: usize = 4;
 const HOLES: usize = 7;
 const LINKS: usize = 8;
+const KEPT: usize = 14;
 
 /// An entry of a manifest, up to its path.
 fn entry(kind: u8, path: &[u8]) -> Entry {
@@ -188,6 +190,11 @@ fn file_entry(path: &[u8], bytes: u64) -> Entry {
     with(file_start(path, 0o644, bytes), HOLES, number(0))
 }
 
+/// A kept file's entry, the last of a stretch.
+fn kept_entry(path: &[u8], stretch_bytes: u64) -> Entry {
+    with(with(entry(4, path), MODES, number(0o644)), KEPT, number(stretch_bytes))
+}
+
 fn link_entry(path: &[u8], target: &[u8]) -> Entry {
     with(entry(2, path), LINKS, text(target))
 }
@@ -200,7 +207,7 @@ fn manifest(entries: &[Entry]) -> Vec<u8> {
     let column = |number: usize| {
         text(&entries.iter().flat_map(|entry| entry[number].clone()).collect::<Vec<u8>>())
     };
-    [vec![0], number(entries.len() as u64), (0..14).flat_map(column).collect()].concat()
+    [vec![0], number(entries.len() as u64), (0..COLUMNS).flat_map(column).collect()].concat()
 }
 
 /// A manifest of a directory with these in it.
@@ -391,22 +398,51 @@ fn contents_that_have_another_digest_are_refused() {
     is_refused(&place, &other.seal(), "b came out wrong when it was built");
     let mut digests = forgery.payload(NEW_DIGESTS);
     *digests.last_mut().expect("it is not empty") ^= 1;
-    let which = "a, or the file behind it, came out wrong";
-    is_refused(&place, &forgery.with(NEW_DIGESTS, &digests).seal(), which);
-    // With its hint it is known which file.
-    let hint = digests.len() - 33;
-    digests[hint] ^= 1;
     is_refused(&place, &forgery.with(NEW_DIGESTS, &digests).seal(), "b came out wrong");
-    let mut digests = forgery.payload(OLD_DIGESTS);
+    let mut digests = forgery.payload(KEPT_DIGESTS);
     *digests.last_mut().expect("it is not empty") ^= 1;
-    let forged = forgery.with(OLD_DIGESTS, &digests).with(LITERALS, b"wxyZ");
-    is_refused(&place, &forged.seal(), "its contents differ");
+    let forged = forgery.with(KEPT_DIGESTS, &digests);
+    is_refused(&place, &forged.seal(), "old/a is not what the patch was made from");
+}
+
+/// Another payload for the block of a kind.
+type Forged = (u8, Vec<u8>);
+
+#[test]
+fn kept_files_that_are_not_the_same_in_both_trees_are_refused() {
+    let (place, forgery) = place_with_patch();
+    let (old, new) = (OLD_MANIFEST, NEW_MANIFEST);
+    let b = || file_entry(b"b", 4);
+    let cases: [(&[Forged], &str); 6] = [
+        (&[(old, rooted(&[file_entry(b"a", 4)]))], "do not keep the same files"),
+        (&[(old, rooted(&[kept_entry(b"c", 4)]))], "do not keep the same files"),
+        (&[(old, rooted(&[kept_entry(b"a", 3)]))], "different amounts of data"),
+        (&[(new, rooted(&[kept_entry(b"a", 3), b()]))], "different amounts of data"),
+        (&[(new, rooted(&[kept_entry(b"a", 0), b()]))], "less than a byte each"),
+        (
+            &[(old, rooted(&[file_entry(b"a", 4)])), (new, rooted(&[file_entry(b"a", 4), b()]))],
+            "not one digest for each file",
+        ),
+    ];
+    for (blocks, why) in cases {
+        let forged = blocks
+            .iter()
+            .fold(forgery.clone(), |forged, (kind, payload)| forged.with(*kind, payload));
+        is_refused(&place, &forged.seal(), why);
+    }
+    // What the old tree has now counts.
+    fs::write(place.old.join("a"), "abc").expect("there is room");
+    is_refused(&place, &forgery.seal(), "old/a is not what the patch was made from");
+    fs::write(place.old.join("a"), "abcde").expect("there is room");
+    is_refused(&place, &forgery.seal(), "it has 5 bytes in place of at most 4");
+    fs::write(place.old.join("a"), "").expect("there is room");
+    is_refused(&place, &forgery.seal(), "it is empty");
 }
 
 #[test]
 fn numbers_of_digests_and_bytes_must_agree_with_the_manifests() {
     let (place, forgery) = place_with_patch();
-    for kind in [OLD_DIGESTS, NEW_DIGESTS] {
+    for kind in [KEPT_DIGESTS, NEW_DIGESTS] {
         let digests = forgery.payload(kind);
         for payload in [Vec::new(), digests[..5].to_vec(), [&digests[..], &digests[..]].concat()] {
             is_refused(&place, &forgery.with(kind, &payload).seal(), "is damaged");
@@ -479,7 +515,8 @@ fn patches_of_another_version_are_refused_by_their_version() {
     // Version and flags, with the checksum of a header that says 0 bytes of data.
     for (version, flags, checksum, what) in [
         (1, 0, *b"\xef\x75\x4e\x7f\x79\x14\xee\x15", "format version 1"),
-        (3, 1, *b"\xcb\xde\x00\x95\xe5\xc9\xd6\x1f", "a feature flagged in the header"),
+        (3, 0, *b"\x40\x2e\x69\x74\x0e\xf3\xc4\xda", "format version 3"),
+        (4, 1, *b"\xaa\x53\x0f\xdd\x69\xb9\xe6\xff", "a feature flagged in the header"),
     ] {
         let mut patch = forgery.seal();
         patch[8..HEADER_BYTES].fill(0);

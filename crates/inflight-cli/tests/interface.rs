@@ -180,7 +180,7 @@ fn info_prints_one_object_with_what_is_in_the_patch() {
     let place = place_with_patch();
     let keys = ["patch", "preserve", "instructions", "run_bytes", "blocks"];
     let value = json(&[&"info", &place.patch], 0, &keys);
-    assert_eq!(value["format_version"], 3);
+    assert_eq!(value["format_version"], 4);
     assert_eq!(value["patch_bytes"], place.patch_bytes());
     assert_eq!(value["old"]["bytes"], 5000);
     assert_eq!(value["new"]["files"], 2);

@@ -52,11 +52,11 @@ fn number(mut value: u64) -> Vec<u8> {
 /// empty.
 fn patch_that_claims(bytes: u64) -> Vec<u8> {
     let stored = |kind: u8, payload: &[u8]| seal_block(kind, 0, payload.len() as u32, payload);
-    // A directory and, in the new tree, a file in it: eight columns with something, six without.
+    // A directory and, in the new tree, a file in it: eight columns with something, seven without.
     let mode = number(0o755);
     let column = |bytes: Vec<u8>| [number(bytes.len() as u64), bytes].concat();
     let manifest = |count: u8, columns: [Vec<u8>; 8]| {
-        [vec![0, count], columns.map(column).concat(), vec![0; 6]].concat()
+        [vec![0, count], columns.map(column).concat(), vec![0; 7]].concat()
     };
     let empty = Vec::new;
     let root = [vec![0], vec![0], vec![0], mode.clone(), empty(), empty(), empty(), empty()];

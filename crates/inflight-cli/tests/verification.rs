@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use support::{
-    Place, at, directory, fifo, file, hard_link, left_over, link, mode, noise, picture, shown,
+    Place, at, directory, fifo, file, hard_link, left_over, link, mode, noise, picture, run, shown,
     socket, sparse,
 };
 
@@ -94,6 +94,49 @@ fn verification_lists_each_difference() {
     }
     let sum = format!("{} is not the new tree: 10 differences", shown(&place.built));
     assert_eq!(lines.next(), Some(&*sum), "{ran:?}");
+}
+
+/// The sizes of files that both trees have are not in a patch.
+#[test]
+fn kept_files_of_another_size_are_named() {
+    let place = Place::with_trees();
+    for number in 0..300 {
+        let name = format!("{number:03}");
+        for root in [&place.old, &place.new, &place.built] {
+            file(root, &name, noise(100 + number, number as u64));
+        }
+    }
+    file(&place.new, "changes", "it does");
+    file(&place.built, "changes", "it does");
+    place.diff(&[]).succeeded();
+    place.verify(&place.built, &[]).succeeded();
+    place.verify(&place.old, &["--old"]).succeeded();
+    let differs = |name: &str, content: &[u8], how: &str| {
+        let before = fs::read(at(&place.built, name)).expect("it is there");
+        file(&place.built, name, content);
+        file(&place.old, name, content);
+        let ran = place.verify(&place.built, &[]).differed();
+        assert!(ran.out.starts_with(&format!("{name}: {how}")), "{ran:?}");
+        assert!(ran.out.contains(": 1 differences\n"), "{ran:?}");
+        place.verify(&place.old, &["--old"]).differed();
+        file(&place.built, name, &before);
+        // A tree that differs is not built on.
+        let to = at(place.root(), "again");
+        let ran = run(&[&"apply", &place.patch, &place.old, &to]);
+        ran.refused(&format!("{} is not what the patch was made from: {how}", name));
+        assert!(!to.exists());
+        file(&place.old, name, &before);
+    };
+    differs("007", b"shorter", "its contents differ");
+    differs("150", &noise(251, 1), "its contents differ");
+    differs("299", b"", "it is empty");
+    let long = noise(1 << 20, 1);
+    differs("000", &long, "it has 1048576 bytes in place of at most");
+    fs::remove_file(at(&place.built, "100")).expect("it is there");
+    let ran = place.verify(&place.built, &[]).differed();
+    assert!(ran.out.starts_with("100: the file is missing\n"), "{ran:?}");
+    assert!(ran.out.contains(": 1 differences\n"), "{ran:?}");
+    place.verify(&place.new, &[]).succeeded();
 }
 
 #[test]

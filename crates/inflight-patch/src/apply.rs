@@ -75,8 +75,7 @@ pub async fn apply(
     let old_tree = Tree::open(handle, old).await?;
     check_target(job, new).await?;
     check_output(handle, new, &old_tree, old).await?;
-    let inputs = Inputs::read(&patch, old_tree).await?;
-    inputs.check_old().await?;
+    let inputs = Inputs::read(job, &patch, old_tree).await?;
     inputs.check_memory(job)?;
     let report = ApplyReport {
         entries: inputs.new.entries.len() as u64,

@@ -156,8 +156,7 @@ async fn make(
     let file = job.handle.open(path, OpenOptions::creating(0o666)).await?;
     let writer = Writer::new(file, None).await?.requests(WRITE_BYTES, WRITE_DEPTH);
     let patch = PatchWriter::start(writer, old.layout.bytes, new.layout.bytes).await?;
-    let mut output = Output::new(job, patch, &plan, options.preset);
-    output.add_manifests(&old, &new).await?;
+    let output = Output::new(job, patch, &plan, options.preset);
     let effort = Effort::of(options.preset);
     let patch = match plan.is_held {
         true => held::run(job, old, new, effort, &plan, output, report).await?,

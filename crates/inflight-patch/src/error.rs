@@ -55,7 +55,7 @@ pub enum Error {
     /// A built file does not have the contents it must have, though its sources seem right.
     #[error(
         "{path}{} came out wrong when it was built; check the disk and memory of this machine",
-        or_behind(*.others)
+        or_others(*.others)
     )]
     BuiltWrong {
         /// The file, as named in the new tree.
@@ -105,11 +105,11 @@ pub enum Error {
     },
 }
 
-/// Words for a file that may be meant, or one of those behind it.
-pub(crate) fn or_behind(others: usize) -> String {
+/// Words for a file that may be meant, or one of those beside it.
+pub(crate) fn or_others(others: usize) -> String {
     match others {
         0 => String::new(),
-        1 => ", or the file behind it,".into(),
-        others => format!(", or one of the {others} files behind it,"),
+        1 => ", or the file beside it,".into(),
+        others => format!(", or one of the {others} files beside it,"),
     }
 }

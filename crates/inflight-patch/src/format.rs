@@ -1,4 +1,4 @@
-//! The patch file, version 3. `docs/FORMAT.md` has the byte tables; this module is its other half.
+//! The patch file, version 4. `docs/FORMAT.md` has the byte tables; this module is its other half.
 //!
 //! ```text
 //! header │ block: stages │ blocks: new manifest │ old manifest │ groups … │ old digests │
@@ -16,6 +16,7 @@ mod digests;
 mod executable;
 mod frame;
 mod instruction;
+mod listing;
 mod manifest;
 mod pack;
 mod reader;
@@ -26,12 +27,13 @@ mod writer;
 
 pub use block::BlockKind;
 pub(crate) use correction::{Corrections, encode as encode_corrections};
-pub(crate) use digests::{Checked, Digests, FileDigest, RunCheck, encode as encode_digests};
+pub(crate) use digests::{Checked, DigestCheck, TreeDigests, encode as encode_digests};
 pub(crate) use executable::{Executable, OLD_EXECUTABLES_MAX, Told};
 pub use frame::VERSION;
 pub(crate) use instruction::{
     GroupInstructions, INSTRUCTIONS_MAX as GROUP_INSTRUCTIONS_MAX, Instruction,
 };
+pub(crate) use listing::Listing;
 pub(crate) use pack::{
     GROUPS_MAX as PACK_GROUPS_MAX, PAYLOAD_KINDS, Payloads, encode_pack, groups_of_pack, packs,
     split_pack,

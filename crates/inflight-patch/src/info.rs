@@ -89,8 +89,8 @@ pub struct EntryInfo {
 pub async fn info(job: &Job, patch: &Path, largest: usize) -> Result<PatchInfo> {
     job.enter(Phase::Scan);
     let patch = PatchFile::open(&job.handle, patch).await?;
-    let new = patch.manifest(BlockKind::NewManifest).await?;
-    let old = patch.manifest(BlockKind::OldManifest).await?;
+    let (old, new) = patch.listings().await?;
+    let (old, new) = (old.with_stand_ins(), new.with_stand_ins());
     let layout = Layout::new(&new);
     let mut info = PatchInfo {
         version: format::VERSION,

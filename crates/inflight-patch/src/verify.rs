@@ -7,10 +7,9 @@ use std::sync::Arc;
 use inflight::stream::{WalkEntry, walk};
 use inflight::{Buffer, FileKind};
 
-use crate::damage::Damage;
 use crate::digest::{self, UnitDigest};
-use crate::error::{Result, or_behind};
-use crate::format::{BlockKind, Checked, Digests, PatchFile, RunCheck};
+use crate::error::{Error, Result};
+use crate::format::{BlockKind, Checked, DigestCheck, Listing, PatchFile, TreeDigests};
 use crate::image::{Image, Mismatch};
 use crate::job::{Job, Phase};
 use crate::layout::Layout;
@@ -56,32 +55,31 @@ pub async fn verify(job: &Job, patch: &Path, path: &Path, side: Side) -> Result<
     job.enter(Phase::Scan);
     let patch = PatchFile::open(&job.handle, patch).await?;
     let tree = Tree::open(&job.handle, path).await?;
-    let old_digests = patch.digests(BlockKind::OldDigests, &Digests::default()).await?;
     let (manifest, digests) = match side {
-        Side::Old => (patch.manifest(BlockKind::OldManifest).await?, old_digests),
-        Side::New => {
-            let digests = patch.digests(BlockKind::NewDigests, &old_digests).await?;
-            (patch.manifest(BlockKind::NewManifest).await?, digests)
-        }
+        Side::Old => (BlockKind::OldManifest, BlockKind::OldDigests),
+        Side::New => (BlockKind::NewManifest, BlockKind::NewDigests),
     };
-    if Layout::new(&manifest).files_with_data().count() != digests.files() {
-        let what = "there is not one digest for each file";
-        return Err(patch.damaged(Damage::new(0, what)));
-    }
+    let listing = patch.listing(manifest).await?;
+    let [digests] = patch.digests([(digests, &listing)]).await?;
     let mut found = vec![WalkEntry { path: PathBuf::new(), metadata: *tree.metadata() }];
     if !tree.is_single() {
         found.extend(walk(tree.directory()).await?);
     }
     let mut comparison = Comparison {
         tree: &tree,
-        manifest: &manifest,
+        manifest: listing.manifest(),
         found: &found,
         differences: Vec::new(),
+        sizes: KeptSizes::new(&listing),
         readable: HashSet::new(),
         names: HashMap::new(),
     };
     comparison.compare().await?;
-    let Comparison { mut differences, readable, .. } = comparison;
+    let (mut differences, readable, sizes) = comparison.finish();
+    let manifest = listing.with_sizes(&sizes).ok_or_else(|| Error::OldDiffers {
+        path: tree.display_path(Path::new("")),
+        how: "its files have more bytes together than can be counted".into(),
+    })?;
 
     let (image, places) = readable_image(&tree, &manifest, &readable);
     job.enter(Phase::Verify);
@@ -92,7 +90,7 @@ pub async fn verify(job: &Job, patch: &Path, path: &Path, side: Side) -> Result<
         let entry = |file| layout.files[file as usize].entry as usize;
         layout.files_with_data().map(|file| &*manifest.entries[entry(file)].path).collect()
     };
-    let mut comparing = Comparing::new(Arc::new(digests));
+    let mut comparing = Comparing::new(&digests);
     each_digest(job, &image, |file, digest| {
         if let Some(place) = places[file as usize] {
             comparing.add(place, digest);
@@ -100,16 +98,16 @@ pub async fn verify(job: &Job, patch: &Path, path: &Path, side: Side) -> Result<
         true
     })
     .await?;
-    let mut wrong: HashMap<&Path, usize> = HashMap::new();
-    for (files, others) in comparing.finish() {
-        wrong.extend(files.into_iter().map(|file| (paths[file], others)));
-    }
+    let wrong = comparing.finish();
+    let wrong: HashMap<&Path, String> =
+        wrong.into_iter().map(|(file, what)| (paths[file], what)).collect();
     for entry in &image.manifest.entries {
-        let others = wrong.get(&*entry.path).copied();
-        if others.is_some() || !holes_are_empty(&tree, entry).await? {
-            let what = contents_differ(others.unwrap_or(0));
-            differences.push(Difference { path: entry.path.clone(), what });
-        }
+        let what = match wrong.get(&*entry.path) {
+            Some(what) => what.clone(),
+            None if holes_are_empty(&tree, entry).await? => continue,
+            None => CONTENTS_DIFFER.into(),
+        };
+        differences.push(Difference { path: entry.path.clone(), what });
     }
     differences.sort_by(|a, b| a.path.cmp(&b.path));
     let entries = manifest.entries.len() as u64;
@@ -122,6 +120,7 @@ struct Comparison<'a> {
     manifest: &'a Manifest,
     found: &'a [WalkEntry],
     differences: Vec<Difference>,
+    sizes: KeptSizes<'a>,
     /// Files whose contents are worth reading, by index of their entries.
     readable: HashSet<usize>,
     /// The path of each file that the manifest lists by itself, by device and inode.
@@ -129,11 +128,17 @@ struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
+    /// What differs, which files' contents are worth reading, and the sizes of kept files.
+    fn finish(self) -> (Vec<Difference>, HashSet<usize>, Vec<u64>) {
+        (self.differences, self.readable, self.sizes.sizes)
+    }
+
     async fn compare(&mut self) -> Result<()> {
         for (index, entry) in self.manifest.entries.iter().enumerate() {
+            let is_kept = self.sizes.begin(entry);
             match self.find(&entry.path) {
                 None => self.differs(&entry.path, format!("the {} is missing", entry.kind.name())),
-                Some(found) => self.compare_entry(index, entry, found).await?,
+                Some(found) => self.compare_entry(index, entry, is_kept, found).await?,
             }
         }
         let expected: HashSet<&Path> =
@@ -157,7 +162,13 @@ impl Comparison<'_> {
         self.differences.push(Difference { path: path.into(), what: what.into() });
     }
 
-    async fn compare_entry(&mut self, index: usize, entry: &Entry, found: WalkEntry) -> Result<()> {
+    async fn compare_entry(
+        &mut self,
+        index: usize,
+        entry: &Entry,
+        is_kept: bool,
+        found: WalkEntry,
+    ) -> Result<()> {
         let metadata = &found.metadata;
         let kind = match &entry.kind {
             EntryKind::Directory => FileKind::Directory,
@@ -170,7 +181,10 @@ impl Comparison<'_> {
             return Ok(());
         }
         match &entry.kind {
-            EntryKind::File { size, .. } if metadata.size != *size => {
+            EntryKind::File { .. } if is_kept && let Err(what) = self.sizes.take(metadata.size) => {
+                self.differs(&entry.path, what);
+            }
+            EntryKind::File { size, .. } if !is_kept && metadata.size != *size => {
                 let what = format!("it has {} bytes in place of {size}", metadata.size);
                 self.differs(&entry.path, what);
             }
@@ -228,12 +242,43 @@ impl Comparison<'_> {
     }
 }
 
-fn contents_differ(others: usize) -> String {
-    match others {
-        0 => "its contents differ".into(),
-        _ => format!("its contents{} differ", or_behind(others).replace(", or", ", or those of")),
+/// The sizes of kept files as they are found: one byte, where one has none that it could have.
+struct KeptSizes<'a> {
+    listing: &'a Listing,
+    /// The entries of kept files that are still to come.
+    next: std::iter::Peekable<Box<dyn Iterator<Item = &'a Path> + 'a>>,
+    sizes: Vec<u64>,
+}
+
+impl<'a> KeptSizes<'a> {
+    fn new(listing: &'a Listing) -> KeptSizes<'a> {
+        let next: Box<dyn Iterator<Item = &Path>> = Box::new(listing.kept());
+        KeptSizes { listing, next: next.peekable(), sizes: Vec::new() }
+    }
+
+    /// Goes on to an entry; whether it is a kept file.
+    fn begin(&mut self, entry: &Entry) -> bool {
+        let is_kept = self.next.next_if_eq(&&*entry.path).is_some();
+        if is_kept {
+            self.sizes.push(1);
+        }
+        is_kept
+    }
+
+    /// Takes the size of the file begun, if it can have it.
+    fn take(&mut self, size: u64) -> Result<(), String> {
+        let number = self.sizes.len() - 1;
+        match self.listing.check_size(number, size) {
+            Some(what) => Err(what),
+            None => {
+                self.sizes[number] = size;
+                Ok(())
+            }
+        }
     }
 }
+
+const CONTENTS_DIFFER: &str = "its contents differ";
 
 /// The part of a tree whose contents can be compared, and for each file in it its number among
 /// those with data.
@@ -260,16 +305,16 @@ fn readable_image(
 /// Compares the digests of the files that can be read.
 struct Comparing {
     files: usize,
-    check: RunCheck,
+    check: DigestCheck,
     /// The number of the next file.
     next: usize,
-    /// Files that are wrong, and how many files behind may be meant in place of each.
-    wrong: Vec<(Vec<usize>, usize)>,
+    /// Files that are wrong or may be, and how.
+    wrong: Vec<(usize, String)>,
 }
 
 impl Comparing {
-    fn new(digests: Arc<Digests>) -> Comparing {
-        let (files, check) = (digests.files(), RunCheck::new(digests));
+    fn new(digests: &TreeDigests) -> Comparing {
+        let (files, check) = (digests.files(), DigestCheck::new(digests));
         Comparing { files, check, next: 0, wrong: Vec::new() }
     }
 
@@ -287,16 +332,18 @@ impl Comparing {
 
     fn step(&mut self, digest: Option<Digest>) {
         self.next += 1;
-        match self.check.next(digest) {
-            None | Some(Checked::Right) => {}
-            Some(Checked::Wrong(files)) => self.wrong.push((files, 0)),
-            Some(Checked::WrongAmong(files)) => {
-                self.wrong.push((vec![files.start], files.len() - 1));
-            }
-        }
+        let Checked { wrong, doubtful, unknown } = self.check.next(digest).unwrap_or_default();
+        let may = match doubtful.len() {
+            0 => String::new(),
+            count => format!("its contents may differ: those of some of {count} files do"),
+        };
+        let cannot = "its contents cannot be checked, as files beside it are missing";
+        self.wrong.extend(wrong.into_iter().map(|file| (file, CONTENTS_DIFFER.into())));
+        self.wrong.extend(doubtful.into_iter().map(|file| (file, may.clone())));
+        self.wrong.extend(unknown.into_iter().map(|file| (file, cannot.into())));
     }
 
-    fn finish(mut self) -> Vec<(Vec<usize>, usize)> {
+    fn finish(mut self) -> Vec<(usize, String)> {
         self.pass_until(self.files);
         self.wrong
     }
@@ -339,19 +386,17 @@ async fn each_digest(
 pub(crate) async fn wrong_files(
     job: &Job,
     image: &Image,
-    digests: &Arc<Digests>,
+    digests: &TreeDigests,
     mut each: impl FnMut(u32, String) -> bool,
 ) -> Result<()> {
     let with_data: Vec<u32> = image.layout.files_with_data().collect();
-    let mut comparing = Comparing::new(digests.clone());
+    let mut comparing = Comparing::new(digests);
     let mut next = 0;
     each_digest(job, image, |_, digest| {
         comparing.add(next, digest);
         next += 1;
         let mut wrong = comparing.wrong.drain(..);
-        wrong.all(|(files, others)| {
-            files.iter().all(|file| each(with_data[*file], contents_differ(others)))
-        })
+        wrong.all(|(file, what)| each(with_data[file], what))
     })
     .await
 }

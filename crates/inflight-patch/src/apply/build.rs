@@ -19,7 +19,7 @@ use super::staging::Staging;
 use crate::crew::Hand;
 use crate::digest::{self, UnitDigest};
 use crate::error::{Error, Result};
-use crate::format::{Checked, PatchFile, RunCheck};
+use crate::format::{DigestCheck, PatchFile};
 use crate::image::Image;
 use crate::job::Job;
 use crate::layout::Layout;
@@ -361,7 +361,7 @@ struct OpenFiles {
     open: HashMap<u32, File>,
     /// The units so far of the file under way.
     units: Vec<UnitDigest>,
-    check: RunCheck,
+    check: DigestCheck,
     /// The files with data, in order.
     with_data: Vec<u32>,
 }
@@ -372,7 +372,7 @@ impl OpenFiles {
             target: target.clone(),
             open: HashMap::new(),
             units: Vec::new(),
-            check: RunCheck::new(inputs.new_digests.clone()),
+            check: DigestCheck::new(&inputs.new_digests),
             with_data: target.layout.files_with_data().collect(),
         }
     }
@@ -388,12 +388,8 @@ impl OpenFiles {
             }
             let digest = digest::whole(&self.units, span.bytes());
             self.units.clear();
-            let (number, others) = match self.check.next(Some(digest)) {
-                None | Some(Checked::Right) => (None, 0),
-                Some(Checked::Wrong(files)) => (files.first().copied(), 0),
-                Some(Checked::WrongAmong(files)) => (Some(files.start), files.len() - 1),
-            };
-            if let Some(number) = number {
+            let checked = self.check.next(Some(digest)).unwrap_or_default();
+            if let Some((number, others)) = checked.first() {
                 let path = self.target.entry(self.with_data[number]).path.clone();
                 return Err(Error::BuiltWrong { path, others });
             }

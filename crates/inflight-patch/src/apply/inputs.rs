@@ -4,15 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use inflight::FileKind;
-use inflight::stream::walk;
+use inflight::stream::{WalkEntry, walk};
 
 use super::packs;
 use crate::damage::Damage;
 use crate::error::{Error, Result};
-use crate::format::{BlockKind, Digests, PatchFile, entry_footprint};
+use crate::format::{BlockKind, Listing, PatchFile, TreeDigests, entry_footprint};
 use crate::image::{Image, Mismatch};
 use crate::job::Job;
-use crate::layout::{Layout, UNIT_BYTES};
+use crate::layout::UNIT_BYTES;
 use crate::manifest::{EntryKind, Manifest};
 use crate::tree::Tree;
 use crate::verify::wrong_files;
@@ -22,79 +22,43 @@ use crate::verify::wrong_files;
 pub(super) struct Inputs {
     pub(super) patch: PatchFile,
     pub(super) old: Image,
-    pub(super) old_digests: Arc<Digests>,
+    pub(super) old_digests: TreeDigests,
     pub(super) new: Arc<Manifest>,
-    /// Of the new files that have data, in order.
-    pub(super) new_digests: Arc<Digests>,
+    pub(super) new_digests: TreeDigests,
 }
 
 impl Inputs {
-    pub(super) async fn read(patch: &PatchFile, old_tree: Tree) -> Result<Inputs> {
-        let new = Arc::new(patch.manifest(BlockKind::NewManifest).await?);
-        let old = Arc::new(patch.manifest(BlockKind::OldManifest).await?);
-        let old_digests = patch.digests(BlockKind::OldDigests, &Digests::default()).await?;
-        let new_digests = patch.digests(BlockKind::NewDigests, &old_digests).await?;
-        let (old_digests, new_digests) = (Arc::new(old_digests), Arc::new(new_digests));
-        let old = Image::new(old_tree, old, Mismatch::OtherTree);
+    /// Reads what `patch` says of both trees. The old one has the files that it was made from, as far
+    /// as names and sizes tell.
+    pub(super) async fn read(job: &Job, patch: &PatchFile, old_tree: Tree) -> Result<Inputs> {
+        let (old, new) = patch.listings().await?;
+        let sizes = kept_sizes(&old_tree, &old).await?;
+        let trees = [(BlockKind::OldDigests, &old), (BlockKind::NewDigests, &new)];
+        let [old_digests, new_digests] = patch.digests(trees).await?;
+        let add_up = old.add_up(&sizes);
+        let (Some(old), Some(new)) = (old.with_sizes(&sizes), new.with_sizes(&sizes)) else {
+            let path = old_tree.display_path(Path::new(""));
+            let how = "its files have more bytes together than can be counted".into();
+            return Err(Error::OldDiffers { path, how });
+        };
+        let old = Image::new(old_tree, Arc::new(old), Mismatch::OtherTree);
         let patch = patch.clone();
-        let inputs = Inputs { patch, old, old_digests, new, new_digests };
-        inputs.check_sums()?;
-        Ok(inputs)
+        let inputs = Inputs { patch, old, old_digests, new: Arc::new(new), new_digests };
+        match add_up {
+            true => Ok(inputs),
+            false => Err(inputs.explain_sizes(job).await),
+        }
     }
 
-    /// Manifests, digests and header speak of the same trees.
-    fn check_sums(&self) -> Result<()> {
-        let new = Layout::new(&self.new);
-        let with_data = |layout: &Layout| layout.files_with_data().count();
-        let (old_bytes, new_bytes) = self.patch.image_bytes();
-        let wrong = if (self.old.layout.bytes, new.bytes) != (old_bytes, new_bytes) {
-            "header and manifests speak of different amounts of data"
-        } else if with_data(&self.old.layout) != self.old_digests.files()
-            || with_data(&new) != self.new_digests.files()
-        {
-            "there is not one digest for each file"
-        } else {
-            return Ok(());
-        };
-        Err(self.patch.damaged(Damage::new(0, wrong)))
-    }
-
-    /// The old tree has the files that the patch was made from, as far as names and sizes tell.
-    pub(super) async fn check_old(&self) -> Result<()> {
-        let tree = self.old.tree();
-        let root = &self.old.manifest.entries[0].kind;
-        if tree.is_single() != matches!(root, EntryKind::File { .. }) {
-            let path = tree.display_path(Path::new(""));
-            return Err(Error::OldDiffers { path, how: format!("that was a {}", root.name()) });
+    /// The sizes of kept files are not those that they had: finds the file.
+    async fn explain_sizes(&self, job: &Job) -> Error {
+        match self.wrong_old_file(job).await {
+            Ok(Some(error)) | Err(error) => error,
+            Ok(None) => {
+                let what = "the bytes of kept files do not add up";
+                self.patch.damaged(Damage::new(0, what))
+            }
         }
-        let found = match tree.is_single() {
-            true => Vec::new(),
-            false => walk(tree.directory()).await?,
-        };
-        for entry in &self.old.manifest.entries {
-            let EntryKind::File { size, .. } = entry.kind else {
-                continue;
-            };
-            let metadata = match tree.is_single() {
-                true => Some(tree.metadata()),
-                false => {
-                    let place = found.binary_search_by(|other| other.path.cmp(&entry.path));
-                    place.ok().map(|place| &found[place].metadata)
-                }
-            };
-            let how = match metadata {
-                None => "it is missing".into(),
-                Some(found) if found.kind != FileKind::File => {
-                    format!("it is a {}", found.kind.name())
-                }
-                Some(found) if found.size != size => {
-                    format!("it has {} bytes in place of {size}", found.size)
-                }
-                Some(_) => continue,
-            };
-            return Err(Error::OldDiffers { path: tree.display_path(&entry.path), how });
-        }
-        Ok(())
     }
 
     /// Whether units, groups and manifests fit into the memory allowed.
@@ -121,17 +85,61 @@ impl Inputs {
         if !matches!(error, Error::BuiltWrong { .. }) {
             return error;
         }
-        let mut first = None;
-        let found = wrong_files(job, &self.old, &self.old_digests, |file, how| {
-            first = Some((file, how));
-            false
-        });
-        match found.await {
-            Ok(()) => match first {
-                Some((file, how)) => Error::OldDiffers { path: self.old.display_path(file), how },
-                None => error,
-            },
-            Err(other) => other,
+        match self.wrong_old_file(job).await {
+            Ok(Some(error)) | Err(error) => error,
+            Ok(None) => error,
         }
     }
+
+    /// The first old file whose contents are not those that the patch was made from, as an error.
+    async fn wrong_old_file(&self, job: &Job) -> Result<Option<Error>> {
+        let mut first = None;
+        wrong_files(job, &self.old, &self.old_digests, |file, how| {
+            first = Some((file, how));
+            false
+        })
+        .await?;
+        let error = |(file, how)| Error::OldDiffers { path: self.old.display_path(file), how };
+        Ok(first.map(error))
+    }
+}
+
+/// Compares names, kinds and sizes of the old tree's files with its listing; gives the sizes of
+/// kept files, in order.
+async fn kept_sizes(tree: &Tree, listing: &Listing) -> Result<Vec<u64>> {
+    let root = &listing.manifest().entries[0].kind;
+    if tree.is_single() != matches!(root, EntryKind::File { .. }) {
+        let path = tree.display_path(Path::new(""));
+        return Err(Error::OldDiffers { path, how: format!("that was a {}", root.name()) });
+    }
+    let found = match tree.is_single() {
+        true => vec![WalkEntry { path: Path::new("").into(), metadata: *tree.metadata() }],
+        false => walk(tree.directory()).await?,
+    };
+    let mut sizes = Vec::with_capacity(listing.kept().len());
+    let mut kept = listing.kept().peekable();
+    for entry in &listing.manifest().entries {
+        let EntryKind::File { size, .. } = entry.kind else {
+            continue;
+        };
+        let is_kept = kept.next_if_eq(&&*entry.path).is_some();
+        let place = found.binary_search_by(|other| other.path.cmp(&entry.path));
+        let how = match place.ok().map(|place| &found[place].metadata) {
+            None => "it is missing".into(),
+            Some(found) if found.kind != FileKind::File => format!("it is a {}", found.kind.name()),
+            Some(found) if is_kept => match listing.check_size(sizes.len(), found.size) {
+                None => {
+                    sizes.push(found.size);
+                    continue;
+                }
+                Some(how) => how,
+            },
+            Some(found) if found.size != size => {
+                format!("it has {} bytes in place of {size}", found.size)
+            }
+            Some(_) => continue,
+        };
+        return Err(Error::OldDiffers { path: tree.display_path(&entry.path), how });
+    }
+    Ok(sizes)
 }

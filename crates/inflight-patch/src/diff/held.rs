@@ -7,7 +7,7 @@ use inflight::{Arena, ArenaBytes, Buffer, Pool};
 use rayon::prelude::*;
 
 use super::DiffReport;
-use super::digests::Gathering;
+use super::digests::{Digested, Gathering};
 use super::drafts::{Draft, Kept, Room};
 use super::effort::Effort;
 use super::executables;
@@ -24,10 +24,11 @@ use super::plan::Plan;
 use super::unit::{Given, Matched, UnitMatcher};
 use crate::align::anchor::Sampling;
 use crate::error::{Error, Result};
-use crate::format::{FileDigest, PatchWriter};
+use crate::format::PatchWriter;
 use crate::image::Image;
 use crate::job::{Job, Phase};
 use crate::layout::UNIT_BYTES;
+use crate::manifest::Digest;
 use crate::pump::{pump, pump_image};
 use crate::transform::references::space::{OldExecutable, cut_image};
 
@@ -282,12 +283,12 @@ async fn match_all(
     image: &Image,
     work: &Work,
     plan: &Plan,
-) -> Result<(Vec<Draft>, Vec<FileDigest>)> {
+) -> Result<(Vec<Draft>, Vec<Digest>)> {
     job.enter(Phase::Match);
     let (mut room, mut drafts) = (Room::new(job, plan), Vec::new());
     let mut digests = Gathering::default();
     let finish = async |matched: Matched| {
-        digests.add(&work.known, image, &matched.digests);
+        digests.add(image, &matched.digests);
         job.progress.advance(matched.bytes);
         drafts.push(Draft { digests: Vec::new(), kept: room.keep(matched) });
         Ok(())
@@ -308,11 +309,14 @@ async fn write(
     work: Work,
     drafts: Vec<Draft>,
     made: Vec<Vec<Group>>,
-    digests: Vec<FileDigest>,
+    digests: Vec<Digest>,
     plan: &Plan,
     mut output: Output,
     report: &mut DiffReport,
 ) -> Result<PatchWriter> {
+    let (old, new) = (work.known.image.image(), work.matcher.image());
+    let digested = Digested::new((old, &work.known.digests()), (new, &digests));
+    output.add_manifests(old, new, &digested).await?;
     let mut made = made.into_iter();
     let start = async |((number, range), draft): ((usize, Range<u64>), Draft)| {
         job.check()?;
@@ -322,5 +326,5 @@ async fn write(
     let finish = async |unit: Matched| output.add_unit(&unit.pieces, &mut made, report).await;
     let units = work.matcher.image().layout.units().enumerate();
     pump(units.zip(drafts), plan.depth, start, finish).await?;
-    output.finish((&work.known.digests(), &digests), report).await
+    output.finish(&digested, report).await
 }

@@ -12,9 +12,9 @@ use super::old::OldImage;
 use super::plan::Plan;
 use crate::digest::{self, UnitDigest};
 use crate::error::Result;
-use crate::format::FileDigest;
 use crate::image::Image;
 use crate::layout::{FilePart, Layout, UNIT_BYTES};
+use crate::manifest::Digest;
 
 /// What is known about the old tree. Grows while it is read, seen by those who look things up.
 #[derive(Debug)]
@@ -23,8 +23,6 @@ pub(super) struct Known {
     pub(super) index: Index,
     pub(super) sizes: ChunkSizes,
     pub(super) units: FileUnits,
-    /// For each file, its number among those with data.
-    numbers: Vec<u32>,
 }
 
 /// The digests of the units of all files of an image.
@@ -62,16 +60,9 @@ impl FileUnits {
 impl Known {
     pub(super) fn new(image: OldImage, plan: &Plan) -> Known {
         let layout = &image.image().layout;
-        let mut with_data = 0;
-        let number = |file: &crate::layout::FileSpan| {
-            let number = with_data;
-            with_data += u32::from(!file.image.is_empty());
-            number
-        };
-        let numbers = layout.files.iter().map(number).collect();
         let units = FileUnits::new(layout);
         let (index, sizes) = (Index::new(plan.index_chunks), plan.sizes);
-        Known { image, index, sizes, units, numbers }
+        Known { image, index, sizes, units }
     }
 
     /// Where chunks are looked up that lie below `horizon` in the old image.
@@ -80,13 +71,13 @@ impl Known {
     }
 
     /// The digests of all old files with data. All of them were read.
-    pub(super) fn digests(&self) -> Vec<FileDigest> {
+    pub(super) fn digests(&self) -> Vec<Digest> {
         let layout = &self.image.image().layout;
         let digest = |file: u32| {
             let span = &layout.files[file as usize];
             let unit = |number| self.units.get(file, number * UNIT_BYTES).expect("it was read");
             let units: Vec<UnitDigest> = (0..span.units()).map(unit).collect();
-            FileDigest { digest: digest::whole(&units, span.bytes()), old: None }
+            digest::whole(&units, span.bytes())
         };
         layout.files_with_data().map(digest).collect()
     }
@@ -123,15 +114,6 @@ impl Known {
             return Ok(taken);
         }
         Ok(PartDigest::of(part, bytes))
-    }
-
-    /// The digest of a file of `length` bytes from its parts: a reference, where all came from one
-    /// old file.
-    pub(super) fn file_digest(&self, parts: &[PartDigest], length: u64) -> FileDigest {
-        let same = |old: &u32| parts.iter().all(|part| part.old_file == Some(*old));
-        let old = parts[0].old_file.filter(same).map(|file| self.numbers[file as usize]);
-        let units: Vec<UnitDigest> = parts.iter().map(|part| part.digest).collect();
-        FileDigest { digest: digest::whole(&units, length), old }
     }
 }
 

@@ -4,6 +4,7 @@
 use inflight::stream::Ordered;
 
 use super::DiffReport;
+use super::digests::Digested;
 use super::group::{Group, GroupBuilder};
 use super::pack::{Pack, PackBuilder};
 use super::piece::Piece;
@@ -12,11 +13,12 @@ use super::unit::MatchedPiece;
 use crate::crew::{Hand, Work};
 use crate::error::Result;
 use crate::format::{
-    BlockKind, EncodedBlock, FileDigest, PatchWriter, encode_block, encode_digests,
-    encode_manifest, encode_manifests,
+    BlockKind, EncodedBlock, PatchWriter, encode_block, encode_digests, encode_manifest,
+    encode_manifests,
 };
 use crate::image::Image;
 use crate::job::Job;
+use crate::manifest::Digest;
 use crate::preset::Preset;
 
 /// Digests of files in one block.
@@ -49,11 +51,18 @@ impl Output {
     }
 
     /// Adds the listings of both trees, in front of everything else.
-    pub(super) async fn add_manifests(&mut self, old: &Image, new: &Image) -> Result<()> {
+    pub(super) async fn add_manifests(
+        &mut self,
+        old: &Image,
+        new: &Image,
+        digested: &Digested,
+    ) -> Result<()> {
         let (old_manifest, new_manifest) = (old.manifest.clone(), new.manifest.clone());
+        let (old_kept, new_kept) = (digested.old_kept.clone(), digested.new_kept.clone());
         let (preset, new_bytes) = (self.preset, new.layout.bytes);
         self.push(move || {
-            let (old, new) = (encode_manifest(&old_manifest), encode_manifest(&new_manifest));
+            let old = encode_manifest(&old_manifest, &old_kept);
+            let new = encode_manifest(&new_manifest, &new_kept);
             let compression = preset.compression_of(new.len() as u64, new_bytes);
             encode_manifests(&new, &old, compression)
         })
@@ -110,7 +119,7 @@ impl Output {
     }
 
     /// Adds digests behind all groups.
-    async fn add_digests(&mut self, kind: BlockKind, digests: &[FileDigest]) -> Result<()> {
+    async fn add_digests(&mut self, kind: BlockKind, digests: &[Digest]) -> Result<()> {
         for digests in digests.chunks(DIGESTS_PER_BLOCK) {
             let (raw, compression) = (encode_digests(digests), self.preset.compression());
             self.push(move || vec![encode_block(kind, &raw, compression)]).await?;
@@ -164,10 +173,10 @@ impl Output {
         Ok(true)
     }
 
-    /// Writes what is left, and the digests of the files with data, in order.
+    /// Writes what is left, and the digests of the files with data.
     pub(super) async fn finish(
         mut self,
-        (old, new): (&[FileDigest], &[FileDigest]),
+        digested: &Digested,
         report: &mut DiffReport,
     ) -> Result<PatchWriter> {
         let last = self.groups.take();
@@ -175,8 +184,9 @@ impl Output {
             self.pack(last, report).await?;
         }
         self.encode_packed().await?;
-        self.add_digests(BlockKind::OldDigests, old).await?;
-        self.add_digests(BlockKind::NewDigests, new).await?;
+        self.add_digests(BlockKind::KeptDigests, &digested.kept).await?;
+        self.add_digests(BlockKind::OldDigests, &digested.old).await?;
+        self.add_digests(BlockKind::NewDigests, &digested.new).await?;
         while self.write_oldest().await? {}
         Ok(self.patch)
     }

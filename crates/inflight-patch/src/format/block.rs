@@ -22,13 +22,13 @@ pub enum BlockKind {
     NewManifest = 2,
     /// A part of the old tree's manifest.
     OldManifest = 3,
-    /// Digests of old files, in order.
+    /// Digests of the other old files, in order.
     OldDigests = 4,
     /// How a stretch of the new image is made.
     Instructions = 5,
     /// The bytes that its instructions take from the patch.
     Literals = 6,
-    /// Digests of new files, in order.
+    /// Digests of the other new files, in order.
     NewDigests = 7,
     /// Where all blocks are.
     Index = 8,
@@ -46,10 +46,12 @@ pub enum BlockKind {
     Corrections = 14,
     /// That the blocks behind it are those of several groups.
     Groups = 15,
+    /// Digests of files that both trees have, in order.
+    KeptDigests = 16,
 }
 
 impl BlockKind {
-    const ALL: [BlockKind; 15] = [
+    const ALL: [BlockKind; 16] = [
         BlockKind::Stages,
         BlockKind::NewManifest,
         BlockKind::OldManifest,
@@ -65,6 +67,7 @@ impl BlockKind {
         BlockKind::Misses,
         BlockKind::Corrections,
         BlockKind::Groups,
+        BlockKind::KeptDigests,
     ];
 
     pub(crate) fn from_number(number: u8) -> Result<BlockKind, Damage> {
@@ -107,6 +110,7 @@ impl BlockKind {
             BlockKind::Misses => "misses",
             BlockKind::Corrections => "corrections",
             BlockKind::Groups => "groups",
+            BlockKind::KeptDigests => "kept digests",
         }
     }
 }

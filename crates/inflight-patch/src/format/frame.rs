@@ -5,7 +5,7 @@ pub(crate) const MAGIC: [u8; 8] = *b"\x89INFL\r\n\x1a";
 /// What stands near the end of every whole patch.
 pub(crate) const MAGIC_END: [u8; 8] = *b"INFLend\n";
 /// The version that this module reads and writes.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 /// Bytes of the header.
 pub(crate) const HEADER_BYTES: usize = 40;
 /// Bytes of the trailer.

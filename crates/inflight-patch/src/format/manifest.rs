@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use inflight::{Owner, Timestamp};
 
+use super::listing::{Listing, Stretch};
 use super::wire::{Cursor, put_bytes, put_signed, put_varint};
 use crate::damage::Damage;
 use crate::manifest::{Entry, EntryKind, Manifest, Preserve, Preserved};
@@ -23,6 +24,8 @@ const DIRECTORY: u8 = 0;
 const FILE: u8 = 1;
 const SYMLINK: u8 = 2;
 const HARD_LINK: u8 = 3;
+/// A file of the same path and contents as one of the other tree.
+const KEPT_FILE: u8 = 4;
 
 /// What entries have, each in a column of its own: what is alike stands together, so compression
 /// finds a quarter more in it than in entry after entry.
@@ -43,16 +46,18 @@ struct Columns<T> {
     users: T,
     groups: T,
     attributes: T,
+    /// Bytes of kept files that follow each other.
+    kept: T,
 }
 
 /// How many columns there are.
-const COLUMNS: usize = 14;
+const COLUMNS: usize = 15;
 
 impl<T> Columns<T> {
     /// The columns in the order in which they are stored.
     fn new(columns: [T; COLUMNS]) -> Columns<T> {
         let [kinds, shared, suffixes, modes, low, middle, high, holes, links, rest @ ..] = columns;
-        let [seconds, nanoseconds, users, groups, attributes] = rest;
+        let [seconds, nanoseconds, users, groups, attributes, kept] = rest;
         let sizes = [low, middle, high];
         Columns {
             kinds,
@@ -67,6 +72,7 @@ impl<T> Columns<T> {
             users,
             groups,
             attributes,
+            kept,
         }
     }
 
@@ -87,19 +93,24 @@ impl<T> Columns<T> {
             self.users,
             self.groups,
             self.attributes,
+            self.kept,
         ]
     }
 }
 
-/// The payload of a manifest's blocks, joined.
-pub(crate) fn encode(manifest: &Manifest) -> Vec<u8> {
+/// The payload of a manifest's blocks, joined. `kept` says which entries are files with data, and
+/// without holes, that the other tree has as well.
+pub(crate) fn encode(manifest: &Manifest, kept: &[bool]) -> Vec<u8> {
     let mut columns: Columns<Vec<u8>> = Columns::default();
     let mut previous: &[u8] = &[];
-    for entry in &manifest.entries {
+    // Bytes of the stretch of kept files under way.
+    let mut stretch = None;
+    for (entry, kept) in manifest.entries.iter().zip(kept) {
         let path = entry.path.as_os_str().as_bytes();
         let shared = path.iter().zip(previous).take_while(|(a, b)| a == b).count();
         columns.kinds.push(match entry.kind {
             EntryKind::Directory => DIRECTORY,
+            EntryKind::File { .. } if *kept => KEPT_FILE,
             EntryKind::File { .. } => FILE,
             EntryKind::Symlink { .. } => SYMLINK,
             EntryKind::HardLink { .. } => HARD_LINK,
@@ -107,22 +118,36 @@ pub(crate) fn encode(manifest: &Manifest) -> Vec<u8> {
         put_varint(&mut columns.shared, shared as u64);
         columns.suffixes.extend_from_slice(&path[shared..]);
         columns.suffixes.push(0);
-        encode_kind(&mut columns, entry);
+        match entry.kind {
+            EntryKind::File { size, .. } if *kept => {
+                put_varint(&mut columns.modes, entry.mode.into());
+                *stretch.get_or_insert(0) += size;
+            }
+            _ => encode_kind(&mut columns, entry, &mut stretch),
+        }
         if let Some(preserved) = &entry.preserved {
             encode_preserved(&mut columns, manifest.preserve, preserved);
         }
         previous = path;
     }
+    end_stretch(&mut columns, &mut stretch);
     let mut out = vec![manifest.preserve.bits()];
     put_varint(&mut out, manifest.entries.len() as u64);
     columns.into_array().iter().for_each(|column| put_bytes(&mut out, column));
     out
 }
 
-fn encode_kind(columns: &mut Columns<Vec<u8>>, entry: &Entry) {
+fn end_stretch(columns: &mut Columns<Vec<u8>>, stretch: &mut Option<u64>) {
+    if let Some(bytes) = stretch.take() {
+        put_varint(&mut columns.kept, bytes);
+    }
+}
+
+fn encode_kind(columns: &mut Columns<Vec<u8>>, entry: &Entry, stretch: &mut Option<u64>) {
     match &entry.kind {
         EntryKind::Directory => put_varint(&mut columns.modes, entry.mode.into()),
         EntryKind::File { size, holes } => {
+            end_stretch(columns, stretch);
             put_varint(&mut columns.modes, entry.mode.into());
             let [low, middle, high] = &mut columns.sizes;
             low.push(*size as u8);
@@ -163,7 +188,7 @@ fn encode_preserved(columns: &mut Columns<Vec<u8>>, preserve: Preserve, preserve
 ///
 /// Prefixes that paths share can make a manifest much larger than its payload: what it takes is
 /// counted, and bounded by `memory_bytes_max`.
-pub(crate) fn decode(payload: &[u8], memory_bytes_max: u64) -> Result<Manifest, Damage> {
+pub(crate) fn decode(payload: &[u8], memory_bytes_max: u64) -> Result<Listing, Damage> {
     let mut cursor = Cursor::new(payload);
     let bits = cursor.byte("what is preserved")?;
     let preserve = Preserve::from_bits(bits)
@@ -179,17 +204,19 @@ pub(crate) fn decode(payload: &[u8], memory_bytes_max: u64) -> Result<Manifest, 
     cursor.finish("a manifest")?;
     let mut columns = Columns::new(columns);
     let mut manifest = Manifest { preserve, entries: Vec::new() };
-    let (mut image_bytes, mut memory_bytes) = (0u64, payload.len() as u64);
-    for _ in 0..count {
-        let entry = decode_entry(&mut columns, &manifest)?;
+    let mut memory_bytes = payload.len() as u64;
+    let mut stretches = Stretches::default();
+    for number in 0..count {
+        let kind = columns.kinds.byte("an entry's kind")?;
+        let entry = decode_entry(kind, &mut columns, &manifest)?;
         check_place(&entry, &manifest.entries)?;
-        if let EntryKind::File { size, .. } = entry.kind {
-            image_bytes = image_bytes
-                .checked_add(size)
-                .filter(|bytes| *bytes <= i64::MAX as u64)
-                .ok_or_else(|| {
-                Damage::new(0, "a manifest's sizes add up to more than 8 EiB")
-            })?;
+        match entry.kind {
+            EntryKind::File { .. } if kind == KEPT_FILE => stretches.add_kept(number as u32),
+            EntryKind::File { size, .. } => {
+                stretches.end(&mut columns.kept)?;
+                stretches.add_bytes(size)?;
+            }
+            _ => {}
         }
         memory_bytes += footprint(&entry);
         if memory_bytes > memory_bytes_max {
@@ -197,14 +224,50 @@ pub(crate) fn decode(payload: &[u8], memory_bytes_max: u64) -> Result<Manifest, 
         }
         manifest.entries.push(entry);
     }
+    stretches.end(&mut columns.kept)?;
     columns.into_array().iter().try_for_each(|column| column.finish("a column of a manifest"))?;
     match manifest.entries.first() {
         Some(Entry { path, kind: EntryKind::Directory | EntryKind::File { .. }, .. })
             if path.as_os_str().is_empty() =>
         {
-            Ok(manifest)
+            Ok(Listing::new(manifest, stretches.kept, stretches.all))
         }
         _ => Err(Damage::new(0, "a manifest does not start with its root")),
+    }
+}
+
+/// Gathers the kept files of a manifest, and counts the bytes of all files.
+#[derive(Default)]
+struct Stretches {
+    kept: Vec<u32>,
+    all: Vec<Stretch>,
+    bytes: u64,
+}
+
+impl Stretches {
+    fn add_kept(&mut self, entry: u32) {
+        self.kept.push(entry);
+    }
+
+    fn add_bytes(&mut self, bytes: u64) -> Result<(), Damage> {
+        let sum = self.bytes.checked_add(bytes).filter(|bytes| *bytes <= i64::MAX as u64);
+        let what = "a manifest's sizes add up to more than 8 EiB";
+        self.bytes = sum.ok_or_else(|| Damage::new(0, what))?;
+        Ok(())
+    }
+
+    /// Ends the stretch under way, if one is.
+    fn end(&mut self, column: &mut Cursor<'_>) -> Result<(), Damage> {
+        let (start, end) = (self.all.last().map_or(0, |last| last.end), self.kept.len());
+        if start == end {
+            return Ok(());
+        }
+        let bytes = column.varint("the bytes of kept files")?;
+        if bytes < (end - start) as u64 {
+            return Err(Damage::new(0, "kept files have less than a byte each"));
+        }
+        self.all.push(Stretch { end, bytes });
+        self.add_bytes(bytes)
     }
 }
 
@@ -222,8 +285,11 @@ pub(crate) fn footprint(entry: &Entry) -> u64 {
     (size_of::<Entry>() + 160 + entry.path.as_os_str().len() + own + preserved) as u64
 }
 
-fn decode_entry(columns: &mut Columns<Cursor<'_>>, manifest: &Manifest) -> Result<Entry, Damage> {
-    let kind = columns.kinds.byte("an entry's kind")?;
+fn decode_entry(
+    kind: u8,
+    columns: &mut Columns<Cursor<'_>>,
+    manifest: &Manifest,
+) -> Result<Entry, Damage> {
     let path = decode_path(columns, manifest.entries.last())?;
     let (kind, mode) = match kind {
         DIRECTORY => (EntryKind::Directory, decode_mode(&mut columns.modes)?),
@@ -231,6 +297,10 @@ fn decode_entry(columns: &mut Columns<Cursor<'_>>, manifest: &Manifest) -> Resul
             let mode = decode_mode(&mut columns.modes)?;
             let size = decode_size(&mut columns.sizes)?;
             (EntryKind::File { size, holes: decode_holes(&mut columns.holes, size)? }, mode)
+        }
+        KEPT_FILE => {
+            let kind = EntryKind::File { size: 0, holes: Vec::new() };
+            (kind, decode_mode(&mut columns.modes)?)
         }
         SYMLINK => {
             let target = columns.links.bytes("a symbolic link")?.to_vec();
@@ -405,8 +475,9 @@ mod tests {
         Entry { path: path.into(), kind: EntryKind::Directory, mode: 0o755, preserved: None }
     }
 
-    fn round_trip(entries: Vec<Entry>) -> Result<Manifest, Damage> {
-        decode(&encode(&Manifest { preserve: Preserve::NONE, entries }), 1 << 30)
+    fn round_trip(entries: Vec<Entry>) -> Result<Listing, Damage> {
+        let kept = vec![false; entries.len()];
+        decode(&encode(&Manifest { preserve: Preserve::NONE, entries }, &kept), 1 << 30)
     }
 
     #[test]
@@ -437,8 +508,46 @@ mod tests {
             entry.preserved.clone_from(&preserved);
         }
         let manifest = Manifest { preserve, entries };
-        assert_eq!(decode(&encode(&manifest), 1 << 30).unwrap(), manifest);
-        assert!(decode(&encode(&manifest), 1000).is_err(), "more than is allowed");
+        let payload = encode(&manifest, &vec![false; manifest.entries.len()]);
+        let listing = decode(&payload, 1 << 30).unwrap();
+        assert_eq!(listing.is_kept(), [false, false]);
+        assert_eq!(listing.with_sizes(&[]).unwrap(), manifest);
+        assert!(decode(&payload, 1000).is_err(), "more than is allowed");
+    }
+
+    #[test]
+    fn kept_files_leave_their_sizes_to_the_trees() {
+        let sizes = [70_000, 1, 0, 5, 300];
+        let mut entries = vec![directory("")];
+        entries.extend(
+            (0..5).map(|file_number: u8| {
+                file(&[b'a' + file_number], sizes[usize::from(file_number)])
+            }),
+        );
+        let manifest = Manifest { preserve: Preserve::NONE, entries };
+        let kept = [false, true, true, false, false, true];
+        let listing = decode(&encode(&manifest, &kept), 1 << 30).unwrap();
+        assert_eq!(listing.kept().collect::<Vec<_>>(), ["a", "b", "e"].map(Path::new));
+        assert_eq!(listing.is_kept(), [true, true, false, true]);
+        assert_eq!(listing.bytes(), 70_306);
+        let is_possible = |kept, size| listing.check_size(kept, size).is_none();
+        assert!(is_possible(0, 70_001) && is_possible(1, 70_001) && is_possible(2, 300));
+        assert!(!is_possible(1, 70_002) && !is_possible(2, 301) && !is_possible(0, 0));
+        assert!(listing.add_up(&[70_000, 1, 300]) && listing.add_up(&[1, 70_000, 300]));
+        assert!(!listing.add_up(&[70_000, 2, 300]) && !listing.add_up(&[u64::MAX, 2, 300]));
+        assert_eq!(listing.clone().with_sizes(&[70_000, 1, 300]).unwrap(), manifest);
+        assert!(listing.clone().with_sizes(&[u64::MAX, 1, 300]).is_none());
+        let stand_ins = crate::layout::Layout::new(&listing.with_stand_ins());
+        let starts: Vec<u64> = stand_ins.files.iter().map(|file| file.image.start).collect();
+        assert_eq!(starts[2..], [70_001, 70_001, 70_006], "what is not kept is in its place");
+        assert_eq!(stand_ins.bytes, 70_306);
+    }
+
+    #[test]
+    fn stretches_of_kept_files_have_bytes_for_each() {
+        let manifest =
+            Manifest { entries: vec![directory(""), file(b"a", 0)], ..Manifest::default() };
+        assert!(decode(&encode(&manifest, &[false, true]), 1 << 30).is_err());
     }
 
     #[test]

@@ -1,19 +1,20 @@
 //! Reading a patch: trailer and index first, then any block by its place.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use inflight::{Buffer, File, Handle, OpenOptions};
 
 use super::block::{self, BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES, Block, BlockKind};
+use super::digests::Digests;
 use super::frame::{HEADER_BYTES, MAGIC, MAGIC_END, TRAILER_BYTES, VERSION};
 use super::instruction::GroupInstructions;
 use super::pack::{packs, split_pack};
 use super::stage::{self, StageTable};
 use super::wire::Cursor;
-use super::{Digests, Executable, manifest};
+use super::{Executable, Listing, TreeDigests, manifest};
 use crate::damage::{Damage, DamageKind};
 use crate::error::{Error, Result};
-use crate::manifest::Manifest;
 
 /// Memory that a manifest takes for each byte of its payload, at most in practice.
 const MANIFEST_FOOTPRINT: u64 = 8;
@@ -199,18 +200,42 @@ impl PatchFile {
         Ok(all)
     }
 
-    /// The digests of the files with data, of one tree. `old` are those that the new tree's may
-    /// refer to.
-    pub(crate) async fn digests(&self, kind: BlockKind, old: &Digests) -> Result<Digests> {
+    async fn digests_of(&self, kind: BlockKind) -> Result<Arc<Digests>> {
         let mut found = Digests::default();
         for (at, payload) in self.all(kind).await? {
-            found.add(&payload, old).map_err(|damage| self.damaged(damage.inside(at)))?;
+            found.add(&payload).map_err(|damage| self.damaged(damage.inside(at)))?;
         }
-        Ok(found)
+        Ok(Arc::new(found))
     }
 
-    /// A tree's manifest, checked.
-    pub(crate) async fn manifest(&self, kind: BlockKind) -> Result<Manifest> {
+    /// The digests of the files with data of the old tree and of the new one. Either may be left
+    /// out, where nobody asks for it.
+    pub(crate) async fn digests<const N: usize>(
+        &self,
+        trees: [(BlockKind, &Listing); N],
+    ) -> Result<[TreeDigests; N]> {
+        let kept = self.digests_of(BlockKind::KeptDigests).await?;
+        let mut all = Vec::with_capacity(N);
+        for (kind, listing) in trees {
+            let others = self.digests_of(kind).await?;
+            let digests = TreeDigests::new(kept.clone(), others, &listing.is_kept());
+            all.push(digests.ok_or_else(|| {
+                self.damaged(Damage::new(0, "there is not one digest for each file"))
+            })?);
+        }
+        Ok(all.try_into().expect("one for each"))
+    }
+
+    /// The listings of both trees, checked: the old one, the new one.
+    pub(crate) async fn listings(&self) -> Result<(Listing, Listing)> {
+        let old = self.listing(BlockKind::OldManifest).await?;
+        let new = self.listing(BlockKind::NewManifest).await?;
+        check_listings(&old, &new, self.image_bytes()).map_err(|damage| self.damaged(damage))?;
+        Ok((old, new))
+    }
+
+    /// A tree's listing, checked.
+    pub(crate) async fn listing(&self, kind: BlockKind) -> Result<Listing> {
         let joined = |blocks: Vec<(u64, Vec<u8>)>| -> Vec<u8> {
             blocks.into_iter().flat_map(|(_, payload)| payload).collect()
         };
@@ -224,6 +249,17 @@ impl PatchFile {
         let limit = self.file.handle().pool().budget().limit() / 2;
         manifest::decode(&payload, limit).map_err(|damage| self.damaged(damage.inside(at)))
     }
+}
+
+/// The listings and the header speak of the same trees.
+fn check_listings(old: &Listing, new: &Listing, bytes: (u64, u64)) -> Result<(), Damage> {
+    if (old.bytes(), new.bytes()) != bytes {
+        return Err(Damage::new(0, "header and manifests speak of different amounts of data"));
+    }
+    if old.kept().len() != new.kept().len() || !old.kept().eq(new.kept()) {
+        return Err(Damage::new(0, "the manifests do not keep the same files"));
+    }
+    Ok(())
 }
 
 fn cut_off(length: u64) -> Damage {
@@ -336,8 +372,9 @@ fn parse_index_entry(cursor: &mut Cursor<'_>) -> Result<BlockEntry, Damage> {
 /// digests.
 fn may_follow(before: BlockKind, after: BlockKind) -> bool {
     use BlockKind::{
-        Corrections, Differences, Executable, Groups, Index, Instructions, Literals, Mismatches,
-        Misses, MoreInstructions, NewDigests, NewManifest, OldDigests, OldManifest, Stages,
+        Corrections, Differences, Executable, Groups, Index, Instructions, KeptDigests, Literals,
+        Mismatches, Misses, MoreInstructions, NewDigests, NewManifest, OldDigests, OldManifest,
+        Stages,
     };
     let begins = |before: BlockKind| matches!(before, Groups | Executable);
     let ends_pack = |before: BlockKind| before.is_of_pack() && !begins(before);
@@ -355,8 +392,12 @@ fn may_follow(before: BlockKind, after: BlockKind) -> bool {
         Differences => before == Mismatches,
         Misses => instructions(before) || matches!(before, Literals | Differences),
         Corrections => before == Misses,
-        OldDigests => matches!(before, OldManifest | OldDigests) || ends_pack(before),
-        NewDigests => matches!(before, OldManifest | OldDigests | NewDigests) || ends_pack(before),
+        KeptDigests => matches!(before, OldManifest | KeptDigests) || ends_pack(before),
+        OldDigests => matches!(before, OldManifest | KeptDigests | OldDigests) || ends_pack(before),
+        NewDigests => {
+            matches!(before, OldManifest | KeptDigests | OldDigests | NewDigests)
+                || ends_pack(before)
+        }
     }
 }
 
@@ -433,15 +474,16 @@ pub(super) fn raw_blocks(bytes: &[u8]) -> Result<(u64, u64, Vec<(u8, Vec<u8>)>),
 pub(super) fn read_all(bytes: &[u8]) -> Result<(), Damage> {
     let (old_bytes, new_bytes, blocks) = raw_blocks(bytes)?;
     let mut manifests = [Vec::new(), Vec::new()];
-    let mut sums = (Digests::default(), Digests::default());
+    let mut digests: [Digests; 3] = Default::default();
     let mut kinds = Vec::with_capacity(blocks.len());
     for (kind, raw) in &blocks {
         kinds.push(BlockKind::from_number(*kind)?);
         match kinds[kinds.len() - 1] {
             BlockKind::NewManifest => manifests[0].extend_from_slice(raw),
             BlockKind::OldManifest => manifests[1].extend_from_slice(raw),
-            BlockKind::OldDigests => sums.0.add(raw, &Digests::default())?,
-            BlockKind::NewDigests => sums.1.add(raw, &sums.0)?,
+            BlockKind::KeptDigests => digests[0].add(raw)?,
+            BlockKind::OldDigests => digests[1].add(raw)?,
+            BlockKind::NewDigests => digests[2].add(raw)?,
             _ => {}
         }
     }
@@ -460,9 +502,16 @@ pub(super) fn read_all(bytes: &[u8]) -> Result<(), Damage> {
             position += group.length();
         }
     }
-    for manifest in &manifests {
+    let [new, old] = &manifests;
+    let (old, new) = (manifest::decode(old, 1 << 30)?, manifest::decode(new, 1 << 30)?);
+    check_listings(&old, &new, (old_bytes, new_bytes))?;
+    let [kept, old_digests, new_digests] = digests.map(Arc::new);
+    for (listing, digests) in [(old, old_digests), (new, new_digests)] {
+        if TreeDigests::new(kept.clone(), digests, &listing.is_kept()).is_none() {
+            return Err(Damage::new(0, "there is not one digest for each file"));
+        }
         // Laid out as well: the sums in it must not overflow.
-        drop(crate::layout::Layout::new(&manifest::decode(manifest, 1 << 30)?));
+        drop(crate::layout::Layout::new(&listing.with_stand_ins()));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use inflight::{ArenaBytes, Buffer};
 
 use super::super::DiffReport;
-use super::super::digests::Gathering;
+use super::super::digests::{Digested, Gathering};
 use super::super::drafts::Draft;
 use super::super::effort::Effort;
 use super::super::executables::{self, FileBytes};
@@ -48,8 +48,10 @@ impl Step<'_> {
     ) -> Result<PatchWriter> {
         let (job, new) = (self.job, self.new.clone());
         let mut digests = Gathering::default();
-        drafts.iter().for_each(|draft| digests.add(&self.known, &new, &draft.digests));
-        let digests = digests.finish();
+        drafts.iter().for_each(|draft| digests.add(&new, &draft.digests));
+        let (known, digests) = (self.known.clone(), digests.finish());
+        let digested = Digested::new((known.image.image(), &known.digests()), (&new, &digests));
+        self.output.add_manifests(known.image.image(), &new, &digested).await?;
         let from = taken_over_from(&new, &drafts);
         let start = async |(range, draft): (Range<u64>, Draft)| {
             job.check()?;
@@ -74,8 +76,7 @@ impl Step<'_> {
         };
         let units: Vec<Range<u64>> = new.layout.units().collect();
         pump(units.into_iter().zip(drafts), depth, start, finish).await?;
-        let old_digests = self.known.digests();
-        self.output.finish((&old_digests, &digests), self.report).await
+        self.output.finish(&digested, self.report).await
     }
 
     /// Writes what makes a file that holds executables, or may.
