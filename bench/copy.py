@@ -2,7 +2,7 @@
 """Copies a tree, hot and cold, and a large cold file, beside other tools, and walks the hot tree beside
 others; writes the table to bench/runs.
 
-    bench/copy.py TREE PLACE [--rounds 3] [--peers DIRECTORY]
+    bench/copy.py TREE PLACE [--rounds 3] [--peers DIRECTORY] [--only large,cold,hot]
 
 PLACE is a directory on the disk that is measured, with 12 GiB free. A tree's copy goes into a new file
 system (ext4, in a file there) each time: ext4 looks at every inode that was deleted in the last minutes
@@ -129,6 +129,7 @@ def main():
     parser.add_argument("place")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers")
+    parser.add_argument("--only", default="large,cold,hot")
     arguments = parser.parse_args()
     subprocess.run(["cargo", "build", "--release", "-p", "inflight-cli"], cwd=ROOT, check=True)
     os.makedirs(arguments.place, exist_ok=True)
@@ -139,9 +140,14 @@ def main():
         f"{os.cpu_count()} cores, {processor}, Linux {os.uname().release}; `bench/copy.py`, "
         f"{arguments.rounds} rounds in turn. A tree is copied to a new ext4 each time.",
     ]
-    lines += table("2 GiB, cold", copy_large(arguments), "inflight copy", 2)
-    lines += table("Tree, cold", copy_tree(arguments, False), "inflight copy", 2)
-    lines += table("Tree, hot", copy_tree(arguments, True), "inflight copy", 2)
+    parts = {
+        "large": ("2 GiB, cold", lambda: copy_large(arguments)),
+        "cold": ("Tree, cold", lambda: copy_tree(arguments, False)),
+        "hot": ("Tree, hot", lambda: copy_tree(arguments, True)),
+    }
+    for part in arguments.only.split(","):
+        title, measure = parts[part]
+        lines += table(title, measure(), "inflight copy", 2)
     path = f"{ROOT}/bench/runs/copy-{datetime.date.today()}.md"
     with open(path, "w") as file:
         file.write("\n".join(lines) + "\n")

@@ -112,6 +112,7 @@ async fn copy_group(state: Arc<State>, routes: Vec<Route>) -> Result<()> {
     }
     let Some(first) = roots.first() else { return Ok(()) };
     let settings = first.settings(&state.handle).await.within(state.handle.request_bytes_max());
+    roots[1..].iter().for_each(|root| root.learn_from(first));
     let queue = Arc::new(Queue::new(state.clone(), settings));
     for root in &roots {
         begin(&queue, root);

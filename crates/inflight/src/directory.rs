@@ -10,13 +10,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::buffer::Buffer;
-use crate::descriptor::Descriptor;
+use crate::descriptor::{Descriptor, OwnedDescriptor, Sort};
 use crate::error::Result;
 use crate::file::{DirectFile, File};
 use crate::handle::{Handle, at, metadata_at, text};
 use crate::metadata::{DirectoryBatch, FileKind, Metadata, Owner, SetTimes};
 use crate::operation::{
-    At, CopiedFile, FilePiece, NewFile, OpenOptions, Operation, RemoveKind, SetMetadata, SyncScope,
+    At, CopiedFile, DirectoryCopy, FilePiece, NewFile, OpenOptions, Operation, RemoveKind,
+    SetMetadata, SyncScope,
 };
 use crate::pending::Pending;
 
@@ -153,6 +154,37 @@ impl Directory {
                 other => unreachable!("{other:?} came back for a copy"),
             },
         )
+    }
+
+    /// Makes a directory at a path of `target` and copies what is small in the one at a path of this into it, in
+    /// one operation: see [`Operation::CopyDirectory`]. Gives both, open, and what came of it.
+    ///
+    /// # Errors
+    /// As for [`Directory::open_directory`], of either; then nothing was copied.
+    ///
+    /// # Panics
+    /// When the buffer has no room at all.
+    pub async fn copy_directory(
+        &self,
+        path: impl AsRef<Path>,
+        target: (&Directory, impl AsRef<Path>),
+        copy: DirectoryCopy,
+    ) -> Result<(Directory, Directory, Box<DirectoryCopy>)> {
+        assert!(copy.buffer.capacity() > 0, "a copy needs room");
+        let (from, to) = (self.at("open", path.as_ref())?, target.0.at("open", target.1.as_ref())?);
+        let copy = Box::new(copy);
+        let operation = Operation::CopyDirectory { from, to, reading: true, copy };
+        match self.handle.submit(operation).await?.0 {
+            Operation::CopyDirectory { from, to, mut copy, .. } => {
+                let (source, made) = copy.opened.take().expect("both were opened");
+                let directory = |opened: OwnedDescriptor, at: &At| Directory {
+                    descriptor: self.handle.share(opened, at.display_path(), Sort::Other),
+                    handle: self.handle.clone(),
+                };
+                Ok((directory(source, &from), directory(made, &to), copy))
+            }
+            other => unreachable!("{other:?} came back for a copy"),
+        }
     }
 
     /// What the system knows about a path; the empty path is the directory itself.

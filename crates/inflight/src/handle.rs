@@ -7,13 +7,13 @@
 use std::ffi::CString;
 use std::fmt;
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::block_on::block_on;
 use crate::buffer::{Buffer, Pool};
 use crate::class::Class;
-use crate::descriptor::{Descriptor, Label, Sort};
+use crate::descriptor::{Descriptor, Label, OwnedDescriptor, Sort};
 use crate::driver::DriverChoice;
 use crate::error::{Error, Result};
 use crate::metadata::Metadata;
@@ -203,18 +203,23 @@ impl Handle {
         let path = opened.path().unwrap_or_default();
         match opened {
             Operation::Open { descriptor: Some(descriptor), options, .. } => {
-                let (label, closer) = (Label::Path(path.into()), self.shared.clone());
                 let sort = match options {
                     OpenOptions { direct: true, .. } => Sort::DirectFile,
                     OpenOptions { directory: true, .. } => Sort::Other,
                     OpenOptions { uncached: true, .. } => Sort::UncachedFile,
                     _ => Sort::CachedFile,
                 };
-                let device = self.shared.devices.index_of(descriptor.device_number());
-                Ok(Descriptor::new(descriptor, label, sort, device, closer))
+                Ok(self.share(descriptor, path, sort))
             }
             other => unreachable!("{other:?} came back for an open"),
         }
+    }
+
+    /// Something that was opened, to be shared.
+    pub(crate) fn share(&self, opened: OwnedDescriptor, path: PathBuf, sort: Sort) -> Descriptor {
+        let (label, closer) = (Label::Path(path.into()), self.shared.clone());
+        let device = self.shared.devices.index_of(opened.device_number());
+        Descriptor::new(opened, label, sort, device, closer)
     }
 }
 

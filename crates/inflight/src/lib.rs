@@ -124,8 +124,8 @@ pub use metadata::{
 };
 pub use metrics::{DeviceMetrics, Latency, Metrics};
 pub use operation::{
-    Advice, At, CopiedFile, FilePiece, NewFile, OpenOptions, Operation, RemoveKind, SetMetadata,
-    Shutdown, SocketOption, SyncScope, TRANSFER_BYTES_MAX,
+    Advice, At, CopiedFile, DirectoryCopy, FilePiece, Kept, NewFile, OpenOptions, Operation,
+    RemoveKind, SetMetadata, Shutdown, SocketOption, SyncScope, TRANSFER_BYTES_MAX,
 };
 pub use pending::Pending;
 pub use progress::Progress;

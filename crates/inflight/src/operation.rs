@@ -11,6 +11,7 @@
 //! Limit: one operation moves at most [`TRANSFER_BYTES_MAX`] bytes, the kernel's own limit.
 
 mod arguments;
+mod directory_copy;
 mod facts;
 
 use std::ffi::CString;
@@ -28,6 +29,7 @@ pub use arguments::{
     Advice, At, CopiedFile, FilePiece, NewFile, OpenOptions, RemoveKind, SetMetadata, Shutdown,
     SocketOption, SyncScope, TRANSFER_BYTES_MAX,
 };
+pub use directory_copy::{DirectoryCopy, Kept};
 pub(crate) use facts::Direction;
 
 /// One request to the system: everything the engine can be asked to do is a value of this type, and a
@@ -141,6 +143,19 @@ pub enum Operation {
         reading: bool,
         /// Room for the bytes of the longest file, and one more.
         buffer: Buffer,
+    },
+    /// Makes a directory and copies what is small in it, as far as nothing goes wrong; opens both and lists
+    /// the source, so that whoever asked can do the rest. An error is about the opening of either. Result:
+    /// bytes copied.
+    CopyDirectory {
+        /// The source, on a way without links.
+        from: At,
+        /// The new directory, on a way without links.
+        to: At,
+        /// Whether an error is about the source.
+        reading: bool,
+        /// How, and what came of it.
+        copy: Box<DirectoryCopy>,
     },
     /// Makes what was written durable.
     Sync {

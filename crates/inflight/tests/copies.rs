@@ -2,7 +2,14 @@
 
 mod support;
 
-use inflight::{CopiedFile, NewFile, OpenOptions, SetMetadata, SetTimes, Timestamp};
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use inflight::{
+    CopiedFile, Directory, DirectoryCopy, Engine, Kept, NewFile, OpenOptions, RemoveKind,
+    SetMetadata, SetTimes, Timestamp,
+};
 
 use support::{bytes, content, on_each_disk};
 
@@ -78,6 +85,90 @@ fn small_files_are_copied_many_at_once_with_what_belongs_to_them() {
             assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists, "{error}");
             assert!(error.path().unwrap().ends_with("to/3"), "{error}");
             assert_eq!(to.metadata("3", false).await.unwrap().size, 5000);
+        });
+    });
+}
+
+/// A directory `from` with small files in it, and an empty one to copy it into.
+async fn directory_of_small_files(engine: &Engine, directory: &Path) -> Directory {
+    let top = engine.open_directory(directory).await.unwrap();
+    top.create_directory("from", 0o755).await.unwrap();
+    let from = top.open_directory("from", OpenOptions::directory()).await.unwrap();
+    for (name, length) in [("empty", 0), ("small", 700), ("fits", 999), ("large", 1000)] {
+        let new = NewFile::new(name.as_ref(), 0o600, 0, length).unwrap();
+        from.write_files(vec![new], bytes(engine, &content(length))).await.unwrap();
+    }
+    top
+}
+
+#[test]
+fn a_directory_is_copied_with_what_is_small_in_it() {
+    on_each_disk(|engine, directory| {
+        engine.block_on(async {
+            let top = directory_of_small_files(engine, directory).await;
+            let kept = SetMetadata { mode: Some(0o751), ..SetMetadata::default() };
+            let copy = async |to: &str| {
+                let room = engine.pool().try_get(1000).unwrap();
+                // Pools may give more room than was asked for.
+                let most = room.capacity();
+                let copy = DirectoryCopy::new(0o700, kept, Kept::default(), room);
+                (top.copy_directory("from", (&top, to), copy).await, most)
+            };
+            let (outcome, most) = copy("to").await;
+            let (source, made, done) = outcome.unwrap();
+            assert!(source.path().ends_with("from") && made.path().ends_with("to"));
+            assert!(done.is_listed);
+            let names: Vec<&CStr> = done.batch.iter().map(|entry| entry.name).collect();
+            for (entry, copied) in done.batch.iter().zip(&done.copied) {
+                let size = entry.metadata.unwrap().size;
+                assert_eq!(*copied, size < most as u64, "{:?}", entry.name);
+                let name = Path::new(OsStr::from_bytes(entry.name.to_bytes()));
+                match made.open(name, OpenOptions::reading()).await {
+                    Ok(file) => {
+                        assert!(copied);
+                        let room = engine.pool().try_get(1000).unwrap();
+                        let there = file.read_full(room, 1000, 0).await.unwrap();
+                        assert!(*there == content(size as usize)[..]);
+                        let source = source.metadata(name, false).await.unwrap();
+                        let about = file.metadata().await.unwrap();
+                        assert_eq!((about.mode, about.modified), (source.mode, source.modified));
+                    }
+                    Err(error) => {
+                        assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+                        assert!(!copied, "{name:?}");
+                    }
+                }
+            }
+            let all = done.batch.is_last() && done.copied.iter().all(|copied| *copied);
+            assert_eq!(done.is_done, all && names.len() == done.copied.len());
+            let mode = made.metadata("", false).await.unwrap().mode;
+            assert_eq!(mode, if done.is_done { 0o751 } else { 0o700 });
+            // What is there already is in nobody's way, and nothing comes of it.
+            let error = copy("to").await.0.unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists, "{error}");
+            assert!(error.path().unwrap().ends_with("to"), "{error}");
+            top.remove("from/large", RemoveKind::File).await.unwrap();
+            for name in ["from/small", "from/fits"] {
+                top.remove(name, RemoveKind::File).await.unwrap();
+            }
+            let (_, made, done) = copy("again").await.0.unwrap();
+            assert_eq!(done.copied, [true]);
+            let mode = made.metadata("", false).await.unwrap().mode;
+            assert_eq!(mode, if done.is_done { 0o751 } else { 0o700 });
+            let outcome = top
+                .copy_directory(
+                    "missing",
+                    (&top, "never"),
+                    DirectoryCopy::new(
+                        0o700,
+                        kept,
+                        Kept::default(),
+                        engine.pool().try_get(9).unwrap(),
+                    ),
+                )
+                .await;
+            assert!(outcome.unwrap_err().path().unwrap().ends_with("missing"));
+            assert!(top.metadata("never", false).await.is_err(), "nothing is made");
         });
     });
 }

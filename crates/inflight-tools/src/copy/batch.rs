@@ -117,10 +117,7 @@ impl<'a> Batch<'a> {
                 state.trouble(error);
                 continue;
             }
-            state.keep.note_owner(&item.metadata);
-            state.tally.files.add(1);
-            state.tally.bytes.add(item.metadata.size);
-            state.progress.advance(item.metadata.size);
+            state.count_file(&item.metadata);
         }
     }
 }

@@ -124,7 +124,7 @@ async fn compare_one(
         _ if about.node != made.node => differs("stands for another device than its source"),
         _ => {}
     }
-    let mode = state.keep.mode_of(about);
+    let mode = state.keep.kept().mode_of(about);
     if about.kind != FileKind::Symlink && made.mode != mode {
         differs("has other permissions than its source");
     }

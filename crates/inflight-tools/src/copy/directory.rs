@@ -30,6 +30,8 @@ pub(super) struct Dir {
     /// Whether it is what holds a single file that is copied: nobody's to change.
     is_around: bool,
     pair: Mutex<Weak<Pair>>,
+    /// Whether it has all that is kept of it.
+    pub(super) is_done: AtomicBool,
     /// Whether it could not even be begun.
     pub(super) failed: AtomicBool,
     /// What is to be done before it is done itself: its listing, and everything in it.
@@ -60,6 +62,7 @@ impl Dir {
             existing,
             is_around: false,
             pair: Mutex::default(),
+            is_done: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             left: AtomicUsize::new(1),
         }
@@ -108,9 +111,13 @@ impl Dir {
 
     pub(super) async fn pair_with(&self, target: Option<Directory>) -> Result<Arc<Pair>> {
         let source = below(self.root.source(), &self.path).await?;
-        let pair = Arc::new(Pair { source, target });
+        Ok(self.set_pair(Pair { source, target }))
+    }
+
+    pub(super) fn set_pair(&self, pair: Pair) -> Arc<Pair> {
+        let pair = Arc::new(pair);
         *self.lock() = Arc::downgrade(&pair);
-        Ok(pair)
+        pair
     }
 
     pub(super) fn add(&self, count: usize) {
@@ -148,6 +155,7 @@ pub(super) async fn done(state: &State, dir: Arc<Dir>, count: usize) {
             && !state.is_stopped()
             && !dir.is_around
             && !dir.failed.load(Relaxed)
+            && !dir.is_done.load(Relaxed)
             && let Err(error) = finish(state, &dir).await
         {
             state.trouble(error);

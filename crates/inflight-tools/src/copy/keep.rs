@@ -8,12 +8,9 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use inflight::{Directory, DriverChoice, File, Handle, Metadata, Owner, SetMetadata, SetTimes};
+use inflight::{Directory, DriverChoice, File, Handle, Kept, Metadata, Owner, SetMetadata};
 
 use crate::error::Result;
-
-/// Set-user and set-group.
-const SET_ID: u32 = 0o6000;
 
 /// What can be kept.
 pub(crate) struct Keep {
@@ -67,20 +64,12 @@ impl Keep {
 
     /// What a copy gets.
     pub(super) fn metadata_of(&self, source: &Metadata) -> SetMetadata {
-        let owner = self.owners.load(Relaxed).then_some(source.owner);
-        SetMetadata { owner, mode: Some(self.mode_of(source)), times: Some(Keep::times_of(source)) }
+        self.kept().of(source)
     }
 
-    /// The permission bits that go with the owner that is kept.
-    pub(super) fn mode_of(&self, source: &Metadata) -> u32 {
-        match source.owner == self.own || self.owners.load(Relaxed) {
-            true => source.mode,
-            false => source.mode & !SET_ID,
-        }
-    }
-
-    pub(super) fn times_of(source: &Metadata) -> SetTimes {
-        SetTimes { accessed: Some(source.accessed), modified: Some(source.modified) }
+    /// What copies get.
+    pub(super) fn kept(&self) -> Kept {
+        Kept { owners: self.owners.load(Relaxed), own: self.own }
     }
 
     /// Gives a copy all that is kept. Where that is refused because of the owner, no owner is kept from
@@ -89,8 +78,8 @@ impl Keep {
         let metadata = self.metadata_of(source);
         let lost = match both.keep(metadata).await {
             Err(error) if metadata.owner.is_some() && is_refusal(&error) => {
-                let mode = Some(source.mode & !SET_ID);
-                let lost = both.keep(SetMetadata { owner: None, mode, ..metadata }).await?;
+                let kept = Kept { owners: false, ..self.kept() };
+                let lost = both.keep(kept.of(source)).await?;
                 self.owners.store(false, Relaxed);
                 lost
             }

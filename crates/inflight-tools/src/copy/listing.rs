@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use inflight::{DirectoryBatch, FileKind, OpenOptions};
+use inflight::{DirectoryBatch, DirectoryCopy, FileKind, Metadata, OpenOptions};
 
 use super::directory::{Dir, Pair, done, names_in};
 use super::item::{Item, path_of};
@@ -18,11 +18,17 @@ const SMALL_BYTES_MAX: u64 = 1 << 20;
 const BATCH_BYTES: u64 = 1 << 20;
 /// Files that are copied together.
 const BATCH_FILES: usize = 64;
+/// Files below this are copied while their directory is made.
+const ALONG_BYTES_MAX: usize = 256 << 10;
 
 /// Makes a directory in the copy, and begins to list it.
 pub(super) async fn enter(queue: &Queue, dir: Arc<Dir>) {
-    match begin(&queue.state, &dir).await {
-        Ok(listing) => queue.push(Work::List(listing)),
+    let begun = match is_plain(&queue.state, &dir) {
+        true => copy_along(queue, &dir).await,
+        false => begin(&queue.state, &dir).await.map(|listing| queue.push(Work::List(listing))),
+    };
+    match begun {
+        Ok(()) => {}
         Err(error) => {
             queue.state.trouble(error);
             dir.failed.store(true, Relaxed);
@@ -33,6 +39,45 @@ pub(super) async fn enter(queue: &Queue, dir: Arc<Dir>) {
             done(&queue.state, dir, 1).await;
         }
     }
+}
+
+/// Whether a directory and all that is in it are to be made, and copied byte by byte.
+fn is_plain(state: &State, dir: &Dir) -> bool {
+    let is_root = dir.path.as_os_str().is_empty();
+    let is_new = dir.existing.is_none() && !is_root && !state.options.dry_run;
+    is_new && dir.root.makes_in_place() && !dir.root.clones.load(Relaxed)
+}
+
+/// Permissions of a new directory: those that it is to have, as far as they do not forbid to put anything in.
+fn mode_while_made(metadata: &Metadata) -> u32 {
+    (metadata.mode & 0o755) | 0o700
+}
+
+/// Makes a directory in the copy, with what is small in it, and goes on with the rest.
+async fn copy_along(queue: &Queue, dir: &Arc<Dir>) -> Result<()> {
+    let state = &queue.state;
+    let (mode, metadata) = (mode_while_made(&dir.metadata), state.keep.metadata_of(&dir.metadata));
+    let buffer = state.handle.buffer(ALONG_BYTES_MAX).await;
+    let copy = DirectoryCopy::new(mode, metadata, state.keep.kept(), buffer);
+    let (source, target) = (dir.root.source(), dir.root.target());
+    let (source, target, copy) =
+        source.copy_directory(&dir.path, (target, &dir.path), copy).await?;
+    let pair = dir.set_pair(Pair { source, target: Some(target) });
+    state.tally.directories.add(1);
+    state.keep.lose_attributes(copy.attributes_lost as u32);
+    if copy.is_done {
+        state.keep.note_owner(&dir.metadata);
+        dir.is_done.store(true, Relaxed);
+    }
+    let DirectoryCopy { batch, is_listed, copied, buffer, .. } = *copy;
+    drop(buffer);
+    let listing = Listing { dir: dir.clone(), pair, batch, existing: None };
+    match is_listed {
+        true => sort(queue, listing, &copied).await,
+        // Whoever lists it again is told what is wrong.
+        false => queue.push(Work::List(listing)),
+    }
+    Ok(())
 }
 
 async fn begin(state: &State, dir: &Arc<Dir>) -> Result<Listing> {
@@ -48,10 +93,8 @@ async fn begin(state: &State, dir: &Arc<Dir>) -> Result<Listing> {
         )));
     }
     let pair = match &dir.existing {
-        // With the permissions that it is to have, as far as they do not forbid to put anything in.
         None if !state.options.dry_run && !is_root => {
-            let mode = (dir.metadata.mode & 0o755) | 0o700;
-            let options = OpenOptions::creating_directory(mode);
+            let options = OpenOptions::creating_directory(mode_while_made(&dir.metadata));
             let made = dir.root.target().open_directory(&dir.path, options.beneath()).await?;
             dir.pair_with(Some(made)).await?
         }
@@ -86,6 +129,16 @@ pub(super) async fn list(queue: &Queue, mut listing: Listing) {
         drop(listing);
         return done(state, dir, 1).await;
     }
+    listing.batch = batch;
+    sort(queue, listing, &[]).await;
+}
+
+/// Puts what a part of a listing has into the queue, but what was copied already; and the rest of the
+/// listing, if there is more.
+async fn sort(queue: &Queue, mut listing: Listing, copied: &[bool]) {
+    let (state, dir) = (&queue.state, listing.dir.clone());
+    let batch = std::mem::take(&mut listing.batch);
+    let mut copied = copied.iter().copied();
     let mut found = Found {
         queue,
         dir: &dir,
@@ -97,6 +150,11 @@ pub(super) async fn list(queue: &Queue, mut listing: Listing) {
     };
     for entry in batch.iter() {
         let Some(metadata) = entry.metadata else { continue };
+        if copied.next().unwrap_or(false) {
+            state.progress.expect(metadata.size);
+            state.count_file(metadata);
+            continue;
+        }
         let name = path_of(entry.name);
         let existing = listing.existing.as_mut().and_then(|names| names.remove(&name));
         found.add(Item { name, metadata: *metadata, existing });

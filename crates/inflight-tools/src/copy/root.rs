@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use inflight::{
-    DeviceKind, Directory, DirectoryBatch, Handle, Metadata, NewFile, OpenOptions, RemoveKind,
-    SyncScope,
+    DeviceKind, Directory, DirectoryBatch, Handle, Kept, Metadata, NewFile, OpenOptions,
+    RemoveKind, SyncScope,
 };
 
 use super::item::{Item, path_of};
-use super::keep::Keep;
 use super::route::{Route, TREE, look, refuse};
 use super::settings::Settings;
 use super::state::State;
@@ -23,6 +22,10 @@ const STATE: &str = "state";
 const WORK: &str = ".inflight-copy";
 /// Tells one start of the system from the next.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// File systems whose files cannot share contents. Others are asked, once.
+const CLONE_NOTHING: [&str; 10] =
+    ["ext2", "ext3", "ext4", "f2fs", "tmpfs", "ramfs", "vfat", "msdos", "exfat", "ntfs3"];
 
 /// How things get their final names.
 enum Style {
@@ -189,7 +192,16 @@ impl Root {
         };
         let both_remote = from.kind == DeviceKind::Network && from.mounted_at == to.mounted_at;
         self.kernel.store(both_remote, Relaxed);
+        if CLONE_NOTHING.contains(&&*to.file_system) {
+            self.clones.store(false, Relaxed);
+        }
         Settings::of(&from, &to)
+    }
+
+    /// What is known of the devices of another root, which are this one's as well.
+    pub(super) fn learn_from(&self, other: &Root) {
+        self.kernel.store(other.kernel.load(Relaxed), Relaxed);
+        self.clones.store(other.clones.load(Relaxed), Relaxed);
     }
 
     /// The single file that is copied, if it is one.
@@ -256,6 +268,11 @@ impl Root {
         }
     }
 
+    /// Whether things are made under their own names, as a name of the whole is still to come.
+    pub(super) fn makes_in_place(&self) -> bool {
+        !matches!(self.style, Style::Replaced { .. })
+    }
+
     /// Something that is not whole could not be removed: nothing of it may get a final name.
     pub(super) fn taint(&self) {
         self.tainted.store(true, Relaxed);
@@ -293,7 +310,7 @@ impl Root {
         handle.remove(&self.work_path, RemoveKind::Directory).await?;
         if !self.is_single() && matches!(self.style, Style::Replaced { .. }) {
             // Making and removing the work directory changed them.
-            let times = Keep::times_of(&self.route.metadata);
+            let times = Kept::times_of(&self.route.metadata);
             self.target().set_times("", times).await?;
         }
         if state.options.sync {

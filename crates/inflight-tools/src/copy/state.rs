@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use inflight::{Budget, Handle, Progress};
+use inflight::{Budget, Handle, Metadata, Progress};
 
 use super::CopyOptions;
 use super::keep::Keep;
@@ -80,6 +80,14 @@ impl State {
     /// The same, of something that is no error of the system's.
     pub(super) fn trouble_with(&self, path: &Path, what: &str) {
         self.trouble(Error::Paths(format!("{} {what}", path.display())));
+    }
+
+    /// A small file was copied.
+    pub(super) fn count_file(&self, source: &Metadata) {
+        self.keep.note_owner(source);
+        self.tally.files.add(1);
+        self.tally.bytes.add(source.size);
+        self.progress.advance(source.size);
     }
 
     /// What is not finished was left there.

@@ -87,6 +87,9 @@ pub(super) fn perform(operation: &mut Operation) -> Result<u64> {
         Operation::CopyFiles { from, to, files, current, reading, buffer } => {
             many::copy_files((from.as_fd(), to.as_fd()), files, current, reading, buffer)
         }
+        Operation::CopyDirectory { from, to, reading, copy } => {
+            many::copy_directory(from, to, reading, copy)
+        }
         Operation::Sync { file, scope } => done(sync(file.as_fd(), *scope)),
         Operation::Lock { file, held } => {
             let lock = match held {

@@ -13,7 +13,7 @@ impl Operation {
     pub const fn name(&self) -> &'static str {
         match self {
             Operation::Nop => "nop",
-            Operation::Open { .. } => "open",
+            Operation::Open { .. } | Operation::CopyDirectory { .. } => "open",
             Operation::Close { .. } => "close",
             Operation::Read { .. } | Operation::ReadVectored { .. } => "read",
             Operation::ReadFiles { .. } => "read",
@@ -109,6 +109,8 @@ impl Operation {
             Operation::Open { at, .. }
             | Operation::Metadata { at, .. }
             | Operation::CopyMetadata { to: at, .. }
+            | Operation::CopyDirectory { from: at, reading: true, .. }
+            | Operation::CopyDirectory { to: at, reading: false, .. }
             | Operation::SetMetadata { at, .. }
             | Operation::SetMode { at, .. }
             | Operation::SetTimes { at, .. }
@@ -166,6 +168,7 @@ impl Operation {
             Operation::WriteFiles { files, buffer, .. } => {
                 files.iter().all(|file| inside(buffer, file.start, file.length))
             }
+            Operation::CopyDirectory { copy, .. } => copy.buffer.capacity() > 0,
             Operation::CopyFiles { files, buffer, .. } => {
                 files.iter().all(|file| file.length < buffer.capacity())
             }
@@ -207,7 +210,8 @@ impl Operation {
             | Operation::ReadAttributes { at: path, .. }
             | Operation::WriteAttribute { at: path, .. } => at(path),
             Operation::Rename { from, to, .. } => at(from) && at(to),
-            Operation::CopyMetadata { from, to, .. } => at(from) && at(to),
+            Operation::CopyMetadata { from, to, .. }
+            | Operation::CopyDirectory { from, to, .. } => at(from) && at(to),
             Operation::CreateHardLink { original, at: path } => at(original) && at(path),
             Operation::ReadFiles { directory, .. } | Operation::WriteFiles { directory, .. } => {
                 directory.as_ref().is_none_or(system)
@@ -304,6 +308,7 @@ impl Operation {
             | Operation::WriteFiles { .. }
             | Operation::Metadata { .. }
             | Operation::CopyMetadata { .. }
+            | Operation::CopyDirectory { .. }
             | Operation::SetMetadata { .. }
             | Operation::SetMode { .. }
             | Operation::SetTimes { .. }
@@ -336,7 +341,9 @@ impl Operation {
             | Operation::WriteVectored { .. }
             | Operation::WriteSync { .. }
             | Operation::WriteFiles { .. } => Direction::Write,
-            Operation::CopyRange { .. } | Operation::CopyFiles { .. } => Direction::Both,
+            Operation::CopyRange { .. }
+            | Operation::CopyFiles { .. }
+            | Operation::CopyDirectory { .. } => Direction::Both,
             _ => Direction::None,
         }
     }

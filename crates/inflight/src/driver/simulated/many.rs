@@ -4,13 +4,16 @@ use std::ffi::CStr;
 
 use rustix::io::Result;
 
+use super::SimulatedDisk;
 use super::disk::State;
 use super::path::Way;
 use super::tree::{Inode, ROOT};
 use crate::buffer::Buffer;
 use crate::descriptor::Descriptor;
 use crate::metadata::FileKind;
-use crate::operation::{CopiedFile, FilePiece, NewFile, OpenOptions};
+use crate::operation::{
+    At, CopiedFile, DirectoryCopy, FilePiece, NewFile, OpenOptions, SetMetadata,
+};
 
 impl State {
     pub(super) fn read_files(
@@ -84,38 +87,92 @@ impl State {
         current: &mut usize,
         reading: &mut bool,
     ) -> Result<u64> {
-        let (from, to) = (self.inode_of(from)?, self.inode_of(to)?);
+        let both = (self.inode_of(from)?, self.inode_of(to)?);
         let mut total = 0;
         for (index, file) in files.iter_mut().enumerate() {
-            (*current, *reading) = (index, true);
+            *current = index;
             if index > 0 {
+                *reading = true;
                 self.next_part()?;
             }
-            let options = OpenOptions::reading().no_follow();
-            let source = self.open_from(from, file.path.to_bytes(), options)?;
-            let bytes = self.bytes(source, 0, u64::MAX)?.to_vec();
-            if bytes.len() != file.length {
-                continue;
+            let names = (file.path.as_ref(), file.target());
+            if self.copy_file(both, names, (file.length, file.metadata), reading)? {
+                file.copied = true;
+                total += file.length as u64;
             }
-            let extended = self.tree.node(source)?.attributes.extended.clone();
-            *reading = false;
-            // Its making and its writing are two things that may fail.
-            self.next_part()?;
-            let made =
-                self.open_from(to, file.target().to_bytes(), OpenOptions::creating(0o600))?;
-            let done = self
-                .next_part()
-                .and_then(|()| self.write_from(made, 0, &bytes))
-                .and_then(|_| self.tree.set_attributes(made, |about| about.extended = extended))
-                .and_then(|()| self.set_metadata(made, file.metadata));
-            if let Err(error) = done {
-                self.remove_half(to, file.target())?;
-                return Err(error);
-            }
-            file.copied = true;
-            total += bytes.len() as u64;
         }
         Ok(total)
+    }
+
+    /// Copies one; not where it has another length.
+    fn copy_file(
+        &mut self,
+        (from, to): (Inode, Inode),
+        (name, target_name): (&CStr, &CStr),
+        (length, metadata): (usize, SetMetadata),
+        reading: &mut bool,
+    ) -> Result<bool> {
+        *reading = true;
+        let source = self.open_from(from, name.to_bytes(), OpenOptions::reading().no_follow())?;
+        let bytes = self.bytes(source, 0, u64::MAX)?.to_vec();
+        if bytes.len() != length {
+            return Ok(false);
+        }
+        let extended = self.tree.node(source)?.attributes.extended.clone();
+        *reading = false;
+        // Its making and its writing are two things that may fail.
+        self.next_part()?;
+        let made = self.open_from(to, target_name.to_bytes(), OpenOptions::creating(0o600))?;
+        let done = self
+            .next_part()
+            .and_then(|()| self.write_from(made, 0, &bytes))
+            .and_then(|_| self.tree.set_attributes(made, |about| about.extended = extended))
+            .and_then(|()| self.set_metadata(made, metadata));
+        if let Err(error) = done {
+            self.remove_half(to, target_name)?;
+            return Err(error);
+        }
+        Ok(true)
+    }
+
+    pub(super) fn copy_directory(
+        &mut self,
+        disk: &SimulatedDisk,
+        (from, to): (&At, &At),
+        reading: &mut bool,
+        copy: &mut DirectoryCopy,
+    ) -> Result<u64> {
+        *reading = true;
+        let options = OpenOptions::directory().beneath();
+        let source = self.open(from, options)?;
+        *reading = false;
+        self.next_part()?;
+        let target = self.open(to, OpenOptions::creating_directory(copy.mode.into()).beneath())?;
+        let number = self.add_open(source, options);
+        let opened = (number, self.add_open(target, options));
+        copy.opened = Some((disk.descriptor(opened.0), disk.descriptor(opened.1)));
+        let listed =
+            self.next_part().and_then(|()| self.read_directory(number, true, &mut copy.batch));
+        copy.is_listed = listed.is_ok();
+        if listed.is_err() {
+            copy.batch.clear();
+            if let Some(open) = self.opens.get_mut(&number) {
+                open.listing = None;
+            }
+        }
+        let bytes = copy.copy_small(|name, about, metadata, _| {
+            self.next_part()?;
+            let length = about.size as usize;
+            let copied =
+                self.copy_file((source, target), (name, name), (length, metadata), &mut false)?;
+            Ok::<_, rustix::io::Errno>(copied.then_some(0))
+        });
+        let extended = self.tree.node(source)?.attributes.extended.clone();
+        if copy.is_complete() && self.next_part().is_ok() {
+            self.tree.set_attributes(target, |about| about.extended.extend(extended))?;
+            copy.is_done = self.set_metadata(target, copy.metadata).is_ok();
+        }
+        Ok(bytes)
     }
 
     /// Removes what came out half, unless there is no power any more.

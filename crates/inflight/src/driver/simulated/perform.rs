@@ -82,6 +82,9 @@ fn drop_opened(operation: &mut Operation) {
     {
         *descriptor = None;
     }
+    if let Operation::CopyDirectory { copy, .. } = operation {
+        copy.opened = None;
+    }
 }
 
 impl State {
@@ -178,6 +181,9 @@ impl State {
             Operation::CopyFiles { from, to, files, current, reading, .. } => {
                 self.copy_files((from, to), files, current, reading)
             }
+            Operation::CopyDirectory { from, to, reading, copy } => {
+                self.copy_directory(disk, (from, to), reading, copy)
+            }
             Operation::FindData { file, offset, data } => {
                 let inode = self.inode_of(file)?;
                 *data = find_data(self.tree.file(inode)?, *offset);
@@ -211,7 +217,8 @@ impl State {
                 Ok(size.saturating_sub(*offset).min(*length as u64))
             }
             Operation::ReadDirectory { directory, metadata, batch } => {
-                self.read_directory(directory, *metadata, batch)
+                let number = directory.foreign_number().ok_or(Errno::BADF)?;
+                self.read_directory(number, *metadata, batch)
             }
             _ => self.perform_on_path(operation),
         }
@@ -318,7 +325,7 @@ impl State {
         done(self.tree.create(directory, name, content, mode & 0o7777).map(|_| ()))
     }
 
-    fn open(&mut self, at: &At, options: OpenOptions) -> Result<Inode> {
+    pub(super) fn open(&mut self, at: &At, options: OpenOptions) -> Result<Inode> {
         let start = match &at.directory {
             Some(directory) => self.inode_of(directory)?,
             None => ROOT,
@@ -501,20 +508,23 @@ impl State {
         })
     }
 
-    fn read_directory(
+    pub(super) fn read_directory(
         &mut self,
-        directory: &Descriptor,
+        number: u64,
         metadata: bool,
         batch: &mut DirectoryBatch,
     ) -> Result<u64> {
         batch.clear();
-        let (inode, _) = self.opened(directory)?;
-        let number = directory.foreign_number().ok_or(Errno::BADF)?;
+        let inode = self.opens.get(&number).ok_or(Errno::BADF)?.inode;
         let names: Vec<CString> = self.tree.directory(inode)?.keys().rev().cloned().collect();
         let most = 1 + self.chance.below(BATCH_MAX);
         let open = self.opens.get_mut(&number).ok_or(Errno::BADF)?;
         let listing = open.listing.get_or_insert(names);
         let given = listing.split_off(listing.len().saturating_sub(most as usize));
+        // It need not be known that there is nothing behind: here it is of every second directory.
+        if listing.is_empty() && inode.is_multiple_of(2) {
+            batch.set_last();
+        }
         let names = self.tree.directory(inode)?;
         for name in given.into_iter().rev() {
             // Removed since it was listed: as if it had never been there.

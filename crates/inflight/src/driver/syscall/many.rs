@@ -1,13 +1,16 @@
 //! Many small files in one operation.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{self, AtFlags, Mode};
+use rustix::fs::{self, AtFlags, Mode, SeekFrom};
 use rustix::io::{Errno, Result, retry_on_intr};
 
-use super::{about, open_owned, read_length, read_some};
+use super::{about, directory, open_owned, read_directory, read_length, read_some};
 use crate::buffer::Buffer;
-use crate::operation::{CopiedFile, FilePiece, NewFile, OpenOptions};
+use crate::operation::{
+    At, CopiedFile, DirectoryCopy, FilePiece, NewFile, OpenOptions, SetMetadata,
+};
 
 pub(super) fn read_files(
     directory: BorrowedFd<'_>,
@@ -100,34 +103,84 @@ pub(in crate::driver) fn copy_files(
 ) -> Result<u64> {
     let mut total = 0;
     for (index, file) in files.iter_mut().enumerate() {
-        (*current, *reading) = (index, true);
-        let source = open_owned(from, &file.path, OpenOptions::reading().no_follow().no_wait())?;
-        buffer.clear();
-        let wanted = read_length(buffer, file.length + 1);
-        while buffer.len() < wanted {
-            let offset = buffer.len() as u64;
-            let read = read_some(source.as_fd(), buffer, wanted - buffer.len(), offset)?;
-            // One byte more was asked for: so this is the end.
-            if read == 0 || buffer.len() == file.length {
-                break;
-            }
+        *current = index;
+        let names = (file.path.as_ref(), file.target());
+        if let Some(lost) =
+            copy_file((from, to), names, (file.length, file.metadata), reading, buffer)?
+        {
+            file.copied = true;
+            file.attributes_lost = lost as u32;
+            total += file.length as u64;
         }
-        if buffer.len() != file.length {
-            continue;
-        }
-        *reading = false;
-        // As it is to be, but that nobody else may write it: what the mask takes is set later.
-        let mode = file.metadata.mode.unwrap_or(0o600) & 0o755;
-        let target = open_owned(to, file.target(), OpenOptions::creating(mode))?;
-        let made = write_all(&target, buffer).and_then(|()| {
-            about::copy_metadata_of_open(source.as_fd(), target.as_fd(), file.metadata)
-        });
-        let lost = made.inspect_err(|_| {
-            let _ = fs::unlinkat(to, file.target(), AtFlags::empty());
-        })?;
-        file.copied = true;
-        file.attributes_lost = lost as u32;
-        total += buffer.len() as u64;
     }
     Ok(total)
+}
+
+/// Copies one. Gives the number of attributes that it lost; nothing where it was not copied, as it has
+/// another length.
+fn copy_file(
+    (from, to): (BorrowedFd<'_>, BorrowedFd<'_>),
+    (name, target_name): (&CStr, &CStr),
+    (length, metadata): (usize, SetMetadata),
+    reading: &mut bool,
+    buffer: &mut Buffer,
+) -> Result<Option<u64>> {
+    *reading = true;
+    let source = open_owned(from, name, OpenOptions::reading().no_follow().no_wait())?;
+    buffer.clear();
+    let wanted = read_length(buffer, length + 1);
+    while buffer.len() < wanted {
+        let offset = buffer.len() as u64;
+        let read = read_some(source.as_fd(), buffer, wanted - buffer.len(), offset)?;
+        // One byte more was asked for: so this is the end.
+        if read == 0 || buffer.len() == length {
+            break;
+        }
+    }
+    if buffer.len() != length {
+        return Ok(None);
+    }
+    *reading = false;
+    // As it is to be, but that nobody else may write it: what the mask takes is set later.
+    let mode = metadata.mode.unwrap_or(0o600) & 0o755;
+    let target = open_owned(to, target_name, OpenOptions::creating(mode))?;
+    let made = write_all(&target, buffer)
+        .and_then(|()| about::copy_metadata_of_open(source.as_fd(), target.as_fd(), metadata));
+    let lost = made.inspect_err(|_| {
+        let _ = fs::unlinkat(to, target_name, AtFlags::empty());
+    })?;
+    Ok(Some(lost))
+}
+
+/// Makes a directory, lists the source, and copies what is small, as far as nothing goes wrong.
+pub(super) fn copy_directory(
+    from: &At,
+    to: &At,
+    reading: &mut bool,
+    copy: &mut DirectoryCopy,
+) -> Result<u64> {
+    *reading = true;
+    let options = OpenOptions::directory().beneath();
+    let source = open_owned(directory(from), &from.path, options)?;
+    *reading = false;
+    let options = OpenOptions::creating_directory(copy.mode.into()).beneath();
+    let target = open_owned(directory(to), &to.path, options)?;
+    let (from, to) = (source.as_fd(), target.as_fd());
+    copy.is_listed = read_directory(from, true, &mut copy.batch).is_ok();
+    if !copy.is_listed {
+        copy.batch.clear();
+        fs::seek(from, SeekFrom::Start(0))?;
+    }
+    let bytes = copy.copy_small(|name, about, metadata, buffer| {
+        let length = about.size as usize;
+        copy_file((from, to), (name, name), (length, metadata), &mut false, buffer)
+    });
+    if copy.is_complete()
+        && let Ok(lost) = about::copy_metadata_of_open(from, to, copy.metadata)
+    {
+        copy.is_done = true;
+        copy.attributes_lost += lost;
+    }
+    copy.opened = Some((source.into(), target.into()));
+    Ok(bytes)
 }
