@@ -139,6 +139,33 @@ fn kept_files_of_another_size_are_named() {
     place.verify(&place.new, &[]).succeeded();
 }
 
+/// Sizes that are in no patch decide where the new tree is cut into units: a wrong old tree is no
+/// damage of the patch.
+#[test]
+fn an_old_tree_of_the_same_bytes_in_files_of_other_sizes_is_named() {
+    let place = Place::with_trees();
+    let (a, b, mut c) = (noise(1_500_000, 1), noise(900_000, 2), noise(500_000, 3));
+    for root in [&place.old, &place.new] {
+        file(root, "a", &a);
+        file(root, "b", &b);
+        file(root, "between", noise(300_000, 5));
+        file(root, "c", &c);
+        file(root, "d", noise(1_900_000, 4));
+    }
+    for at in (5_000..500_000).step_by(9_973) {
+        c[at] ^= 1;
+    }
+    file(&place.new, "c", &c);
+    place.diff(&[]).succeeded();
+    file(&place.old, "a", &b);
+    file(&place.old, "b", &a);
+    place.apply(&[]).refused("is not what the patch was made from");
+    let ran = place.verify(&place.old, &["--old"]).differed();
+    for name in ["a", "b"] {
+        assert!(ran.out.contains(&format!("{name}: its contents differ\n")), "{ran:?}");
+    }
+}
+
 #[test]
 fn verification_looks_at_the_root_itself() {
     let place = Place::with_trees();

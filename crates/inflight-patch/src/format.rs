@@ -1,8 +1,8 @@
 //! The patch file, version 4. `docs/FORMAT.md` has the byte tables; this module is its other half.
 //!
 //! ```text
-//! header │ block: stages │ blocks: new manifest │ old manifest │ groups … │ old digests │
-//! new digests │ block: index │ trailer
+//! header │ block: stages │ blocks: new manifest │ old manifest │ groups … │ kept digests │
+//! old digests │ new digests │ block: index │ trailer
 //!
 //! group: (executable) │ instructions │ literals │ mismatches │ differences │ misses │ corrections
 //! ```

@@ -90,6 +90,7 @@ pub async fn info(job: &Job, patch: &Path, largest: usize) -> Result<PatchInfo> 
     job.enter(Phase::Scan);
     let patch = PatchFile::open(&job.handle, patch).await?;
     let (old, new) = patch.listings().await?;
+    let kept = new.kept_entries().to_vec();
     let (old, new) = (old.with_stand_ins(), new.with_stand_ins());
     let layout = Layout::new(&new);
     let mut info = PatchInfo {
@@ -155,7 +156,10 @@ pub async fn info(job: &Job, patch: &Path, largest: usize) -> Result<PatchInfo> 
             }
         }
     }
-    let mut order: Vec<usize> = (0..literals.len()).filter(|file| literals[*file] > 0).collect();
+    // Of kept files the sizes are not known, and there is nothing new in them.
+    let is_new = |file: &usize| kept.binary_search(&layout.files[*file].entry).is_err();
+    let with_literals = (0..literals.len()).filter(|file| literals[*file] > 0);
+    let mut order: Vec<usize> = with_literals.filter(is_new).collect();
     order.sort_by_key(|file| (std::cmp::Reverse(literals[*file]), *file));
     let entry = |file: &usize| EntryInfo {
         path: new.entries[layout.files[*file].entry as usize].path.clone(),

@@ -55,11 +55,11 @@ pub async fn verify(job: &Job, patch: &Path, path: &Path, side: Side) -> Result<
     job.enter(Phase::Scan);
     let patch = PatchFile::open(&job.handle, patch).await?;
     let tree = Tree::open(&job.handle, path).await?;
-    let (manifest, digests) = match side {
-        Side::Old => (BlockKind::OldManifest, BlockKind::OldDigests),
-        Side::New => (BlockKind::NewManifest, BlockKind::NewDigests),
+    let (old, new) = patch.listings().await?;
+    let (listing, digests) = match side {
+        Side::Old => (old, BlockKind::OldDigests),
+        Side::New => (new, BlockKind::NewDigests),
     };
-    let listing = patch.listing(manifest).await?;
     let [digests] = patch.digests([(digests, &listing)]).await?;
     let mut found = vec![WalkEntry { path: PathBuf::new(), metadata: *tree.metadata() }];
     if !tree.is_single() {
@@ -76,9 +76,9 @@ pub async fn verify(job: &Job, patch: &Path, path: &Path, side: Side) -> Result<
     };
     comparison.compare().await?;
     let (mut differences, readable, sizes) = comparison.finish();
-    let manifest = listing.with_sizes(&sizes).ok_or_else(|| Error::OldDiffers {
+    let manifest = listing.with_sizes(&sizes).ok_or_else(|| Error::Tree {
         path: tree.display_path(Path::new("")),
-        how: "its files have more bytes together than can be counted".into(),
+        what: "has more bytes than can be counted".into(),
     })?;
 
     let (image, places) = readable_image(&tree, &manifest, &readable);

@@ -35,7 +35,7 @@ impl Inputs {
         let sizes = kept_sizes(&old_tree, &old).await?;
         let trees = [(BlockKind::OldDigests, &old), (BlockKind::NewDigests, &new)];
         let [old_digests, new_digests] = patch.digests(trees).await?;
-        let add_up = old.add_up(&sizes);
+        let add_up = old.add_up(&sizes) && new.add_up(&sizes);
         let (Some(old), Some(new)) = (old.with_sizes(&sizes), new.with_sizes(&sizes)) else {
             let path = old_tree.display_path(Path::new(""));
             let how = "its files have more bytes together than can be counted".into();
@@ -80,9 +80,10 @@ impl Inputs {
         }
     }
 
-    /// A file came out wrong: finds the old file that is to blame.
+    /// A file came out wrong, or nothing could be made of the patch, as is so where the old files that are kept have
+    /// other sizes: finds the old file that is to blame.
     pub(super) async fn explain(&self, job: &Job, error: Error) -> Error {
-        if !matches!(error, Error::BuiltWrong { .. }) {
+        if !matches!(error, Error::BuiltWrong { .. } | Error::Damaged { .. }) {
             return error;
         }
         match self.wrong_old_file(job).await {

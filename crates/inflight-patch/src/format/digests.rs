@@ -110,7 +110,8 @@ impl Digests {
     }
 }
 
-/// What a run turned out to be: all of its files are right but these, by their numbers.
+/// What a run turned out to be: all of its files are right but these, by their numbers. If any is wrong, some are
+/// named; a hint of a byte is right by chance once in 256 times, and then others may be.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Checked {
     /// These are wrong.

@@ -43,6 +43,11 @@ impl Listing {
         self.kept.iter().map(|entry| &*self.manifest.entries[*entry as usize].path)
     }
 
+    /// The entries of kept files, in order.
+    pub(crate) fn kept_entries(&self) -> &[u32] {
+        &self.kept
+    }
+
     /// Whether each file with data is kept, in order.
     pub(crate) fn is_kept(&self) -> Vec<bool> {
         let mut kept = self.kept.iter().copied().peekable();

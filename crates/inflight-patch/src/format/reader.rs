@@ -235,7 +235,7 @@ impl PatchFile {
     }
 
     /// A tree's listing, checked.
-    pub(crate) async fn listing(&self, kind: BlockKind) -> Result<Listing> {
+    async fn listing(&self, kind: BlockKind) -> Result<Listing> {
         let joined = |blocks: Vec<(u64, Vec<u8>)>| -> Vec<u8> {
             blocks.into_iter().flat_map(|(_, payload)| payload).collect()
         };

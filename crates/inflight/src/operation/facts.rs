@@ -261,6 +261,9 @@ impl Operation {
             Operation::ReadFiles { directory, .. } | Operation::WriteFiles { directory, .. } => {
                 directory.as_ref().map_or(0, Descriptor::device)
             }
+            Operation::CopyDirectory { to, .. } => {
+                to.directory.as_ref().map_or(0, Descriptor::device)
+            }
             Operation::SendFile { file, .. } => file.device(),
             other => other.descriptor().map_or(0, Descriptor::device),
         }

@@ -60,6 +60,9 @@ impl State {
             Operation::CopyFiles { from, to, .. }
             | Operation::CloneFile { from, to }
             | Operation::CopyRange { from, to, .. } => [open(from), open(to)],
+            Operation::CopyDirectory { from, to, .. } => {
+                [from, to].map(|at| at.directory.as_ref().and_then(open))
+            }
             Operation::ReadFiles { directory, .. } | Operation::WriteFiles { directory, .. } => {
                 [directory.as_ref().and_then(open), None]
             }
