@@ -50,6 +50,30 @@ fn a_tree_is_copied_with_all_that_belongs_to_it() {
     });
 }
 
+/// Each operation costs two changes of threads.
+#[test]
+fn a_directory_of_small_files_takes_few_operations() {
+    const DIRECTORIES: u64 = 100;
+    let engine = simulated(&SimulatedDisk::new(4));
+    engine.block_on(async {
+        engine.create_directory("/from", 0o755).await.expect("made");
+        // One in the other: after the first file it is known that none can be cloned.
+        let mut directory = PathBuf::from("/from");
+        for number in 0..DIRECTORIES {
+            directory.push("d");
+            engine.create_directory(&directory, 0o755).await.expect("made");
+            for name in ["a", "b", "c"] {
+                write(&engine, &directory.join(name), &noise(number, 300)).await;
+            }
+        }
+        let before = engine.metrics().operations;
+        let report = copied(&engine, Path::new("/from"), Path::new("/to"), PLAIN).await;
+        assert_eq!(report.files, 3 * DIRECTORIES);
+        let operations = engine.metrics().operations - before;
+        assert!(operations < 12 * DIRECTORIES, "{operations} operations");
+    });
+}
+
 #[test]
 fn where_the_disk_can_files_share_their_contents() {
     let disk = SimulatedDisk::new(3);

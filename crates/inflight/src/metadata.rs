@@ -105,6 +105,14 @@ impl Metadata {
     pub fn same_file(&self, other: &Metadata) -> bool {
         self.device == other.device && self.inode == other.inode
     }
+
+    /// Whether it has less space allocated than its size, by more than chance: short files are not
+    /// looked at.
+    #[must_use]
+    pub fn has_holes(&self) -> bool {
+        const BYTES_MIN: u64 = 64 << 10;
+        self.size >= BYTES_MIN && self.allocated < self.size
+    }
 }
 
 /// One name in a directory.

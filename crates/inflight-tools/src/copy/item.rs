@@ -34,11 +34,4 @@ impl Item {
                 _ => true,
             }
     }
-
-    /// Whether it has less space allocated than its size, by more than chance.
-    pub(super) fn has_holes(&self) -> bool {
-        /// Files below this are copied as they are.
-        const BYTES_MIN: u64 = 64 << 10;
-        self.metadata.size >= BYTES_MIN && self.metadata.allocated < self.metadata.size
-    }
 }

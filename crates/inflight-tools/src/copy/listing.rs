@@ -206,7 +206,7 @@ impl Found<'_> {
                 return;
             }
             let alone = root.clones.load(Relaxed) && item.metadata.size > 0;
-            let small = item.metadata.size < SMALL_BYTES_MAX && !item.has_holes();
+            let small = item.metadata.size < SMALL_BYTES_MAX && !item.metadata.has_holes();
             match (small, item.existing.is_none()) {
                 (false, _) => return self.works.push(Work::Large(self.dir.clone(), item)),
                 (true, true) if !alone && !state.options.dry_run => return self.add_small(item),

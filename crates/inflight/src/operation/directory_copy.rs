@@ -83,8 +83,6 @@ impl DirectoryCopy {
     const FILES_MAX: usize = 256;
     /// Bytes copied by one operation.
     const BYTES_MAX: u64 = 4 << 20;
-    /// Files below this are copied as they are, with or without holes.
-    const HOLES_BYTES_MIN: u64 = 64 << 10;
 
     /// Has what is small in `batch` copied one by one, as long as nothing goes wrong: `file` copies one, and says how
     /// many attributes its copy lost, or nothing where it was not copied. Gives the bytes copied.
@@ -96,11 +94,9 @@ impl DirectoryCopy {
         let (mut bytes, mut files) = (0, 0);
         for entry in batch.iter() {
             let Some(metadata) = entry.metadata else { break };
-            let has_holes = metadata.size >= DirectoryCopy::HOLES_BYTES_MIN
-                && metadata.allocated < metadata.size;
             let is_small = metadata.kind == FileKind::File
                 && metadata.links == 1
-                && !has_holes
+                && !metadata.has_holes()
                 && metadata.size < buffer.capacity() as u64;
             let fits = files < DirectoryCopy::FILES_MAX
                 && bytes + metadata.size <= DirectoryCopy::BYTES_MAX;
