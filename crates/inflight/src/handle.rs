@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::block_on::block_on;
-use crate::buffer::{Buffer, Pool};
+use crate::buffer::{ArenaRange, Buffer, Pool};
 use crate::class::Class;
 use crate::descriptor::{Descriptor, Label, OwnedDescriptor, Sort};
 use crate::driver::DriverChoice;
@@ -76,6 +76,12 @@ impl Handle {
         finish: fn(&mut Operation, u64) -> T,
     ) -> Pending<T> {
         Pending::start(make, self.class, &self.shared, finish)
+    }
+
+    /// Has the system give the memory of a place in an [`Arena`](crate::Arena) before it is needed:
+    /// see [`Operation::Populate`].
+    pub fn populate(&self, range: ArenaRange) -> Pending<()> {
+        self.run(Operation::Populate { range })
     }
 
     /// Runs a future on one of the workers. Dropping the [`Task`] cancels it.

@@ -105,8 +105,8 @@ pub use arrivals::Arrivals;
 pub use block_on::block_on;
 pub use budget::{Budget, Reservation, Reserve};
 pub use buffer::{
-    AlignedBuffer, AlignedOffset, Arena, ArenaBytes, ArenaView, BLOCK_BYTES, Buffer, BufferList,
-    Pool,
+    AlignedBuffer, AlignedOffset, Arena, ArenaBytes, ArenaRange, ArenaView, BLOCK_BYTES, Buffer,
+    BufferList, Pool,
 };
 pub use class::Class;
 pub use completion::Completer;

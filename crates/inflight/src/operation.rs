@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crate::address::Address;
 use crate::arrivals::Arrivals;
-use crate::buffer::{Buffer, BufferList};
+use crate::buffer::{ArenaRange, Buffer, BufferList};
 use crate::descriptor::{Descriptor, OwnedDescriptor};
 use crate::metadata::{DirectoryBatch, FileKind, Metadata, Owner, SetTimes};
 
@@ -344,6 +344,13 @@ pub enum Operation {
         length: usize,
         /// Bytes brought at a time, in whole pages; 0 for page by page.
         step: usize,
+    },
+    /// Has the system give the memory of a place in an [`Arena`](crate::Arena) before it is needed, which takes
+    /// it longer than a fast disk to fill it. What the place holds stays, so reads into it may be under
+    /// way. Where a system does not know how, nothing happens.
+    Populate {
+        /// The place.
+        range: ArenaRange,
     },
     /// Reads all extended attributes of the path itself.
     ReadAttributes {

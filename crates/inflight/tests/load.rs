@@ -175,8 +175,19 @@ fn a_file_that_is_cut_short_ends_where_it_ends() {
 
 #[test]
 fn a_fault_at_any_operation_is_an_error_and_never_wrong_bytes() {
+    faults_at_any_operation(2_500_000);
+}
+
+#[test]
+fn the_same_of_one_whose_memory_is_made_ready_ahead() {
+    let harmless = faults_at_any_operation(17 << 20);
+    assert!(harmless >= 4, "what failed ahead of the reads matters to none: {harmless}");
+}
+
+/// Loads a file on disks that fail once each. Gives how many of these faults did not matter.
+fn faults_at_any_operation(length: usize) -> u32 {
     let prepared = SimulatedDisk::new(0);
-    let whole = content(2_500_000);
+    let whole = content(length);
     {
         let engine = Engine::builder().simulated(&prepared);
         engine.block_on(write_file(&engine, Path::new("/file"), &whole));
@@ -209,6 +220,35 @@ fn a_fault_at_any_operation_is_an_error_and_never_wrong_bytes() {
         }
     }
     assert!(failed > 4, "{failed} failed, {harmless} did not matter");
+    harmless
+}
+
+#[test]
+fn memory_is_made_ready_while_it_is_read_into() {
+    on_each_disk(|engine, directory| {
+        engine.block_on(async {
+            let path = directory.join("file");
+            let whole = content(100_000);
+            write_file(engine, &path, &whole).await;
+            let file = engine.open(&path, OpenOptions::reading()).await.expect("opened");
+            let mut arena = engine.pool().arena(200_000).await.expect("memory");
+            let first = file.read(arena.buffer(100_000), 100_000, 0);
+            let ready = engine.populate(arena.range(5, 199_995));
+            let first = first.await.expect("read");
+            ready.await.expect("made ready");
+            assert_eq!(*first, whole[..first.len()]);
+            // And of what is there already nothing is lost.
+            engine.populate(arena.range(0, 200_000)).await.expect("made ready");
+            assert_eq!(*first, whole[..first.len()]);
+        });
+    });
+}
+
+#[test]
+#[should_panic(expected = "a place in the arena")]
+fn only_memory_of_the_arena_is_made_ready() {
+    let pool = inflight::Pool::new(inflight::Budget::new(1 << 20));
+    let _ = pool.try_arena(5000).expect("fits").range(1, 5000);
 }
 
 #[test]

@@ -71,6 +71,17 @@ impl Arena {
         ArenaView { shared: self.shared.clone() }
     }
 
+    /// A place in it, whether it was given out or not.
+    ///
+    /// # Panics
+    /// When it does not lie inside.
+    #[must_use]
+    pub fn range(&self, start: usize, bytes: usize) -> ArenaRange {
+        let end = start.checked_add(bytes);
+        assert!(end.is_some_and(|end| end <= self.shared.region().bytes()), "a place in the arena");
+        ArenaRange { shared: self.shared.clone(), start, bytes }
+    }
+
     /// Bytes that were not given out yet.
     #[must_use]
     pub fn spare(&self) -> usize {
@@ -99,6 +110,27 @@ impl Arena {
             Ok(memory) => Ok(ArenaBytes { memory, length: given }),
             Err(shared) => Err(Arena { shared, given }),
         }
+    }
+}
+
+/// A place in an arena, for [`Operation::Populate`](crate::Operation::Populate).
+pub struct ArenaRange {
+    shared: Arc<ArenaMemory>,
+    start: usize,
+    bytes: usize,
+}
+
+impl ArenaRange {
+    /// Has the system give its memory now. What it holds stays, and others may use it meanwhile.
+    pub(crate) fn populate(&self) {
+        self.shared.region().populate(self.start, self.bytes);
+    }
+}
+
+impl fmt::Debug for ArenaRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ArenaRange { start, bytes, .. } = self;
+        f.debug_struct("ArenaRange").field("start", start).field("bytes", bytes).finish()
     }
 }
 
@@ -160,6 +192,35 @@ impl fmt::Debug for ArenaBytes {
 #[cfg(test)]
 mod tests {
     use crate::{Budget, Pool};
+
+    /// Pages that the system gave already.
+    #[cfg(target_os = "linux")]
+    fn pages_there(arena: &super::Arena) -> usize {
+        let region = arena.shared.region();
+        let mut there = vec![0u8; region.bytes().div_ceil(crate::BLOCK_BYTES)];
+        // SAFETY: the range is the region's mapping, and there is a byte for each of its pages.
+        let asked = unsafe {
+            libc::mincore(region.as_ptr().cast(), region.bytes(), there.as_mut_ptr().cast())
+        };
+        assert_eq!(asked, 0);
+        there.iter().filter(|page| **page & 1 == 1).count()
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn memory_is_made_ready_before_it_is_touched() {
+        const MIB: usize = 1 << 20;
+        let pool = Pool::new(Budget::new(64 << 20));
+        let arena = pool.try_arena(32 * MIB + 100).expect("fits");
+        assert_eq!(pages_there(&arena), 0);
+        arena.range(20 * MIB + 1, 0).populate();
+        arena.range(9 * MIB + 1, MIB).populate();
+        let first = pages_there(&arena);
+        // Where there are huge pages it is more than was asked for.
+        assert!((256..4096).contains(&first), "{first} pages");
+        arena.range(0, 32 * MIB + 100).populate();
+        assert_eq!(pages_there(&arena), 32 * 256 + 1);
+    }
 
     #[test]
     #[should_panic(expected = "a part of an arena")]

@@ -213,6 +213,17 @@ impl Region {
         Some(Region { memory, bytes })
     }
 
+    /// Has the system give the memory of a range now, as if each page of it was touched. Where it does not know
+    /// how, or has none, that is left to the touch.
+    pub(super) fn populate(&self, start: usize, bytes: usize) {
+        use rustix::mm::{Advice, madvise};
+        let start = start.min(self.bytes) / BLOCK_BYTES * BLOCK_BYTES;
+        let bytes = bytes.min(self.bytes - start);
+        let first = self.memory.as_ptr().wrapping_add(start);
+        // SAFETY: the range lies in the mapping, which is ours, and what it holds stays as it is.
+        let _ = unsafe { madvise(first.cast(), bytes, Advice::LinuxPopulateWrite) };
+    }
+
     fn free(&mut self) {
         // SAFETY: mapped in `allocate` with this length, and unmapped only here.
         let _ = unsafe { rustix::mm::munmap(self.memory.as_ptr().cast(), self.bytes) };
@@ -228,6 +239,9 @@ impl Region {
         let memory = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) })?;
         Some(Region { memory, bytes })
     }
+
+    /// Allocators of other systems are not asked ahead.
+    pub(super) fn populate(&self, _: usize, _: usize) {}
 
     fn free(&mut self) {
         let layout = Layout::from_size_align(self.bytes, BLOCK_BYTES).expect("as in `allocate`");

@@ -130,6 +130,10 @@ pub(super) fn perform(operation: &mut Operation) -> Result<u64> {
         Operation::TouchMapped { file, offset, length, step } => {
             mapped::touch(file.as_fd(), *offset, *length, *step)
         }
+        Operation::Populate { range } => {
+            range.populate();
+            Ok(0)
+        }
         Operation::ReadDirectory { directory, metadata, batch } => {
             read_directory(directory.as_fd(), *metadata, batch)
         }

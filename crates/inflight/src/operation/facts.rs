@@ -44,6 +44,7 @@ impl Operation {
             Operation::FindData { .. } => "find the holes of",
             Operation::CountCached { .. } => "look for in the page cache",
             Operation::TouchMapped { .. } => "map",
+            Operation::Populate { .. } => "get memory",
             Operation::ReadAttributes { .. } => "read extended attributes of",
             Operation::WriteAttribute { .. } => "set extended attribute of",
             Operation::WriteSync { .. } => "write and sync",
@@ -78,6 +79,7 @@ impl Operation {
         match self {
             Operation::Nop
             | Operation::Close { .. }
+            | Operation::Populate { .. }
             | Operation::Sleep { .. }
             | Operation::Post { .. } => None,
             Operation::Listen { address, .. }
@@ -193,6 +195,7 @@ impl Operation {
             | Operation::Listen { .. }
             | Operation::Bind { .. }
             | Operation::Connect { .. }
+            | Operation::Populate { .. }
             | Operation::Sleep { .. }
             | Operation::Post { .. } => true,
             Operation::Close { descriptor } => descriptor.foreign_number().is_none(),
@@ -328,6 +331,7 @@ impl Operation {
             | Operation::Listen { .. }
             | Operation::Bind { .. }
             | Operation::Connect { .. }
+            | Operation::Populate { .. }
             | Operation::Sleep { .. }
             | Operation::Post { .. } => None,
         }

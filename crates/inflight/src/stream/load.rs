@@ -42,6 +42,10 @@ pub(crate) const fn bytes_ahead(limit: u64) -> u64 {
     const LIMIT_MIN: u64 = 4 * REQUEST_BYTES as u64;
     if limit < LIMIT_MIN { 0 } else { limit / PART }
 }
+/// Memory that is made ready by one operation.
+const POPULATED_BYTES: usize = 4 << 20;
+/// Below so many of these a read is what makes it ready.
+const POPULATED_STEPS_MIN: usize = 4;
 /// How often a direct read may end inside a block before that is an error.
 const READS_IN_VAIN_MAX: u32 = 16;
 
@@ -177,6 +181,7 @@ async fn load(handle: &Handle, path: &Path, turn: Reserve, shared: &Shared) -> R
     let mut arena = room.map_err(|error| failed(path, error))?;
     let _ = shared.view.set(arena.view());
     let _turn = device.reserve(1).await;
+    let _ahead = populate_ahead(handle, &arena, size);
     let source = best_source(handle, path, file, metadata.size).await?;
     let mut parts = Ordered::new(DEPTH);
     let (mut begun, mut done) = (0, 0);
@@ -197,6 +202,22 @@ async fn load(handle: &Handle, path: &Path, turn: Reserve, shared: &Shared) -> R
         }
         done += length;
     }
+}
+
+/// Has the memory of a large one made ready while the first of it is read: on a fast disk that takes as long
+/// as to read it.
+fn populate_ahead(handle: &Handle, arena: &Arena, size: usize) -> Option<Task<()>> {
+    let step = |start| arena.range(start, POPULATED_BYTES.min(size - start));
+    let mut ranges = (0..size).step_by(POPULATED_BYTES).map(step).collect::<Vec<_>>().into_iter();
+    (ranges.len() >= POPULATED_STEPS_MIN).then(|| {
+        let handle = handle.clone();
+        handle.clone().spawn(async move {
+            // Without it, a read is what makes it ready.
+            while let Some(range) = ranges.next()
+                && handle.populate(range).await.is_ok()
+            {}
+        })
+    })
 }
 
 /// Memory for it, in its turn; or before, as long as that one before is not ready for its own.

@@ -216,6 +216,11 @@ impl State {
                 let size = self.tree.file(inode)?.bytes.len() as u64;
                 Ok(size.saturating_sub(*offset).min(*length as u64))
             }
+            // Memory is as real here as anywhere.
+            Operation::Populate { range } => {
+                range.populate();
+                Ok(0)
+            }
             Operation::ReadDirectory { directory, metadata, batch } => {
                 let number = directory.foreign_number().ok_or(Errno::BADF)?;
                 self.read_directory(number, *metadata, batch)
