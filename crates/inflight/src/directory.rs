@@ -11,18 +11,27 @@ use std::path::{Path, PathBuf};
 
 use crate::buffer::Buffer;
 use crate::descriptor::{Descriptor, OwnedDescriptor, Sort};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::file::{DirectFile, File};
 use crate::handle::{Handle, at, metadata_at, text};
 use crate::metadata::{DirectoryBatch, FileKind, Metadata, Owner, SetTimes};
 use crate::operation::{
-    At, CopiedFile, DirectoryCopy, FilePiece, NewFile, OpenOptions, Operation, RemoveKind,
-    SetMetadata, SyncScope,
+    At, CopiedFile, DirectoryCopy, DirectoryListing, FilePiece, NewFile, OpenOptions, Operation,
+    RemoveKind, SetMetadata, SyncScope,
 };
 use crate::pending::Pending;
 
 /// How deep a directory may be below the root of the file system.
 const DEPTH_MAX: usize = 4096;
+
+/// What [`Directory::list`] found.
+#[derive(Debug)]
+pub struct ListedDirectory {
+    /// Its first entries.
+    pub batch: DirectoryBatch,
+    /// Where these are not all, the directory, to [read](Directory::read) on from.
+    pub rest: Option<Directory>,
+}
 
 /// An open directory.
 #[derive(Clone)]
@@ -352,6 +361,39 @@ impl Directory {
                 other => unreachable!("{other:?} came back for a listing"),
             },
         )
+    }
+
+    /// Lists directories below this one, in one operation: the first entries of each, with their metadata if asked
+    /// for, and nothing for those that are not there. Links are not followed.
+    ///
+    /// # Errors
+    /// As for [`Directory::open_directory`], of any of them.
+    pub async fn list(
+        &self,
+        paths: &[impl AsRef<Path>],
+        metadata: bool,
+    ) -> Result<Vec<Option<ListedDirectory>>> {
+        let listing = |path: &Path| {
+            let invalid = |error| Error::new("list", Some(self.path().join(path)), error);
+            DirectoryListing::new(path).map_err(invalid)
+        };
+        let listings = paths.iter().map(|path| listing(path.as_ref())).collect::<Result<_>>()?;
+        let directory = Some(self.descriptor.clone());
+        let operation = Operation::ListDirectories { directory, metadata, listings, current: 0 };
+        match self.handle.submit(operation).await?.0 {
+            Operation::ListDirectories { listings, .. } => {
+                let listed = listings.into_iter().zip(paths).map(|(listing, path)| {
+                    let rest = listing.rest.map(|opened| Directory {
+                        descriptor: self.handle.share(opened, self.path().join(path), Sort::Other),
+                        handle: self.handle.clone(),
+                    });
+                    let batch = listing.batch;
+                    (!listing.is_missing).then_some(ListedDirectory { batch, rest })
+                });
+                Ok(listed.collect())
+            }
+            other => unreachable!("{other:?} came back for a listing"),
+        }
     }
 
     /// What the system knows about the directories above this one, the next first, up to the root.

@@ -112,7 +112,7 @@ pub use class::Class;
 pub use completion::Completer;
 pub use descriptor::{Descriptor, OwnedDescriptor};
 pub use device::{Device, DeviceKind, DeviceLimits, DeviceSettings, TransferSettings};
-pub use directory::Directory;
+pub use directory::{Directory, ListedDirectory};
 pub use driver::{DriverChoice, Faults, SimulatedDisk};
 pub use engine::{Builder, DRIVER_VARIABLE, Engine};
 pub use error::{Error, Result};
@@ -124,8 +124,8 @@ pub use metadata::{
 };
 pub use metrics::{DeviceMetrics, Latency, Metrics};
 pub use operation::{
-    Advice, At, CopiedFile, DirectoryCopy, FilePiece, Kept, NewFile, OpenOptions, Operation,
-    RemoveKind, SetMetadata, Shutdown, SocketOption, SyncScope, TRANSFER_BYTES_MAX,
+    Advice, At, CopiedFile, DirectoryCopy, DirectoryListing, FilePiece, Kept, NewFile, OpenOptions,
+    Operation, RemoveKind, SetMetadata, Shutdown, SocketOption, SyncScope, TRANSFER_BYTES_MAX,
 };
 pub use pending::Pending;
 pub use progress::Progress;

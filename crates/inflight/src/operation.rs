@@ -26,8 +26,8 @@ use crate::metadata::{DirectoryBatch, FileKind, Metadata, Owner, SetTimes};
 
 pub(crate) use arguments::Create;
 pub use arguments::{
-    Advice, At, CopiedFile, FilePiece, NewFile, OpenOptions, RemoveKind, SetMetadata, Shutdown,
-    SocketOption, SyncScope, TRANSFER_BYTES_MAX,
+    Advice, At, CopiedFile, DirectoryListing, FilePiece, NewFile, OpenOptions, RemoveKind,
+    SetMetadata, Shutdown, SocketOption, SyncScope, TRANSFER_BYTES_MAX,
 };
 pub use directory_copy::{DirectoryCopy, Kept};
 pub(crate) use facts::Direction;
@@ -292,6 +292,18 @@ pub enum Operation {
         metadata: bool,
         /// Receives the entries, emptied first.
         batch: DirectoryBatch,
+    },
+    /// Opens directories and reads the first entries of each, which most often are all: many in one
+    /// operation. Result: how many entries.
+    ListDirectories {
+        /// What relative paths are relative to.
+        directory: Option<Descriptor>,
+        /// Whether each entry's metadata is fetched too.
+        metadata: bool,
+        /// The directories, and what was found.
+        listings: Vec<DirectoryListing>,
+        /// The one being worked on: the one that an error is about.
+        current: usize,
     },
     /// Makes a file share the whole contents of another, until one of them is written: on file
     /// systems that can (btrfs, XFS), and only within one.

@@ -137,6 +137,10 @@ pub(super) fn perform(operation: &mut Operation) -> Result<u64> {
         Operation::ReadDirectory { directory, metadata, batch } => {
             read_directory(directory.as_fd(), *metadata, batch)
         }
+        Operation::ListDirectories { directory, metadata, listings, current } => {
+            let directory = directory.as_ref().map_or(CWD, |directory| directory.as_fd());
+            many::list_directories(directory, *metadata, listings, current)
+        }
         Operation::Listen { .. } | Operation::Bind { .. } => socket::perform(operation),
         _ => perform_on_path(operation),
     }

@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::descriptor::Descriptor;
-use crate::metadata::{Owner, SetTimes};
+use crate::descriptor::{Descriptor, OwnedDescriptor};
+use crate::metadata::{DirectoryBatch, Owner, SetTimes};
 
 /// The most bytes one read, write or copy moves: what Linux itself caps a call at.
 pub const TRANSFER_BYTES_MAX: usize = 0x7fff_f000;
@@ -75,6 +75,31 @@ impl FilePiece {
     pub fn new(path: &Path, offset: u64, length: usize) -> std::io::Result<FilePiece> {
         let path = Cow::Owned(CString::new(path.as_os_str().as_bytes())?);
         Ok(FilePiece { path, offset, length, read: 0, expect_end: false, goes_on: false })
+    }
+}
+
+/// A directory to be listed, for [`ListDirectories`](crate::Operation::ListDirectories).
+#[derive(Debug)]
+pub struct DirectoryListing {
+    /// The directory, on a way without links.
+    pub path: Cow<'static, CStr>,
+    /// Receives its first entries.
+    pub batch: DirectoryBatch,
+    /// Where these are not all, receives the open directory, which has the others.
+    pub rest: Option<OwnedDescriptor>,
+    /// Whether there is no such directory, which is no error.
+    pub is_missing: bool,
+}
+
+impl DirectoryListing {
+    /// A listing of the directory at `path`.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the path holds a NUL byte.
+    pub fn new(path: &Path) -> std::io::Result<DirectoryListing> {
+        let path = Cow::Owned(CString::new(path.as_os_str().as_bytes())?);
+        let batch = DirectoryBatch::default();
+        Ok(DirectoryListing { path, batch, rest: None, is_missing: false })
     }
 }
 

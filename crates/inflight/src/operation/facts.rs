@@ -38,7 +38,7 @@ impl Operation {
             Operation::CreateNode { .. } => "create",
             Operation::CreateHardLink { .. } => "create hard link",
             Operation::ReadLink { .. } => "read symbolic link",
-            Operation::ReadDirectory { .. } => "list",
+            Operation::ReadDirectory { .. } | Operation::ListDirectories { .. } => "list",
             Operation::CloneFile { .. } => "clone into",
             Operation::CopyRange { .. } => "copy into",
             Operation::FindData { .. } => "find the holes of",
@@ -91,6 +91,10 @@ impl Operation {
             }
             Operation::WriteFiles { directory, files, current, .. } => {
                 files.get(*current).map(|file| display_path(directory.as_ref(), &file.path))
+            }
+            Operation::ListDirectories { directory, listings, current, .. } => {
+                let listing = listings.get(*current);
+                listing.map(|listing| display_path(directory.as_ref(), &listing.path))
             }
             Operation::CopyFiles { from, to, files, current, reading, .. } => {
                 files.get(*current).map(|file| match reading {
@@ -216,9 +220,9 @@ impl Operation {
             Operation::CopyMetadata { from, to, .. }
             | Operation::CopyDirectory { from, to, .. } => at(from) && at(to),
             Operation::CreateHardLink { original, at: path } => at(original) && at(path),
-            Operation::ReadFiles { directory, .. } | Operation::WriteFiles { directory, .. } => {
-                directory.as_ref().is_none_or(system)
-            }
+            Operation::ReadFiles { directory, .. }
+            | Operation::WriteFiles { directory, .. }
+            | Operation::ListDirectories { directory, .. } => directory.as_ref().is_none_or(system),
             Operation::CopyRange { from, to, .. }
             | Operation::CopyFiles { from, to, .. }
             | Operation::CloneFile { from, to } => system(from) && system(to),
@@ -261,7 +265,9 @@ impl Operation {
     #[inline]
     pub(crate) fn device(&self) -> DeviceIndex {
         match self {
-            Operation::ReadFiles { directory, .. } | Operation::WriteFiles { directory, .. } => {
+            Operation::ReadFiles { directory, .. }
+            | Operation::WriteFiles { directory, .. }
+            | Operation::ListDirectories { directory, .. } => {
                 directory.as_ref().map_or(0, Descriptor::device)
             }
             Operation::CopyDirectory { to, .. } => {
@@ -312,6 +318,7 @@ impl Operation {
             | Operation::Close { .. }
             | Operation::ReadFiles { .. }
             | Operation::WriteFiles { .. }
+            | Operation::ListDirectories { .. }
             | Operation::Metadata { .. }
             | Operation::CopyMetadata { .. }
             | Operation::CopyDirectory { .. }

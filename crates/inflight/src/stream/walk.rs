@@ -1,25 +1,25 @@
 //! Listing a whole tree, with many directories at once.
 //!
-//! Walking is bound by the processor, not the disk: each operation lists a directory with one
-//! call for hundreds of names and asks for the metadata of each relative to it, on as many threads
-//! as the engine has. Each directory is sorted by itself, by whoever listed it; put together from the root
+//! Walking is bound by the processor, not the disk: each operation opens and lists some directories, with
+//! one call for hundreds of names, and asks for the metadata of each name relative to its directory, on as
+//! many threads as the engine has. Each directory is sorted by itself, by whoever listed it; put together from the root
 //! down, all are in order.
 
-use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::ordered::Ordered;
-use crate::directory::Directory;
-use crate::error::Result;
-use crate::metadata::{DirectoryBatch, FileKind, Metadata};
-use crate::operation::OpenOptions;
+use crate::directory::{Directory, ListedDirectory};
+use crate::error::{Error, Result};
+use crate::metadata::{FileKind, Metadata};
 use crate::task::Task;
 
-/// Directories listed at once.
-const DIRECTORIES_AT_ONCE: usize = 64;
+/// Groups of directories listed at once.
+const GROUPS_AT_ONCE: usize = 16;
+/// Directories listed by one operation.
+const GROUP_DIRECTORIES_MAX: usize = 16;
 
 /// One name found by [`walk_names`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,30 +97,31 @@ impl Found for WalkName {
     }
 }
 
+/// What is in some directories, with the number of each.
+type Numbered<T> = Vec<(usize, Vec<T>)>;
+
 async fn gather<T: Found>(root: &Directory) -> Result<Vec<T>> {
     // Sorted, and by number: those of one directory's directories follow each other, in their order.
     let mut listings: Vec<Listing<T>> = vec![Listing::default()];
     let mut waiting = vec![(0, PathBuf::new())];
-    let mut listing: Ordered<Task<Result<Vec<T>>>> = Ordered::new(DIRECTORIES_AT_ONCE);
-    let mut numbers = VecDeque::new();
+    let mut listing: Ordered<Task<Result<Numbered<T>>>> = Ordered::new(GROUPS_AT_ONCE);
     loop {
-        while listing.has_room()
-            && let Some((number, path)) = waiting.pop()
-        {
+        while listing.has_room() && !waiting.is_empty() {
+            // As many together as leaves something to the others.
+            let together = (waiting.len() / GROUPS_AT_ONCE).clamp(1, GROUP_DIRECTORIES_MAX);
+            let group = waiting.split_off(waiting.len() - together);
             let root = root.clone();
-            numbers.push_back(number);
-            listing.push(root.handle().clone().spawn(async move { list(&root, &path).await }));
+            listing.push(root.handle().clone().spawn(async move { list(&root, group).await }));
         }
-        let (Some(listed), Some(number)) = (listing.next().await, numbers.pop_front()) else {
-            break;
-        };
-        let entries = listed?;
-        let first_below = listings.len();
-        for entry in entries.iter().filter(|entry| entry.kind() == FileKind::Directory) {
-            waiting.push((listings.len(), entry.path().to_path_buf()));
-            listings.push(Listing::default());
+        let Some(listed) = listing.next().await else { break };
+        for (number, entries) in listed? {
+            let first_below = listings.len();
+            for entry in entries.iter().filter(|entry| entry.kind() == FileKind::Directory) {
+                waiting.push((listings.len(), entry.path().to_path_buf()));
+                listings.push(Listing::default());
+            }
+            listings[number] = Listing { entries: entries.into_iter(), next_below: first_below };
         }
-        listings[number] = Listing { entries: entries.into_iter(), next_below: first_below };
     }
     Ok(in_order(listings))
 }
@@ -157,45 +158,67 @@ fn in_order<T: Found>(mut listings: Vec<Listing<T>>) -> Vec<T> {
     all
 }
 
-async fn list<T: Found>(root: &Directory, path: &Path) -> Result<Vec<T>> {
-    let name = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    let opened = root.open_directory(name, OpenOptions::directory().beneath()).await;
-    let directory = match opened {
-        // Removed since it was listed: as if it had been empty.
-        Err(error) if error.kind() == ErrorKind::NotFound && name != Path::new(".") => {
-            return Ok(Vec::new());
-        }
-        other => other?,
+/// What is in each of some directories; in one that was removed since its name was found, nothing.
+async fn list<T: Found>(root: &Directory, group: Vec<(usize, PathBuf)>) -> Result<Numbered<T>> {
+    let name_of = |path: &PathBuf| match path.as_os_str().is_empty() {
+        true => PathBuf::from("."),
+        false => path.clone(),
     };
-    let mut entries = Vec::new();
-    let mut batch = DirectoryBatch::default();
+    let names: Vec<PathBuf> = group.iter().map(|(_, path)| name_of(path)).collect();
+    let listed = root.list(&names, T::METADATA).await?;
+    let mut found = Vec::with_capacity(group.len());
+    for ((number, path), listed) in group.into_iter().zip(listed) {
+        let entries = match listed {
+            Some(listed) => entries_of(root, &path, listed).await?,
+            None if path.as_os_str().is_empty() => {
+                let gone = ErrorKind::NotFound.into();
+                return Err(Error::new("list", Some(root.path().to_path_buf()), gone));
+            }
+            None => Vec::new(),
+        };
+        found.push((number, entries));
+    }
+    Ok(found)
+}
+
+/// Sorted.
+async fn entries_of<T: Found>(
+    root: &Directory,
+    path: &Path,
+    listed: ListedDirectory,
+) -> Result<Vec<T>> {
+    let ListedDirectory { mut batch, rest } = listed;
+    let mut entries = Vec::with_capacity(batch.len());
     loop {
-        batch = directory.read(batch, T::METADATA).await?;
         for entry in batch.iter() {
             let name = Path::new(OsStr::from_bytes(entry.name.to_bytes()));
-            let kind = match entry.kind {
-                // The file system does not say without a look.
-                FileKind::Unknown if !T::METADATA => match directory.metadata(name, false).await {
-                    Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                    about => about?.kind,
-                },
-                kind => kind,
-            };
             // In one allocation: there is one for each file.
             let length = path.as_os_str().len() + 1 + name.as_os_str().len();
             let mut whole = PathBuf::with_capacity(length);
             whole.push(path);
             whole.push(name);
+            let kind = match entry.kind {
+                // The file system does not say without a look.
+                FileKind::Unknown if !T::METADATA => match root.metadata(&whole, false).await {
+                    Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                    about => about?.kind,
+                },
+                kind => kind,
+            };
             entries.extend(T::new(whole, kind, entry.metadata));
         }
-        if batch.is_empty() || batch.is_last() {
-            // All are in one directory, so the bytes behind that tell.
-            let above = path.as_os_str().len();
-            entries.sort_unstable_by(|a, b| {
-                let (a, b) = (a.path().as_os_str().as_bytes(), b.path().as_os_str().as_bytes());
-                a[above..].cmp(&b[above..])
-            });
-            return Ok(entries);
+        match &rest {
+            Some(rest) if !batch.is_empty() && !batch.is_last() => {
+                batch = rest.read(batch, T::METADATA).await?;
+            }
+            _ => break,
         }
     }
+    // All are in one directory, so the bytes behind that tell.
+    let above = path.as_os_str().len();
+    entries.sort_unstable_by(|a: &T, b: &T| {
+        let (a, b) = (a.path().as_os_str().as_bytes(), b.path().as_os_str().as_bytes());
+        a[above..].cmp(&b[above..])
+    });
+    Ok(entries)
 }

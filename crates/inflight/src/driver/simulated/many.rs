@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use rustix::io::Result;
+use rustix::io::{Errno, Result};
 
 use super::SimulatedDisk;
 use super::disk::State;
@@ -12,7 +12,7 @@ use crate::buffer::Buffer;
 use crate::descriptor::Descriptor;
 use crate::metadata::FileKind;
 use crate::operation::{
-    At, CopiedFile, DirectoryCopy, FilePiece, NewFile, OpenOptions, SetMetadata,
+    At, CopiedFile, DirectoryCopy, DirectoryListing, FilePiece, NewFile, OpenOptions, SetMetadata,
 };
 
 impl State {
@@ -165,7 +165,7 @@ impl State {
             let length = about.size as usize;
             let copied =
                 self.copy_file((source, target), (name, name), (length, metadata), &mut false)?;
-            Ok::<_, rustix::io::Errno>(copied.then_some(0))
+            Ok::<_, Errno>(copied.then_some(0))
         });
         let extended = self.tree.node(source)?.attributes.extended.clone();
         if copy.is_complete() && self.next_part().is_ok() {
@@ -173,6 +173,50 @@ impl State {
             copy.is_done = self.set_metadata(target, copy.metadata).is_ok();
         }
         Ok(bytes)
+    }
+
+    pub(super) fn list_directories(
+        &mut self,
+        disk: &SimulatedDisk,
+        directory: Option<&Descriptor>,
+        metadata: bool,
+        listings: &mut [DirectoryListing],
+        current: &mut usize,
+    ) -> Result<u64> {
+        let start = match directory {
+            Some(directory) => self.inode_of(directory)?,
+            None => ROOT,
+        };
+        let options = OpenOptions::directory().beneath();
+        let mut total = 0;
+        for (index, listing) in listings.iter_mut().enumerate() {
+            *current = index;
+            if index > 0 {
+                self.next_part()?;
+            }
+            let inode = match self.open_from(start, listing.path.to_bytes(), options) {
+                Err(Errno::NOENT) => {
+                    listing.is_missing = true;
+                    continue;
+                }
+                other => other?,
+            };
+            let number = self.add_open(inode, options);
+            let listed = self
+                .next_part()
+                .and_then(|()| self.read_directory(number, metadata, &mut listing.batch));
+            match listed {
+                Ok(_) if !listing.batch.is_last() => {
+                    listing.rest = Some(disk.descriptor(number));
+                }
+                _ => self.close(number),
+            }
+            match listed {
+                Err(Errno::NOENT) => listing.is_missing = true,
+                listed => total += listed?,
+            }
+        }
+        Ok(total)
     }
 
     /// Removes what came out half, unless there is no power any more.

@@ -85,6 +85,9 @@ fn drop_opened(operation: &mut Operation) {
     if let Operation::CopyDirectory { copy, .. } = operation {
         copy.opened = None;
     }
+    if let Operation::ListDirectories { listings, .. } = operation {
+        listings.iter_mut().for_each(|listing| listing.rest = None);
+    }
 }
 
 impl State {
@@ -224,6 +227,9 @@ impl State {
             Operation::ReadDirectory { directory, metadata, batch } => {
                 let number = directory.foreign_number().ok_or(Errno::BADF)?;
                 self.read_directory(number, *metadata, batch)
+            }
+            Operation::ListDirectories { directory, metadata, listings, current } => {
+                self.list_directories(disk, directory.as_ref(), *metadata, listings, current)
             }
             _ => self.perform_on_path(operation),
         }
@@ -522,6 +528,10 @@ impl State {
         batch.clear();
         let inode = self.opens.get(&number).ok_or(Errno::BADF)?.inode;
         let names: Vec<CString> = self.tree.directory(inode)?.keys().rev().cloned().collect();
+        // One that was removed is not listed any more.
+        if names.is_empty() && !self.tree.is_named(inode) {
+            return Err(Errno::NOENT);
+        }
         let most = 1 + self.chance.below(BATCH_MAX);
         let open = self.opens.get_mut(&number).ok_or(Errno::BADF)?;
         let listing = open.listing.get_or_insert(names);

@@ -344,6 +344,15 @@ impl Tree {
     }
 
     /// Drops what has no name and is not open.
+    /// Whether some directory has it.
+    pub(super) fn is_named(&self, inode: Inode) -> bool {
+        let has = |node: &Node| match &node.content {
+            Content::Directory(names) => names.values().any(|inside| *inside == inode),
+            _ => false,
+        };
+        inode == ROOT || self.current.values().any(has)
+    }
+
     pub(super) fn forget_unnamed(&mut self, is_open: impl Fn(Inode) -> bool) {
         let named = |nodes: &BTreeMap<Inode, Node>, also: &dyn Fn(Inode) -> bool| {
             let mut reached = BTreeSet::from([ROOT]);

@@ -9,7 +9,7 @@ use rustix::io::{Errno, Result, retry_on_intr};
 use super::{about, directory, open_owned, read_directory, read_length, read_some};
 use crate::buffer::Buffer;
 use crate::operation::{
-    At, CopiedFile, DirectoryCopy, FilePiece, NewFile, OpenOptions, SetMetadata,
+    At, CopiedFile, DirectoryCopy, DirectoryListing, FilePiece, NewFile, OpenOptions, SetMetadata,
 };
 
 pub(super) fn read_files(
@@ -150,6 +150,35 @@ fn copy_file(
         let _ = fs::unlinkat(to, target_name, AtFlags::empty());
     })?;
     Ok(Some(lost))
+}
+
+pub(super) fn list_directories(
+    directory: BorrowedFd<'_>,
+    metadata: bool,
+    listings: &mut [DirectoryListing],
+    current: &mut usize,
+) -> Result<u64> {
+    let mut total = 0;
+    for (index, listing) in listings.iter_mut().enumerate() {
+        *current = index;
+        let opened = match open_owned(directory, &listing.path, OpenOptions::directory().beneath())
+        {
+            Err(Errno::NOENT) => {
+                listing.is_missing = true;
+                continue;
+            }
+            other => other?,
+        };
+        match read_directory(opened.as_fd(), metadata, &mut listing.batch) {
+            // Removed since.
+            Err(Errno::NOENT) => listing.is_missing = true,
+            listed => {
+                total += listed?;
+                listing.rest = (!listing.batch.is_last()).then(|| opened.into());
+            }
+        }
+    }
+    Ok(total)
 }
 
 /// Makes a directory, lists the source, and copies what is small, as far as nothing goes wrong.
