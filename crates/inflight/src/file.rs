@@ -291,6 +291,19 @@ impl File {
         self.handle.start(|| operation, |_, bytes| bytes)
     }
 
+    /// Copies up to `length` bytes to another file, on any file system, through the page cache and inside the
+    /// kernel: see [`Operation::Splice`]. The result counts them.
+    pub fn splice_to(&self, from: u64, target: &File, to: u64, length: u64) -> Pending<u64> {
+        let operation = Operation::Splice {
+            from: self.descriptor.clone(),
+            from_offset: from,
+            to: target.descriptor.clone(),
+            to_offset: to,
+            length,
+        };
+        self.handle.start(|| operation, |_, bytes| bytes)
+    }
+
     /// The first run of data at or after `offset`, as (first byte, byte behind the last); `None`
     /// when only a hole or the end follows.
     pub fn find_data(&self, offset: u64) -> Pending<Option<(u64, u64)>> {

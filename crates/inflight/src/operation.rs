@@ -326,6 +326,20 @@ pub enum Operation {
         /// Bytes.
         length: u64,
     },
+    /// Copies between files through the page cache, inside the kernel: what is there goes over once, where a read and
+    /// a write copy it twice. Result: bytes copied, 0 at the end of `from`.
+    Splice {
+        /// The source.
+        from: Descriptor,
+        /// Byte position in the source.
+        from_offset: u64,
+        /// The target, on any file system.
+        to: Descriptor,
+        /// Byte position in the target.
+        to_offset: u64,
+        /// Bytes.
+        length: u64,
+    },
     /// Finds the first run of data at or after `offset`; the rest is holes.
     FindData {
         /// The open file.

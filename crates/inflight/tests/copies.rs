@@ -189,3 +189,40 @@ fn a_directory_is_made_and_opened_in_one() {
         });
     });
 }
+
+#[test]
+fn the_kernel_copies_from_any_place_to_any_other() {
+    on_each_disk(|engine, directory| {
+        engine.block_on(async {
+            let whole = content(2_500_000);
+            let options = OpenOptions::creating(0o600);
+            let source = engine.open(directory.join("from"), options).await.unwrap();
+            source.write_all(bytes(engine, &whole), 0).await.unwrap();
+            let source = engine.open(directory.join("from"), OpenOptions::reading()).await.unwrap();
+            let target = engine.open(directory.join("to"), options).await.unwrap();
+            for (from, to, length) in [(0, 0, 3_000_000), (100, 5000, 70_000), (2_400_000, 1, 100)]
+            {
+                let mut done = 0;
+                while done < length {
+                    let copied = source.splice_to(from + done, &target, to + done, length - done);
+                    match copied.await.unwrap() {
+                        0 => break,
+                        copied => done += copied,
+                    }
+                }
+                let (begin, end) = (from as usize, whole.len().min((from + length) as usize));
+                assert_eq!(done as usize, end - begin);
+            }
+            let mut expected = whole.clone();
+            expected[5000..75_000].copy_from_slice(&whole[100..70_100]);
+            expected[1..101].copy_from_slice(&whole[2_400_000..2_400_100]);
+            let there = engine.open(directory.join("to"), OpenOptions::reading()).await.unwrap();
+            let room = engine.pool().try_get(3_000_000).unwrap();
+            assert!(*there.read_full(room, 3_000_000, 0).await.unwrap() == expected);
+            let error = source.splice_to(0, &source, 0, 10).await.unwrap_err();
+            assert!(error.to_string().contains("from"), "{error}");
+            let error = source.splice_to(0, &target, 0, u64::MAX).await.unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{error}");
+        });
+    });
+}

@@ -1,8 +1,8 @@
 //! One thing, by itself: a file of any size, a link, a node.
 //!
 //! Of the ways to copy a file the first that works is taken: its copy shares its contents, as some file
-//! systems can; the file server copies it; it is read and written at the same time, around the page
-//! cache where it is large and not in there.
+//! systems can; the file server copies it; the kernel does, if the page cache has all of it; it is read and
+//! written at the same time, around the page cache where it is large and not in there.
 
 use std::ffi::OsStr;
 use std::io::ErrorKind;
@@ -27,6 +27,12 @@ use crate::error::{Error, Result};
 const DIRECT_READ_BYTES_MIN: u64 = 4 << 20;
 /// Files below this are written through the page cache, which has room for them.
 const DIRECT_WRITE_BYTES_MIN: u64 = 64 << 20;
+/// Files from here on and below are copied inside the kernel, where the page cache has them: smaller ones come
+/// together with others, and larger ones are written around it.
+const SPLICE_BYTES_MIN: u64 = 64 << 10;
+const SPLICE_BYTES_END: u64 = DIRECT_WRITE_BYTES_MIN;
+/// Bytes of these that one operation copies.
+const SPLICE_BYTES: u64 = 8 << 20;
 /// Bytes that the file server is asked to copy at a time.
 const KERNEL_BYTES: u64 = 64 << 20;
 
@@ -237,7 +243,11 @@ impl One<'_> {
             tally.kernel_bytes.add(bytes);
             return Ok(bytes);
         }
-        let from = self.best_source(source, about).await?;
+        let cached = self.cached_bytes(source, about).await?;
+        if cached >= about.size && self.splice(source, about, target).await? {
+            return Ok(about.size);
+        }
+        let from = self.best_source(source, about, cached).await?;
         if let AnyFile::Direct(_) = from {
             tally.direct_bytes.add(about.size);
         }
@@ -295,12 +305,38 @@ impl One<'_> {
         if self.queue.state.is_stopped() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
-    /// The source, around the page cache if it is large and that has little of it.
-    async fn best_source(&self, source: &File, about: &Metadata) -> Result<AnyFile> {
-        if !self.queue.settings.direct_read || about.size < DIRECT_READ_BYTES_MIN {
-            return Ok(source.clone().into());
+    /// How much the page cache has of a file that is read otherwise if it has not.
+    async fn cached_bytes(&self, source: &File, about: &Metadata) -> Result<u64> {
+        let matters = about.size >= SPLICE_BYTES_MIN || self.may_read_direct(about);
+        Ok(if matters { source.cached_bytes(about.size).await? } else { 0 })
+    }
+
+    fn may_read_direct(&self, about: &Metadata) -> bool {
+        self.queue.settings.direct_read && about.size >= DIRECT_READ_BYTES_MIN
+    }
+
+    /// Whether the target has the contents of a source that is in the page cache. What goes wrong here goes
+    /// wrong with reads and writes, too, which say what it is.
+    async fn splice(&self, source: &File, about: &Metadata, target: &File) -> Result<bool> {
+        if about.size < SPLICE_BYTES_MIN || about.size >= SPLICE_BYTES_END || about.has_holes() {
+            return Ok(false);
         }
-        if source.cached_bytes(about.size).await? > about.size / 2 {
+        let mut done = 0;
+        while done < about.size {
+            let length = (about.size - done).min(SPLICE_BYTES);
+            match source.splice_to(done, target, done, length).await {
+                Ok(bytes) if bytes > 0 => done += bytes,
+                _ => return Ok(false),
+            }
+            self.check()?;
+        }
+        self.queue.state.progress.advance(about.size);
+        Ok(true)
+    }
+
+    /// The source, around the page cache if it is large and that has little of it.
+    async fn best_source(&self, source: &File, about: &Metadata, cached: u64) -> Result<AnyFile> {
+        if !self.may_read_direct(about) || cached > about.size / 2 {
             return Ok(source.clone().into());
         }
         let options = OpenOptions::reading().no_follow();

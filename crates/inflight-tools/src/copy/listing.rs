@@ -13,7 +13,7 @@ use super::work::{Listing, Work};
 use crate::error::{Error, Result};
 
 /// Files up to this size are copied together with others.
-const SMALL_BYTES_MAX: u64 = 1 << 20;
+pub(super) const SMALL_BYTES_MAX: u64 = 1 << 20;
 /// Bytes that are copied together.
 const BATCH_BYTES: u64 = 1 << 20;
 /// Files that are copied together.
@@ -206,11 +206,13 @@ impl Found<'_> {
                 return;
             }
             let alone = root.clones.load(Relaxed) && item.metadata.size > 0;
-            let small = item.metadata.size < SMALL_BYTES_MAX && !item.metadata.has_holes();
-            match (small, item.existing.is_none()) {
-                (false, _) => return self.works.push(Work::Large(self.dir.clone(), item)),
-                (true, true) if !alone && !state.options.dry_run => return self.add_small(item),
-                (true, _) => {}
+            let large_bytes_min = self.queue.settings.large_bytes_min;
+            if item.metadata.size >= large_bytes_min || item.metadata.has_holes() {
+                return self.works.push(Work::Large(self.dir.clone(), item));
+            }
+            let is_small = item.metadata.size < SMALL_BYTES_MAX;
+            if is_small && item.existing.is_none() && !alone && !state.options.dry_run {
+                return self.add_small(item);
             }
         }
         self.works.push(Work::One(self.dir.clone(), self.pair.clone(), item));

@@ -2,8 +2,13 @@
 
 use inflight::Device;
 
+use super::listing::SMALL_BYTES_MAX;
+
 /// Bytes of one large file that are read, and that are written, at once.
 const IN_FLIGHT_BYTES_MAX: usize = 32 << 20;
+/// Files from here on go before the others, as they take longest. Those that are smaller go in between, for
+/// where all is in memory, large ones side by side wait for that.
+const LARGE_BYTES_MIN: u64 = 8 << 20;
 /// With one, either device waits.
 const DEPTH_MIN: usize = 2;
 
@@ -16,6 +21,8 @@ pub(super) struct Settings {
     pub(super) depth: usize,
     /// Large files.
     pub(super) streams: usize,
+    /// What is a large file. Where one stream is as much as there may be, the others would be further streams.
+    pub(super) large_bytes_min: u64,
     /// Everything else.
     pub(super) tasks: usize,
     /// Whether large files that the page cache does not have are read around it.
@@ -30,6 +37,7 @@ impl Default for Settings {
             request_bytes: 1 << 20,
             depth: 4,
             streams: 2,
+            large_bytes_min: LARGE_BYTES_MIN,
             tasks: 16,
             direct_read: false,
             direct_write: false,
@@ -53,6 +61,7 @@ impl Settings {
             request_bytes,
             depth: read.depth.max(write.depth).min(most),
             streams,
+            large_bytes_min: if streams > 1 { LARGE_BYTES_MIN } else { SMALL_BYTES_MAX },
             tasks: 8 * streams,
             direct_read: read.direct,
             direct_write: write.direct,

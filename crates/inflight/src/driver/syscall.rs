@@ -7,6 +7,7 @@ mod cached;
 mod many;
 mod mapped;
 pub(super) mod socket;
+mod splice;
 
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
@@ -121,6 +122,10 @@ pub(super) fn perform(operation: &mut Operation) -> Result<u64> {
             let (mut from_offset, mut to_offset) = (*from_offset, *to_offset);
             fs::copy_file_range(from, Some(&mut from_offset), to, Some(&mut to_offset), length)
                 .map(|n| n as u64)
+        }
+        Operation::Splice { from, from_offset, to, to_offset, length } => {
+            let length = (*length).min(TRANSFER_BYTES_MAX as u64) as usize;
+            splice::copy((from.as_fd(), *from_offset), (to.as_fd(), *to_offset), length)
         }
         Operation::FindData { file, offset, data } => {
             *data = find_data(file.as_fd(), *offset)?;

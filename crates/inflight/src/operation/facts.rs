@@ -40,7 +40,7 @@ impl Operation {
             Operation::ReadLink { .. } => "read symbolic link",
             Operation::ReadDirectory { .. } | Operation::ListDirectories { .. } => "list",
             Operation::CloneFile { .. } => "clone into",
-            Operation::CopyRange { .. } => "copy into",
+            Operation::CopyRange { .. } | Operation::Splice { .. } => "copy into",
             Operation::FindData { .. } => "find the holes of",
             Operation::CountCached { .. } => "look for in the page cache",
             Operation::TouchMapped { .. } => "map",
@@ -149,7 +149,9 @@ impl Operation {
             | Operation::PunchHole { offset, .. }
             | Operation::FindData { offset, .. }
             | Operation::TouchMapped { offset, .. } => Some(*offset),
-            Operation::CopyRange { to_offset, .. } => Some(*to_offset),
+            Operation::CopyRange { to_offset, .. } | Operation::Splice { to_offset, .. } => {
+                Some(*to_offset)
+            }
             _ => None,
         }
     }
@@ -179,6 +181,9 @@ impl Operation {
                 files.iter().all(|file| file.length < buffer.capacity())
             }
             Operation::Send { buffer, start, length, .. } => inside(buffer, *start, *length),
+            Operation::Splice { from_offset, to_offset, length, .. } => {
+                in_file(*from_offset, *length) && in_file(*to_offset, *length)
+            }
             Operation::SendFile { offset, length, .. }
             | Operation::Allocate { offset, length, .. }
             | Operation::PunchHole { offset, length, .. }
@@ -224,6 +229,7 @@ impl Operation {
             | Operation::WriteFiles { directory, .. }
             | Operation::ListDirectories { directory, .. } => directory.as_ref().is_none_or(system),
             Operation::CopyRange { from, to, .. }
+            | Operation::Splice { from, to, .. }
             | Operation::CopyFiles { from, to, .. }
             | Operation::CloneFile { from, to } => system(from) && system(to),
             Operation::SendFile { file, socket, .. } => system(file) && system(socket),
@@ -294,6 +300,7 @@ impl Operation {
             | Operation::CountCached { file, .. }
             | Operation::TouchMapped { file, .. }
             | Operation::CopyRange { to: file, .. }
+            | Operation::Splice { to: file, .. }
             | Operation::CopyFiles { to: file, .. }
             | Operation::CloneFile { to: file, .. }
             | Operation::WriteSync { file, .. }
@@ -356,6 +363,7 @@ impl Operation {
             | Operation::WriteSync { .. }
             | Operation::WriteFiles { .. } => Direction::Write,
             Operation::CopyRange { .. }
+            | Operation::Splice { .. }
             | Operation::CopyFiles { .. }
             | Operation::CopyDirectory { .. } => Direction::Both,
             _ => Direction::None,

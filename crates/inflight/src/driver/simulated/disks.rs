@@ -59,7 +59,8 @@ impl State {
         let inodes = match operation {
             Operation::CopyFiles { from, to, .. }
             | Operation::CloneFile { from, to }
-            | Operation::CopyRange { from, to, .. } => [open(from), open(to)],
+            | Operation::CopyRange { from, to, .. }
+            | Operation::Splice { from, to, .. } => [open(from), open(to)],
             Operation::CopyDirectory { from, to, .. } => {
                 [from, to].map(|at| at.directory.as_ref().and_then(open))
             }

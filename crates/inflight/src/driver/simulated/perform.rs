@@ -163,7 +163,8 @@ impl State {
                 let inode = self.writable(file, 0, 0)?;
                 done(self.tree.resize(inode, end_of(0, *length)?))
             }
-            Operation::CopyRange { from, from_offset, to, to_offset, length } => {
+            Operation::CopyRange { from, from_offset, to, to_offset, length }
+            | Operation::Splice { from, from_offset, to, to_offset, length } => {
                 let source = self.readable(from, 0, 0)?;
                 let target = self.writable(to, 0, 0)?;
                 let bytes = self.bytes(source, *from_offset, *length)?.to_vec();

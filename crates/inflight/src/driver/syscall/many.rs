@@ -127,6 +127,34 @@ fn copy_file(
 ) -> Result<Option<u64>> {
     *reading = true;
     let source = open_owned(from, name, OpenOptions::reading().no_follow().no_wait())?;
+    *reading = false;
+    // As it is to be, but that nobody else may write it: what the mask takes is set later.
+    let mode = metadata.mode.unwrap_or(0o600) & 0o755;
+    let target = open_owned(to, target_name, OpenOptions::creating(mode))?;
+    let copied = copy_contents(&source, &target, length, reading, buffer).and_then(|is_whole| {
+        let metadata_of = || about::copy_metadata_of_open(source.as_fd(), target.as_fd(), metadata);
+        is_whole.then(metadata_of).transpose()
+    });
+    if !matches!(copied, Ok(Some(_))) {
+        let _ = fs::unlinkat(to, target_name, AtFlags::empty());
+    }
+    copied
+}
+
+/// Copies all bytes of one open file into another, which is empty, if it has so many. Inside the kernel they
+/// are copied once, not twice; where it cannot or something goes wrong, they are read and written, which
+/// says what it was.
+fn copy_contents(
+    source: &OwnedFd,
+    target: &OwnedFd,
+    length: usize,
+    reading: &mut bool,
+    buffer: &mut Buffer,
+) -> Result<bool> {
+    if let Ok(sent) = send_all(source, target, length) {
+        return Ok(sent == length);
+    }
+    *reading = true;
     buffer.clear();
     let wanted = read_length(buffer, length + 1);
     while buffer.len() < wanted {
@@ -138,18 +166,25 @@ fn copy_file(
         }
     }
     if buffer.len() != length {
-        return Ok(None);
+        return Ok(false);
     }
     *reading = false;
-    // As it is to be, but that nobody else may write it: what the mask takes is set later.
-    let mode = metadata.mode.unwrap_or(0o600) & 0o755;
-    let target = open_owned(to, target_name, OpenOptions::creating(mode))?;
-    let made = write_all(&target, buffer)
-        .and_then(|()| about::copy_metadata_of_open(source.as_fd(), target.as_fd(), metadata));
-    let lost = made.inspect_err(|_| {
-        let _ = fs::unlinkat(to, target_name, AtFlags::empty());
-    })?;
-    Ok(Some(lost))
+    write_all(target, buffer).map(|()| true)
+}
+
+/// Bytes that went from the front of one file to that of another: all that there are, and one more than
+/// `length` at most.
+fn send_all(source: &OwnedFd, target: &OwnedFd, length: usize) -> Result<usize> {
+    let mut sent = 0;
+    while sent <= length {
+        let bytes = retry_on_intr(|| fs::sendfile(target, source, None, length + 1 - sent))?;
+        sent += bytes;
+        // One byte more was asked for: so this is the end.
+        if bytes == 0 || sent == length {
+            break;
+        }
+    }
+    Ok(sent)
 }
 
 pub(super) fn list_directories(
@@ -212,4 +247,44 @@ pub(super) fn copy_directory(
     }
     copy.opened = Some((source.into(), target.into()));
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+    use crate::{Budget, Pool};
+
+    #[test]
+    fn what_the_kernel_cannot_copy_is_read_and_written() {
+        let (source, target) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        source.write_all_at(b"some text", 0).unwrap();
+        // Where every write goes to the end, the kernel does not copy to.
+        fs::fcntl_setfl(&target, fs::OFlags::APPEND).unwrap();
+        let (source, target) = (OwnedFd::from(source), OwnedFd::from(target));
+        send_all(&source, &target, 9).unwrap_err();
+        let pool = Pool::new(Budget::new(1 << 20));
+        let (mut reading, mut buffer) = (false, pool.try_get(4096).unwrap());
+        let mut copy = |length| copy_contents(&source, &target, length, &mut reading, &mut buffer);
+        // Of another length than was said.
+        assert_eq!((copy(8), copy(10)), (Ok(false), Ok(false)));
+        assert_eq!(fs::fstat(&target).unwrap().st_size, 0);
+        assert_eq!(copy(9), Ok(true));
+        let mut there = [0; 9];
+        std::fs::File::from(target).read_exact_at(&mut there, 0).unwrap();
+        assert_eq!(&there, b"some text");
+    }
+
+    #[test]
+    fn a_file_of_another_length_is_noticed() {
+        let source = tempfile::tempfile().unwrap();
+        source.write_all_at(b"some text", 0).unwrap();
+        let source = OwnedFd::from(source);
+        for (length, sent) in [(8, 9), (9, 9), (10, 9)] {
+            fs::seek(&source, SeekFrom::Start(0)).unwrap();
+            let target = OwnedFd::from(tempfile::tempfile().unwrap());
+            assert_eq!(send_all(&source, &target, length), Ok(sent));
+        }
+    }
 }
