@@ -78,7 +78,8 @@ mod tests {
     fn what_cannot_be_is_said() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         file.as_file().write_all_at(b"text", 0).expect("written");
-        let reading = std::fs::File::open(file.path()).expect("opened");
+        let (flags, mode) = (rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty());
+        let reading = rustix::fs::open(file.path(), flags, mode).expect("opened");
         let outcome = copy((file.as_fd(), 0), (reading.as_fd(), 0), 4);
         assert_eq!(outcome, Err(Errno::BADF));
     }
