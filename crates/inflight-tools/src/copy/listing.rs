@@ -8,12 +8,11 @@ use inflight::{DirectoryBatch, DirectoryCopy, FileKind, Metadata, OpenOptions};
 use super::directory::{Dir, Pair, done, names_in};
 use super::item::{Item, path_of};
 use super::queue::Queue;
+use super::settings::SMALL_BYTES_MAX;
 use super::state::State;
 use super::work::{Listing, Work};
 use crate::error::{Error, Result};
 
-/// Files up to this size are copied together with others.
-pub(super) const SMALL_BYTES_MAX: u64 = 1 << 20;
 /// Bytes that are copied together.
 const BATCH_BYTES: u64 = 1 << 20;
 /// Files that are copied together.

@@ -2,10 +2,10 @@
 
 use inflight::Device;
 
-use super::listing::SMALL_BYTES_MAX;
-
 /// Bytes of one large file that are read, and that are written, at once.
 const IN_FLIGHT_BYTES_MAX: usize = 32 << 20;
+/// Files below this are copied together with others.
+pub(super) const SMALL_BYTES_MAX: u64 = 1 << 20;
 /// Files from here on go before the others, as they take longest. Those that are smaller go in between, for
 /// where all is in memory, large ones side by side wait for that.
 const LARGE_BYTES_MIN: u64 = 8 << 20;
