@@ -75,6 +75,29 @@ fn a_directory_of_small_files_takes_few_operations() {
 }
 
 #[test]
+fn what_the_page_cache_has_is_copied_inside_the_kernel() {
+    let operations = |is_cached: bool| {
+        let disk = SimulatedDisk::new(5);
+        disk.set_cached(is_cached);
+        let engine = simulated(&disk);
+        engine.block_on(async {
+            let whole = noise(6, 7 << 20);
+            write(&engine, Path::new("/from"), &whole).await;
+            let before = engine.metrics().operations;
+            copied(&engine, Path::new("/from"), Path::new("/to"), PLAIN).await;
+            let operations = engine.metrics().operations - before;
+            let there = engine.open("/to", OpenOptions::reading()).await.expect("opened");
+            let room = engine.buffer(whole.len()).await;
+            assert!(*there.read_full(room, whole.len(), 0).await.expect("read") == whole);
+            operations
+        })
+    };
+    // One operation in place of its reads and writes.
+    let (cached, not) = (operations(true), operations(false));
+    assert!(cached + 10 < not, "{cached} operations, and {not} where it is not cached");
+}
+
+#[test]
 fn where_the_disk_can_files_share_their_contents() {
     let disk = SimulatedDisk::new(3);
     disk.set_can_clone(true);
