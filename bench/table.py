@@ -1,4 +1,4 @@
-"""The table that copy.py and load.py write."""
+"""The table that copies.py and load.py write."""
 
 import statistics
 

@@ -2,7 +2,7 @@
 """Copies a tree, hot and cold, and a large cold file, beside other tools, and walks the hot tree beside
 others; writes the table to bench/runs.
 
-    bench/copy.py TREE PLACE [--rounds 3] [--peers DIRECTORY] [--only large,cold,hot]
+    bench/copies.py TREE PLACE [--rounds 3] [--peers DIRECTORY] [--only large,cold,hot]
 
 PLACE is a directory on the disk that is measured, with 12 GiB free. A tree's copy goes into a new file
 system (ext4, in a file there) each time: ext4 looks at every inode that was deleted in the last minutes
@@ -137,7 +137,7 @@ def main():
     lines = [
         f"# Copies, {datetime.date.today()}",
         "",
-        f"{os.cpu_count()} cores, {processor}, Linux {os.uname().release}; `bench/copy.py`, "
+        f"{os.cpu_count()} cores, {processor}, Linux {os.uname().release}; `bench/copies.py`, "
         f"{arguments.rounds} rounds in turn. A tree is copied to a new ext4 each time.",
     ]
     parts = {
