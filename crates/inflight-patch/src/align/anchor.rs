@@ -38,7 +38,8 @@ impl Sampling {
 
     /// The anchors of `bytes` that end by `to`, from `from` on.
     pub(crate) fn anchors(self, bytes: &[u8], from: usize, to: usize) -> Anchors<'_> {
-        Anchors { sampling: self, bytes: &bytes[..to], block: from, places: 0, looked: from }
+        assert!(to <= bytes.len());
+        Anchors { sampling: self, bytes, end: to, block: from, places: 0, looked: from }
     }
 
     /// Whether a place is one, by its first 8 bytes.
@@ -51,7 +52,7 @@ impl Sampling {
 
     /// A pattern that zeros do not have.
     fn pattern(self) -> u32 {
-        (1 << self.bits) - 2
+        ((1 << self.bits) - 2).max(1)
     }
 
     /// How many anchors so many bytes have, about.
@@ -68,6 +69,8 @@ const FACTORS: [u32; 2] = [0x9e37_79b1, 0x85eb_ca77];
 pub(crate) struct Anchors<'a> {
     sampling: Sampling,
     bytes: &'a [u8],
+    /// Where anchors end at the latest.
+    end: usize,
     /// Where the places told by `places` start, and up to where bytes were looked at.
     block: usize,
     looked: usize,
@@ -89,7 +92,7 @@ impl Anchors<'_> {
             }
         }
         let mut at = from.max(self.looked);
-        while at + self.sampling.bytes <= self.bytes.len() {
+        while at + self.sampling.bytes <= self.end {
             (self.places, self.looked) = self.look(at);
             self.block = at;
             if self.places != 0 {
@@ -110,14 +113,17 @@ impl Anchors<'_> {
     #[inline]
     fn look(&self, at: usize) -> (u32, usize) {
         #[cfg(target_arch = "x86_64")]
-        if at + wide::STEP_BYTES + self.sampling.bytes <= self.bytes.len()
+        if at + wide::READ_BYTES <= self.bytes.len()
             && crate::instructions::Instructions::used() >= crate::instructions::Instructions::Avx2
         {
             let bytes = &self.bytes[at..at + wide::READ_BYTES];
             // SAFETY: the processor has the instructions.
             let places =
                 unsafe { wide::places(bytes, self.sampling.bits, self.sampling.pattern()) };
-            return (places, at + wide::STEP_BYTES);
+            // What ends too late is none.
+            let last = self.end - self.sampling.bytes - at;
+            let mask = !0 >> (wide::STEP_BYTES - 1).saturating_sub(last);
+            return (places & mask, at + wide::STEP_BYTES);
         }
         (u32::from(self.sampling.chooses(self.bytes, at)), at + 1)
     }
@@ -125,7 +131,7 @@ impl Anchors<'_> {
     fn next_of_stride(&mut self, from: usize) -> Option<usize> {
         let Sampling { bits, stride, phase, bytes } = self.sampling;
         let mut at = (from + stride - 1 - phase % stride) / stride * stride + phase;
-        while at + bytes <= self.bytes.len() {
+        while at + bytes <= self.end {
             if bits == 0 || self.sampling.chooses(self.bytes, at) {
                 return Some(at);
             }
@@ -212,6 +218,9 @@ pub(crate) struct AnchorIndex {
 
 const EMPTY: u64 = 0;
 
+/// Memory is made in pieces of this size, or larger ones.
+const PAGE_BYTES: usize = 4 << 10;
+
 /// Old bytes whose anchors are listed as one piece of work.
 const LIST_BYTES: usize = 1 << 18;
 /// Pieces listed before what was found is inserted.
@@ -244,6 +253,9 @@ impl AnchorIndex {
         let mut table = pool.try_arena(buckets * BUCKET_BYTES)?;
         drop(table.buffer(buckets * BUCKET_BYTES));
         let mut table = table.finish().ok()?;
+        // What is read first gets a page of zeros that others have too, which all processors must
+        // forget again when it is written.
+        table.par_chunks_mut(PAGE_BYTES).for_each(|page| page[0] = 0);
         let mut pieces = Vec::new();
         for range in ranges {
             let mut start = range.start;
@@ -269,6 +281,12 @@ impl AnchorIndex {
             });
         }
         Some(AnchorIndex { table, buckets, sampling })
+    }
+
+    /// Asks for what [`AnchorIndex::find`] will look at for this hash.
+    #[inline]
+    pub(crate) fn prepare(&self, hash: u64) {
+        touch(&self.table[bucket(hash, self.buckets) * BUCKET_BYTES]);
     }
 
     /// Old places that look like the anchor of this hash.
@@ -381,14 +399,16 @@ mod tests {
         fn anchors_are_the_places_that_are_chosen(
             bytes in prop::collection::vec(0u8..4, 0..400),
             bits in 1u32..4,
-            wide: bool,
+            behind in 0usize..80,
+            lookup in prop::sample::select(vec![8usize, 16, 32]),
             steps in prop::collection::vec(1usize..40, 0..400),
         ) {
-            let sampling = Sampling::of_bytes(bits, if wide { 32 } else { 16 });
-            let chosen: Vec<usize> = (0..(bytes.len() + 1).saturating_sub(sampling.bytes))
+            let sampling = Sampling::of_bytes(bits, lookup);
+            let end = bytes.len().saturating_sub(behind);
+            let chosen: Vec<usize> = (0..(end + 1).saturating_sub(sampling.bytes))
                 .filter(|at| sampling.chooses(&bytes, *at))
                 .collect();
-            let mut anchors = sampling.anchors(&bytes, 0, bytes.len());
+            let mut anchors = sampling.anchors(&bytes, 0, end);
             let mut from = 0;
             for step in steps {
                 let expected = chosen.iter().copied().find(|at| *at >= from);

@@ -22,10 +22,10 @@ pub(super) struct Effort {
 
 impl Effort {
     pub(super) fn of(preset: Preset) -> Effort {
-        let (code, data, far, window_bytes) = match preset {
-            Preset::Fast => (6, 5, None, 32),
-            Preset::Default => (4, 3, Some(4), 256),
-            Preset::Small => (3, 3, Some(3), 512),
+        let (code, data, far, words, window_bytes) = match preset {
+            Preset::Fast => (6, 5, None, 3, 32),
+            Preset::Default => (4, 3, Some(4), 2, 256),
+            Preset::Small => (3, 3, Some(3), 2, 512),
         };
         let scoring = Scoring { mismatch: 2, drop: 32 };
         Effort {
@@ -33,7 +33,7 @@ impl Effort {
             data: Sampling::of_bytes(data, 16),
             tables: if preset == Preset::Fast { 2 } else { 0 },
             far: far.map(|bits| Sampling::of_bytes(bits, 16)),
-            refine: RefineOptions { scoring, score_min: 18, window_bytes },
+            refine: RefineOptions { words, window_bytes, scoring, score_min: 18 },
             near: preset != Preset::Fast,
         }
     }

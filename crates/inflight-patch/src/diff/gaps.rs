@@ -112,7 +112,7 @@ fn add_refined(
     };
     let copies: Vec<Copy> = copies.iter().map(near).collect();
     let scoring = Scoring { mismatch: 3, drop: 24 };
-    let options = RefineOptions { scoring, score_min: 16, window_bytes: 256 };
+    let options = RefineOptions { words: 1, window_bytes: 256, scoring, score_min: 16 };
     let mut done = range.start;
     let literal = |from: usize, to: usize, piece: &mut Piece| {
         if from < to {

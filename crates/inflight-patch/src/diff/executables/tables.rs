@@ -208,7 +208,7 @@ fn match_table(pool: &Pool, old: &[u8], new: &[u8], kind: RegionKind, sampled: u
     };
     let options = Options {
         find: FindOptions { scoring, score_min: 20 },
-        refine: RefineOptions { scoring, score_min: 18, window_bytes: WINDOW_BYTES },
+        refine: RefineOptions { words: 2, window_bytes: WINDOW_BYTES, scoring, score_min: 18 },
     };
     crate::align::align(new, 0..new.len(), ALIGN_BYTES, old, &index, &options)
 }
