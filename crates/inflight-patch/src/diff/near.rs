@@ -1,12 +1,14 @@
 //! Short agreements with a part of the old image that is known to be related: the file of the same
 //! path, as a rule. Edited text is found here, whose lines are shorter than chunks.
 
+use crate::align::anchor::Sampling;
+
 use super::old::{common_prefix, common_suffix};
 
 /// Bytes that are hashed at a place.
 const WORD: usize = 8;
-/// One place in so many is listed, chosen by what stands there; a power of two.
-const SAMPLED: u64 = 4;
+/// One place in four is listed, chosen by what stands there.
+const SAMPLING: Sampling = Sampling::of_bytes(2, WORD);
 /// The shortest agreement worth an instruction.
 const AGREEMENT_BYTES_MIN: usize = 24;
 /// Places with the same hash that are looked at.
@@ -39,11 +41,6 @@ fn hash(word: u64) -> u64 {
     (word ^ word >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// Whether a place of this hash is listed and looked up.
-fn is_sampled(hash: u64) -> bool {
-    hash.is_multiple_of(SAMPLED)
-}
-
 impl<'a> NearIndex<'a> {
     /// An index of `old`, which is shorter than 4 GiB.
     pub(super) fn new(old: &'a [u8]) -> NearIndex<'a> {
@@ -51,16 +48,18 @@ impl<'a> NearIndex<'a> {
         let shift = 64 - bits;
         let mut index = NearIndex { old, heads: vec![NONE; 1 << bits], places: Vec::new(), shift };
         index.places.reserve(old.len() / 3);
-        let mut before = !0;
-        for at in 0..old.len().saturating_sub(WORD - 1) {
-            let hash = hash(word(old, at));
-            // Of a run of equal hashes the first is enough.
-            if is_sampled(hash) && hash != before {
-                let head = &mut index.heads[(hash >> shift) as usize];
+        let mut anchors = SAMPLING.anchors(old, 0, old.len());
+        let (mut from, mut before) = (0, None);
+        while let Some(at) = anchors.next(from) {
+            from = at + 1;
+            let word = word(old, at);
+            // Of a run of equal bytes the first place is enough.
+            if before != Some(word) {
+                let head = &mut index.heads[(hash(word) >> shift) as usize];
                 index.places.push((at as u32, *head));
                 *head = index.places.len() as u32 - 1;
             }
-            before = hash;
+            before = Some(word);
         }
         index
     }
@@ -68,20 +67,14 @@ impl<'a> NearIndex<'a> {
     /// Agreements of a range of `new` with the old bytes, in order, none over another.
     pub(super) fn agreements(&self, new: &[u8]) -> Vec<Agreement> {
         let mut found: Vec<Agreement> = Vec::new();
-        let (mut at, mut done) = (0, 0);
-        while at + WORD <= new.len() {
-            let hash = hash(word(new, at));
-            let best = match is_sampled(hash) {
-                true => self.best(hash, new, done, at),
-                false => None,
-            };
-            match best {
-                Some(agreement) => {
-                    found.push(agreement);
-                    done = agreement.new + agreement.length;
-                    at = done;
-                }
-                None => at += 1,
+        let mut anchors = SAMPLING.anchors(new, 0, new.len());
+        let (mut from, mut done) = (0, 0);
+        while let Some(at) = anchors.next(from) {
+            from = at + 1;
+            if let Some(agreement) = self.best(hash(word(new, at)), new, done, at) {
+                done = agreement.new + agreement.length;
+                from = done;
+                found.push(agreement);
             }
         }
         found
