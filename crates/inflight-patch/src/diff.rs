@@ -11,6 +11,7 @@
 //! alone.
 
 pub(crate) mod chunk;
+mod counterparts;
 mod digests;
 mod drafts;
 mod effort;

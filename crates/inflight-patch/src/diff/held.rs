@@ -49,7 +49,7 @@ pub(super) async fn run(
     output: Output,
     report: &mut DiffReport,
 ) -> Result<PatchWriter> {
-    let known = Arc::new(read_old(job, old, plan).await?);
+    let known = Arc::new(read_old(job, old, &new, plan).await?);
     let mut whole = read_new(job, &new, known.clone()).await?;
     let mut known = Arc::into_inner(known).expect("the pass that shared it has ended");
     let (image, pool) = (new.clone(), job.handle.pool().clone());
@@ -91,7 +91,7 @@ struct Work {
 }
 
 /// Reads the old tree once, all of it into memory.
-async fn read_old(job: &Job, image: Image, plan: &Plan) -> Result<Known> {
+async fn read_old(job: &Job, image: Image, new: &Image, plan: &Plan) -> Result<Known> {
     job.enter(Phase::ReadOld);
     let mut arena = arena(job, &image)?;
     let place = image.clone();
@@ -105,7 +105,7 @@ async fn read_old(job: &Job, image: Image, plan: &Plan) -> Result<Known> {
         Ok(())
     };
     pump_image(job, &image, plan.depth, Some(&mut arena), work, finish).await?;
-    let known = Known::new(OldImage::whole(image, finished(arena)), plan);
+    let known = Known::new(OldImage::whole(image, finished(arena)), new, plan);
     all.iter().for_each(|signed| signed.set_digests(&known.units));
     Ok(known)
 }
@@ -159,7 +159,7 @@ async fn read_new(job: &Job, image: &Image, known: Arc<Known>) -> Result<Whole> 
     let work = move |range: Range<u64>, buffer: Buffer| {
         let mut digests = Vec::new();
         for part in place.layout.parts(&range) {
-            digests.push(known.part_digest(&place, &part, &buffer[part.inside.clone()])?);
+            digests.push(known.part_digest(&part, &buffer[part.inside.clone()])?);
         }
         Ok((digests, buffer.len() as u64))
     };

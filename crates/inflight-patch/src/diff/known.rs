@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use inflight::ArenaBytes;
 
 use super::chunk::ChunkSizes;
+use super::counterparts::Counterparts;
 use super::index::{Index, Signature};
 use super::matching::{Lookup, signatures};
 use super::old::OldImage;
@@ -20,6 +21,8 @@ use crate::manifest::Digest;
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) image: OldImage,
+    /// Files of the new tree that are in the old one as well.
+    pub(super) counterparts: Counterparts,
     pub(super) index: Index,
     pub(super) sizes: ChunkSizes,
     pub(super) units: FileUnits,
@@ -58,11 +61,11 @@ impl FileUnits {
 }
 
 impl Known {
-    pub(super) fn new(image: OldImage, plan: &Plan) -> Known {
-        let layout = &image.image().layout;
-        let units = FileUnits::new(layout);
+    pub(super) fn new(image: OldImage, new: &Image, plan: &Plan) -> Known {
+        let counterparts = Counterparts::new(image.image(), new);
+        let units = FileUnits::new(&image.image().layout);
         let (index, sizes) = (Index::new(plan.index_chunks), plan.sizes);
-        Known { image, index, sizes, units }
+        Known { image, counterparts, index, sizes, units }
     }
 
     /// Where chunks are looked up that lie below `horizon` in the old image.
@@ -83,10 +86,9 @@ impl Known {
     }
 
     /// Where a part of a new file would be in the old image, if its file had not changed.
-    pub(super) fn guess(&self, image: &Image, part: &FilePart) -> Option<(u32, u64)> {
-        let old = self.image.image();
-        let file = old.file_at(&image.entry(part.file).path)?;
-        let span = &old.layout.files[file as usize];
+    pub(super) fn guess(&self, part: &FilePart) -> Option<(u32, u64)> {
+        let file = self.counterparts.of(part.file)?;
+        let span = &self.image.image().layout.files[file as usize];
         (part.offset < span.bytes()).then(|| (file, span.image.start + part.offset))
     }
 
@@ -101,13 +103,8 @@ impl Known {
     }
 
     /// A part's digest: that of the old file of the same path, if it has not changed.
-    pub(super) fn part_digest(
-        &self,
-        image: &Image,
-        part: &FilePart,
-        bytes: &[u8],
-    ) -> Result<PartDigest> {
-        if let Some((file, place)) = self.guess(image, part)
+    pub(super) fn part_digest(&self, part: &FilePart, bytes: &[u8]) -> Result<PartDigest> {
+        if let Some((file, place)) = self.guess(part)
             && let Some(taken) = self.taken(part, file)
             && self.image.view().equal_ahead(bytes, place)? == bytes.len()
         {

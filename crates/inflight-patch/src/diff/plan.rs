@@ -8,6 +8,7 @@
 use inflight::Reservation;
 
 use super::chunk::ChunkSizes;
+use super::counterparts::Counterparts;
 use super::effort::Effort;
 use super::index::Index;
 use crate::error::{Error, Result};
@@ -144,7 +145,9 @@ impl Sketch {
     fn new(job: &Job, old: &Image, new: &Image, preset: Preset, groups: u64) -> Result<Sketch> {
         let limit = job.handle.pool().budget().limit();
         let threads = job.crew.threads();
-        let manifests = footprint(&old.manifest) + footprint(&new.manifest);
+        let manifests = footprint(&old.manifest)
+            + footprint(&new.manifest)
+            + Counterparts::bytes(new.layout.files.len());
         // One group more is being gathered, and packed ones wait for more.
         let encoding = groups * group_bytes(preset) + 3 * preset.literal_bytes() as u64;
         let reserved = manifests + encoding + OVERHEAD_BYTES;

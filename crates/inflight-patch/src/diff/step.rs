@@ -50,7 +50,7 @@ pub(super) async fn run(
     let sightings = Sightings::new(pairs(&old, &new).await?);
     let (first, most) = plan.old_units;
     let held = OldImage::in_units(old, job.handle.clone(), first, most);
-    let known = Arc::new(Known::new(held, plan));
+    let known = Arc::new(Known::new(held, &new, plan));
     let mut drafts = first_look(job, &new, &known, &sightings, effort, plan).await?;
     job.enter(Phase::Match);
     let pairs = sightings.all().iter().copied();

@@ -202,7 +202,7 @@ impl UnitMatcher {
             let digest = match copied.or(known) {
                 Some(digest) => digest,
                 // Executables are not matched here, but may be as they were.
-                None if !is_all_plain => self.known.part_digest(&self.image, &part, bytes)?,
+                None if !is_all_plain => self.known.part_digest(&part, bytes)?,
                 None => PartDigest::of(&part, bytes),
             };
             matched.digests.push(digest);
@@ -303,7 +303,7 @@ impl UnitMatcher {
     ) -> Result<()> {
         let known = &self.known;
         let offset = (inside.start - part.inside.start) as u64;
-        let counterpart = known.guess(&self.image, part);
+        let counterpart = known.guess(part);
         let guess = counterpart.map(|(_, place)| place + offset);
         let bytes = &bytes[inside];
         let mut view = known.image.view();

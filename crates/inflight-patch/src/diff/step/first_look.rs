@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use inflight::Buffer;
 use inflight::stream::Ordered;
 
+use super::super::counterparts::Counterparts;
 use super::super::drafts::{Draft, Room};
 use super::super::effort::Effort;
 use super::super::known::{Known, Signed};
@@ -37,14 +38,14 @@ enum Read {
 }
 
 /// The units of both trees, each new one behind the old ones that it is matched with.
-fn items(old: &Image, new: &Image) -> Vec<Item> {
+fn items(old: &Image, new: &Image, counterparts: &Counterparts) -> Vec<Item> {
     let old_units: Vec<Range<u64>> = old.layout.units().collect();
     let (mut items, mut next) = (Vec::new(), 0);
     let old_item = |number: usize| Item::Old { number, range: old_units[number].clone() };
     for range in new.layout.units() {
         let mut counterpart = 0;
         for part in new.layout.parts(&range) {
-            if let Some(file) = old.file_at(&new.entry(part.file).path) {
+            if let Some(file) = counterparts.of(part.file) {
                 let span = &old.layout.files[file as usize].image;
                 let end = span.start + part.offset + part.inside.len() as u64;
                 counterpart = counterpart.max(end.min(span.end));
@@ -175,7 +176,7 @@ pub(super) async fn first_look(
         }
         Ok(())
     };
-    let read = pump(items(&old, new), plan.depth, start, finish).await;
+    let read = pump(items(&old, new, &known.counterparts), plan.depth, start, finish).await;
     while let Some(matched) = matching.next().await {
         if read.is_ok() {
             keep(matched?);
