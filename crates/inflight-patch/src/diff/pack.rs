@@ -2,6 +2,7 @@
 //! often repeats in the next, and blocks cost something.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 
 use rayon::prelude::*;
 
@@ -87,6 +88,16 @@ impl Pack {
         let kinds = kinds.into_iter().enumerate().map(|(number, kind)| (kind, payload(number)));
         let blocks: Vec<(BlockKind, Cow<'_, [u8]>)> =
             groups.chain(kinds).filter(|(_, raw)| !raw.is_empty()).collect();
-        blocks.into_par_iter().map(|(kind, raw)| encode_block(kind, &raw, compression)).collect()
+        // What takes longest begins first.
+        let mut order: Vec<usize> = (0..blocks.len()).collect();
+        order.sort_by_key(|number| Reverse(blocks[*number].1.len()));
+        let encode = |number: usize| {
+            let (kind, raw) = &blocks[number];
+            (number, encode_block(*kind, raw, compression))
+        };
+        let mut encoded: Vec<(usize, EncodedBlock)> =
+            order.into_par_iter().with_max_len(1).map(encode).collect();
+        encoded.sort_by_key(|(number, _)| *number);
+        encoded.into_iter().map(|(_, block)| block).collect()
     }
 }

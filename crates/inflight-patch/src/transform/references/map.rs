@@ -113,12 +113,14 @@ impl SpotMap {
     ) -> SpotMap {
         let mut map = SpotMap::default();
         let mut pieces = 0;
+        // Most copies start in the region that the one before starts in.
+        let (mut near_old, mut near_new) = (0, 0);
         'all: for copy in copies {
             let space = &old[copy.space as usize].space;
-            for (region, range) in space.cut(copy.old..copy.old + copy.length) {
+            for (region, range) in space.cut_near(copy.old..copy.old + copy.length, &mut near_old) {
                 let from = copy.new + (range.start - copy.old);
                 let to = copy.new + (range.end - copy.old);
-                for (new_region, inside) in new.cut(from..to) {
+                for (new_region, inside) in new.cut_near(from..to, &mut near_new) {
                     pieces += 1;
                     if pieces > PIECES_MAX {
                         break 'all;

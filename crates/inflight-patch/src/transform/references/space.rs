@@ -116,9 +116,22 @@ impl Space {
 
     /// Cuts a range of the file at the ends of regions.
     pub(crate) fn cut(&self, range: Range<u32>) -> impl Iterator<Item = (&Region, Range<u32>)> {
-        let first = self.region_at(range.start);
+        self.cut_near(range, &mut 0)
+    }
+
+    /// The same where the range probably starts in the region of a number; that becomes the one in which
+    /// it does.
+    pub(crate) fn cut_near<'a>(
+        &'a self,
+        range: Range<u32>,
+        near: &mut usize,
+    ) -> impl Iterator<Item = (&'a Region, Range<u32>)> + use<'a> {
         let Range { start, end } = range;
-        self.regions[first..]
+        let holds = |region: &Region| region.start <= start && start < region.end();
+        if !self.regions.get(*near).is_some_and(holds) {
+            *near = self.region_at(start);
+        }
+        self.regions[*near..]
             .iter()
             .take_while(move |region| region.start < end)
             .map(move |region| (region, region.start.max(start)..region.end().min(end)))
