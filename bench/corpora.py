@@ -104,6 +104,13 @@ PAIRS = {
     "polars": Wheels("polars", "1.20.0", "1.21.0", ("manylinux2014_x86_64",)),
     "pyarrow": Wheels("pyarrow", "18.0.0", "18.1.0", ("manylinux_2_28_x86_64",)),
     "linux": DebianSource("linux-source-6.1"),
+    # Releases that changed much: nothing was made with these in mind.
+    "duckdb": Wheels("duckdb", "1.1.3", "1.2.0", ("manylinux2014_x86_64",)),
+    "scipy": Wheels("scipy", "1.14.1", "1.15.0", ("manylinux2014_x86_64",)),
+    "node": Wheels("nodejs-bin", "16.15.1a4", "18.4.0a4", ("manylinux_2_12_x86_64",)),
+    "llvmlite": Wheels("llvmlite", "0.43.0", "0.44.0", ("manylinux2014_x86_64",)),
+    "qt": Wheels("PySide6-Essentials", "6.7.3", "6.8.0", ("manylinux_2_28_x86_64",)),
+    "tensorflow": Wheels("tensorflow-cpu", "2.18.0", "2.19.0", ("manylinux2014_x86_64",)),
     **made.PAIRS,
 }
 
