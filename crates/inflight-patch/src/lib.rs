@@ -38,6 +38,7 @@ pub mod kernels;
 mod layout;
 mod manifest;
 mod paths;
+mod prefetch;
 mod preset;
 mod pump;
 pub(crate) mod transform;

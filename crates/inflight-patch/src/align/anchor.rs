@@ -3,14 +3,19 @@
 //!
 //! Whether a place is one depends on its first 8 bytes; what it is looked up by, on 16 or 32.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use inflight::{ArenaBytes, Pool};
 use rayon::prelude::*;
 
+use crate::prefetch::prefetch;
+
 /// Entries of a bucket: a cache line.
 const BUCKET: usize = 8;
 const BUCKET_BYTES: usize = BUCKET * 8;
+/// Anchors that are prepared to be looked up.
+const PREPARED: usize = 4;
 /// Entries of a bucket that may be alike.
 const ALIKE_MAX: usize = 4;
 
@@ -283,10 +288,11 @@ impl AnchorIndex {
         Some(AnchorIndex { table, buckets, sampling })
     }
 
-    /// Asks for what [`AnchorIndex::find`] will look at for this hash.
-    #[inline]
-    pub(crate) fn prepare(&self, hash: u64) {
-        touch(&self.table[bucket(hash, self.buckets) * BUCKET_BYTES]);
+    /// The anchors of a range of `bytes`, prepared to be looked up.
+    pub(crate) fn prepared<'a>(&'a self, bytes: &'a [u8], range: Range<usize>) -> Prepared<'a> {
+        let anchors = self.sampling.anchors(bytes, range.start, range.end);
+        let ahead = VecDeque::with_capacity(PREPARED);
+        Prepared { index: self, anchors, ahead, from: range.start }
     }
 
     /// Old places that look like the anchor of this hash.
@@ -296,6 +302,37 @@ impl AnchorIndex {
         let start = bucket(hash, self.buckets) * BUCKET_BYTES;
         let slots = self.table[start..start + BUCKET_BYTES].chunks_exact(8);
         slots.map(slot).filter(move |slot| slot >> 32 == tag).map(|slot| slot as u32)
+    }
+}
+
+/// Walks through anchors whose look-ups are prepared: each would wait for memory.
+#[derive(Debug)]
+pub(crate) struct Prepared<'a> {
+    index: &'a AnchorIndex,
+    anchors: Anchors<'a>,
+    /// Anchors and their hashes.
+    ahead: VecDeque<(usize, u64)>,
+    from: usize,
+}
+
+impl Prepared<'_> {
+    /// The next anchor at `from` or behind, and its hash for [`AnchorIndex::find`].
+    pub(crate) fn next(&mut self, from: usize) -> Option<(usize, u64)> {
+        self.from = self.from.max(from);
+        loop {
+            while self.ahead.len() < PREPARED
+                && let Some(at) = self.anchors.next(self.from)
+            {
+                let hash = hash(self.anchors.bytes, at, self.index.sampling);
+                prefetch(&self.index.table[bucket(hash, self.index.buckets) * BUCKET_BYTES]);
+                self.ahead.push_back((at, hash));
+                self.from = at + 1;
+            }
+            let next = self.ahead.pop_front()?;
+            if next.0 >= from {
+                return Some(next);
+            }
+        }
     }
 }
 
@@ -341,7 +378,7 @@ const AHEAD: usize = 8;
 fn fill(table: &mut [u8], list: &[(u32, u64)]) {
     for (number, (bucket, entry)) in list.iter().enumerate() {
         if let Some((later, _)) = list.get(number + AHEAD) {
-            touch(&table[*later as usize * BUCKET_BYTES]);
+            prefetch(&table[*later as usize * BUCKET_BYTES]);
         }
         let start = *bucket as usize * BUCKET_BYTES;
         let mut alike = 0;
@@ -361,19 +398,6 @@ fn fill(table: &mut [u8], list: &[(u32, u64)]) {
 
 fn slot(bytes: &[u8]) -> u64 {
     u64::from_ne_bytes(bytes.try_into().expect("8 bytes"))
-}
-
-/// Asks for the cache line of a bucket.
-#[inline]
-fn touch(bucket: &u8) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch reads nothing and faults on nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>((&raw const *bucket).cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = bucket;
 }
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
 //! Walking through new bytes from anchor to anchor: the last diagonal first, then the index.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::Copy;
-use super::anchor::{AnchorIndex, hash};
+use super::anchor::AnchorIndex;
 use super::extend::{Scoring, backward, forward};
 
 /// What counts as found.
@@ -15,8 +14,6 @@ pub(crate) struct FindOptions {
     pub(crate) score_min: i32,
 }
 
-/// Anchors that are prepared to be looked up: each look-up waits for memory.
-const AHEAD: usize = 4;
 /// Equal bytes that take up the last diagonal again.
 const RESUME_BYTES: usize = 16;
 
@@ -31,25 +28,12 @@ pub(crate) fn find(
 ) {
     let new = &new[..range.end];
     let mut finder = Finder { new, old, options, done: range.start, diagonal: None, out };
-    let mut anchors = index.sampling.anchors(new, range.start, range.end);
-    let mut ahead = VecDeque::with_capacity(AHEAD);
-    let mut from = range.start;
-    loop {
-        while ahead.len() < AHEAD
-            && let Some(at) = anchors.next(from)
-        {
-            let hash = hash(new, at, index.sampling);
-            index.prepare(hash);
-            ahead.push_back((at, hash));
-            from = at + 1;
-        }
-        let Some((at, hash)) = ahead.pop_front() else { break };
-        if at >= finder.done
-            && !finder.resume(at)
+    let mut anchors = index.prepared(new, range);
+    while let Some((at, hash)) = anchors.next(finder.done) {
+        if !finder.resume(at)
             && let Some(copy) = finder.best(at, index.find(hash))
         {
             finder.push(copy);
-            from = from.max(finder.done);
         }
     }
 }

@@ -8,7 +8,7 @@ use inflight::Pool;
 
 use super::near::Agreement;
 use super::old::{IMAGE_BYTES_MAX, common_prefix, common_suffix};
-use crate::align::anchor::{AnchorIndex, Sampling, hash};
+use crate::align::anchor::{AnchorIndex, Sampling};
 use crate::transform::references::space::{OldExecutable, cut_image};
 
 /// The shortest agreement worth an instruction.
@@ -49,21 +49,18 @@ impl FarIndex {
 
     /// Agreements of `new` with the old bytes, in order, none over another.
     pub(super) fn agreements(&self, new: &[u8], old: &[u8]) -> Vec<Agreement> {
-        let sampling = self.index.sampling;
-        let mut anchors = sampling.anchors(new, 0, new.len());
-        let (mut found, mut done, mut from): (Vec<Agreement>, _, _) = (Vec::new(), 0, 0);
-        while let Some(at) = anchors.next(from) {
-            let places = self.index.find(hash(new, at, sampling)).map(|place| place as usize);
+        let mut anchors = self.index.prepared(new, 0..new.len());
+        let (mut found, mut done): (Vec<Agreement>, _) = (Vec::new(), 0);
+        while let Some((at, hash)) = anchors.next(done) {
+            let places = self.index.find(hash).map(|place| place as usize);
             let agreements = places.map(|place| {
                 let ahead = common_prefix(&new[at..], &old[place..]);
                 let behind = common_suffix(&new[done..at], &old[..place]);
                 Agreement { new: at - behind, old: place - behind, length: behind + ahead }
             });
             let longest = agreements.max_by_key(|found| found.length);
-            from = at + 1;
             if let Some(best) = longest.filter(|best| best.length >= AGREEMENT_BYTES_MIN) {
                 done = best.new + best.length;
-                from = from.max(done);
                 found.push(best);
             }
         }

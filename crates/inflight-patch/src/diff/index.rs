@@ -11,6 +11,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::prefetch::prefetch;
+
 /// Bits of a place: images are indexed up to 1 TiB, beyond which chunks are not found.
 const PLACE_BITS: u32 = 40;
 const PLACE: u64 = (1 << PLACE_BITS) - 1;
@@ -59,7 +61,7 @@ impl Index {
     pub(crate) fn insert(&self, signatures: &[Signature]) {
         for (number, signature) in signatures.iter().enumerate() {
             if let Some(later) = signatures.get(number + AHEAD) {
-                self.touch(later.hash);
+                prefetch(&self.slots[self.home(later.hash)]);
             }
             self.insert_one(*signature);
         }
@@ -80,19 +82,6 @@ impl Index {
                 return;
             }
         }
-    }
-
-    /// Asks for the cache line that a later look-up will need.
-    fn touch(&self, hash: u64) {
-        let slot = &raw const self.slots[self.home(hash)];
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a prefetch reads nothing and faults on nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(slot.cast()) };
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = slot;
     }
 
     /// Where a chunk of this hash may start, below `horizon`.

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use crate::align::anchor::{Sampling, hash};
+use crate::prefetch::prefetch;
 
 use super::old::{common_prefix, common_suffix};
 use super::patchwork::{Found, Patchwork};
@@ -24,6 +25,8 @@ const RECENT: usize = 8;
 /// How far before an anchor agreements are looked for: they were, if they go further back, at the
 /// anchor before.
 const BEHIND_BYTES_MAX: usize = 16 << 10;
+/// Anchors of old bytes that are looked up at once.
+const AT_ONCE: usize = 32;
 /// Stretches that old bytes agree with at once.
 const STRETCHES: usize = 4;
 
@@ -262,22 +265,13 @@ impl LeftIndex {
     /// What is left that agrees with old bytes, which start at `base`. Work for the crew.
     pub(super) fn agreements(&self, old: &[u8], base: u64) -> Hits {
         let mut hits = Vec::new();
-        let mut anchors = self.sampling.anchors(old, 0, old.len());
         // Agreements found last: where they end in old bytes, and whose they are.
         let mut last = [(0, 0); STRETCHES];
-        let mut from = 0;
-        while let Some(at) = anchors.next(from) {
-            from = at + 1;
-            let hash = hash(old, at, self.sampling);
-            let (word, bit) = self.filter_bit(hash);
-            if self.filter[word] & bit == 0 {
-                continue;
-            }
-            let Ok(number) = self.slot(hash) else { continue };
+        self.each_known(old, |at, number| {
             let First { place, stretch } = self.firsts[number as usize];
             // The rest of a stretch is looked at where this agreement with it ends.
             if last.iter().any(|(end, other)| at < *end && stretch == *other) {
-                continue;
+                return;
             }
             let (place, range) = (place as usize, self.left.range(stretch as usize));
             let new = &self.left.bytes;
@@ -291,8 +285,39 @@ impl LeftIndex {
                 last.rotate_right(1);
                 last[0] = (at + ahead, stretch);
             }
-        }
+        });
         Hits(hits)
+    }
+
+    /// Gives `each` the anchors of old bytes that are known, in order: place and number. Several at a time
+    /// are looked up, so that each step fetches what the next one looks at.
+    fn each_known(&self, old: &[u8], mut each: impl FnMut(usize, u32)) {
+        let mut anchors = self.sampling.anchors(old, 0, old.len());
+        let (mut maybe, mut known) = (Vec::with_capacity(AT_ONCE), Vec::with_capacity(AT_ONCE));
+        let mut from = 0;
+        loop {
+            while maybe.len() < AT_ONCE
+                && let Some(at) = anchors.next(from)
+            {
+                from = at + 1;
+                let hash = hash(old, at, self.sampling);
+                let (word, bit) = self.filter_bit(hash);
+                if self.filter[word] & bit != 0 {
+                    prefetch(&self.slots[hash as usize & (self.slots.len() - 1)]);
+                    maybe.push((at, hash));
+                }
+            }
+            if maybe.is_empty() {
+                return;
+            }
+            for (at, hash) in maybe.drain(..) {
+                if let Ok(number) = self.slot(hash) {
+                    prefetch(&self.firsts[number as usize]);
+                    known.push((at, number));
+                }
+            }
+            known.drain(..).for_each(|(at, number)| each(at, number));
+        }
     }
 
     /// What was found, by its place in the new image: all that goes on further than what starts before.
