@@ -20,19 +20,7 @@ impl Counterparts {
     }
 
     pub(super) fn new(old: &Image, new: &Image) -> Counterparts {
-        let mut candidates = (0..old.layout.files.len() as u32).peekable();
-        let same = |file: u32| {
-            let path = &new.entry(file).path;
-            while let Some(candidate) = candidates.peek().copied() {
-                match compare(&old.entry(candidate).path, path) {
-                    Ordering::Less => candidates.next(),
-                    Ordering::Equal => return candidate,
-                    Ordering::Greater => break,
-                };
-            }
-            NONE
-        };
-        Counterparts((0..new.layout.files.len() as u32).map(same).collect())
+        Counterparts(same(&paths(old), &paths(new)))
     }
 
     /// The old file of the same path as a new one.
@@ -41,10 +29,60 @@ impl Counterparts {
     }
 }
 
+/// The paths of an image's files, in order.
+fn paths(image: &Image) -> Vec<&Path> {
+    (0..image.layout.files.len() as u32).map(|file| &*image.entry(file).path).collect()
+}
+
+/// For each new path the number of the same old one. Both are in order.
+fn same(old: &[&Path], new: &[&Path]) -> Vec<u32> {
+    let mut candidate = 0;
+    let number = |path: &&Path| {
+        while let Some(other) = old.get(candidate) {
+            match compare(other, path) {
+                Ordering::Less => candidate += 1,
+                Ordering::Equal => return candidate as u32,
+                Ordering::Greater => break,
+            }
+        }
+        NONE
+    };
+    new.iter().map(number).collect()
+}
+
 /// The order of two paths, which most of the time are the same: that is told from their bytes.
 fn compare(one: &Path, other: &Path) -> Ordering {
     match one.as_os_str() == other.as_os_str() {
         true => Ordering::Equal,
         false => one.cmp(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Paths whose order is not that of their bytes.
+    fn tree() -> impl Strategy<Value = Vec<PathBuf>> {
+        let path =
+            prop::collection::vec("[a!-]{1,2}", 1..4).prop_map(|names| names.iter().collect());
+        prop::collection::btree_set(path, 0..40).prop_map(|paths| paths.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn each_new_path_has_the_number_of_the_same_old_one(old in tree(), new in tree()) {
+            let (old, new): (Vec<&Path>, Vec<&Path>) =
+                (old.iter().map(|path| &**path).collect(), new.iter().map(|path| &**path).collect());
+            let expected: Vec<u32> = new
+                .iter()
+                .map(|path| old.iter().position(|other| other == path).map_or(NONE, |n| n as u32))
+                .collect();
+            prop_assert_eq!(same(&old, &new), expected);
+        }
     }
 }
