@@ -84,14 +84,15 @@ pub(crate) struct Anchors<'a> {
 }
 
 impl Anchors<'_> {
-    /// The first anchor at `from` or behind; `from` never goes back.
+    /// The first anchor at `from` or behind; `from` never goes back. When there is none, there is none
+    /// the next time either.
     #[inline]
     pub(crate) fn next(&mut self, from: usize) -> Option<usize> {
         if self.sampling.stride > 1 || self.sampling.bits == 0 {
             return self.next_of_stride(from);
         }
         if from < self.looked {
-            self.places &= !0 << (from - self.block).min(31);
+            self.places &= !0 << from.saturating_sub(self.block).min(31);
             if self.places != 0 {
                 return Some(self.take());
             }
@@ -438,8 +439,7 @@ mod tests {
                 let expected = chosen.iter().copied().find(|at| *at >= from);
                 let found = anchors.next(from);
                 prop_assert_eq!(found, expected);
-                let Some(found) = found else { break };
-                from = found + step;
+                from = found.map_or(from, |found| found + step);
             }
         }
     }
