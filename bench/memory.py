@@ -3,7 +3,8 @@
 
 Usage: bench/memory.py PAIR|OLD:NEW... [--bounds 256MiB,1GiB,4GiB] [--preset default] [--program PATH]
 
-Prints a table: peak of resident memory and size of the patch. One run each: neither depends on chance.
+Prints a table: peak of resident memory and size of the patch, of one run each. More is held of large files that the
+page cache does not have, as it costs something to read them again.
 Exits with 1 if a peak is more than a bound and 64 MiB.
 """
 
@@ -18,6 +19,14 @@ MIB = 1 << 20
 UNITS = {"MiB": MIB, "GiB": MIB << 10}
 # What may be resident beside what was allowed: the program itself, and stacks.
 BESIDE = 64 * MIB
+
+
+def bound(text):
+    """A bound as the program takes it, and its bytes."""
+    number, unit = text[:-3], text[-3:]
+    if unit not in UNITS or not number.isdigit():
+        raise argparse.ArgumentTypeError(f"{text} is no bound such as 256MiB or 4GiB")
+    return text, int(number) * UNITS[unit]
 
 
 def trees(pair, corpora):
@@ -42,27 +51,32 @@ def run(command, patch):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("pairs", nargs="+")
-    parser.add_argument("--bounds", default="256MiB,1GiB,4GiB", help="with commas between")
+    parser.add_argument(
+        "--bounds",
+        type=lambda text: [bound(one) for one in text.split(",")],
+        default="256MiB,1GiB,4GiB",
+        help="with commas between (default: %(default)s)",
+    )
     parser.add_argument("--preset", default="default")
     parser.add_argument("--program", type=Path, default=Path("target/release/inflight"))
     default = os.environ.get("INFLIGHT_CORPORA", Path(tempfile.gettempdir()) / "corpora")
     parser.add_argument("--corpora", type=Path, default=default)
     arguments = parser.parse_args()
-    bounds = arguments.bounds.split(",")
-    print("| pair |", " | ".join([*bounds, "default"]), "|")
-    print("| --- |", " ---: |" * (len(bounds) + 1), sep="")
+    bounds = [*arguments.bounds, ("default", None)]
+    print("| pair |", " | ".join(name for name, _ in bounds), "|")
+    print("| --- |", " ---: |" * len(bounds), sep="")
     over = False
     with tempfile.TemporaryDirectory() as directory:
         patch = Path(directory) / "patch"
         for pair in arguments.pairs:
             old, new = trees(pair, arguments.corpora)
             cells = []
-            for bound in [*bounds, None]:
+            for name, most in bounds:
                 command = [arguments.program, "diff", old, new, "-o", patch, "--preset", arguments.preset]
-                command += ["--memory", bound] if bound else []
+                command += ["--memory", name] if most else []
                 peak, size = run(command, patch)
                 cells.append(f"{peak / MIB:.0f} MiB, {size / 1e6:.2f} MB")
-                if bound and peak > int(bound[:-3]) * UNITS[bound[-3:]] + BESIDE:
+                if most and peak > most + BESIDE:
                     over = True
                     cells[-1] += " **over**"
             print(f"| {pair} |", " | ".join(cells), "|", flush=True)
