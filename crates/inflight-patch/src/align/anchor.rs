@@ -14,7 +14,7 @@ use crate::prefetch::prefetch;
 /// Entries of a bucket: a cache line.
 const BUCKET: usize = 8;
 const BUCKET_BYTES: usize = BUCKET * 8;
-/// Anchors that are prepared to be looked up.
+/// Anchors that are prepared to be looked up, at most.
 const PREPARED: usize = 4;
 /// Entries of a bucket that may be alike.
 const ALIKE_MAX: usize = 4;
@@ -292,8 +292,8 @@ impl AnchorIndex {
     /// The anchors of a range of `bytes`, prepared to be looked up.
     pub(crate) fn prepared<'a>(&'a self, bytes: &'a [u8], range: Range<usize>) -> Prepared<'a> {
         let anchors = self.sampling.anchors(bytes, range.start, range.end);
-        let ahead = VecDeque::with_capacity(PREPARED);
-        Prepared { index: self, anchors, ahead, from: range.start }
+        let (ahead, from) = (VecDeque::with_capacity(PREPARED), range.start);
+        Prepared { index: self, anchors, ahead, from, behind: from, depth: 1 }
     }
 
     /// Old places that look like the anchor of this hash.
@@ -313,15 +313,20 @@ pub(crate) struct Prepared<'a> {
     anchors: Anchors<'a>,
     /// Anchors and their hashes.
     ahead: VecDeque<(usize, u64)>,
+    /// Where anchors are looked for, and where those end that were handed out.
     from: usize,
+    behind: usize,
+    /// How many are prepared: more, the longer none was passed over, as that is for nothing then.
+    depth: usize,
 }
 
 impl Prepared<'_> {
     /// The next anchor at `from` or behind, and its hash for [`AnchorIndex::find`].
     pub(crate) fn next(&mut self, from: usize) -> Option<(usize, u64)> {
         self.from = self.from.max(from);
+        self.depth = if from > self.behind { 1 } else { PREPARED.min(2 * self.depth) };
         loop {
-            while self.ahead.len() < PREPARED
+            while self.ahead.len() < self.depth
                 && let Some(at) = self.anchors.next(self.from)
             {
                 let hash = hash(self.anchors.bytes, at, self.index.sampling);
@@ -331,6 +336,7 @@ impl Prepared<'_> {
             }
             let next = self.ahead.pop_front()?;
             if next.0 >= from {
+                self.behind = next.0 + 1;
                 return Some(next);
             }
         }
