@@ -440,11 +440,16 @@ mod tests {
                 .filter(|at| sampling.chooses(&bytes, *at))
                 .collect();
             let mut anchors = sampling.anchors(&bytes, 0, end);
+            let pool = Pool::new(Budget::new(1 << 20));
+            let index = AnchorIndex::of(&pool, &[], &[], sampling).expect("room");
+            let mut prepared = index.prepared(&bytes, 0..end);
             let mut from = 0;
             for step in steps {
                 let expected = chosen.iter().copied().find(|at| *at >= from);
                 let found = anchors.next(from);
                 prop_assert_eq!(found, expected);
+                let hashed = expected.map(|at| (at, hash(&bytes, at, sampling)));
+                prop_assert_eq!(prepared.next(from), hashed);
                 from = found.map_or(from, |found| found + step);
             }
         }

@@ -167,3 +167,39 @@ pub(crate) fn cut_image(
         ((first + at) as u32, from as u32..to as u32)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn ranges_are_cut_alike_wherever_they_are_looked_for_first(
+            lengths in prop::collection::vec(1u32..20, 1..10),
+            from: prop::sample::Index,
+            length in 1u32..60,
+            near in 0usize..12,
+        ) {
+            let mut space = Space::default();
+            for length in lengths {
+                let start = space.length();
+                let region = Region { kind: RegionKind::Plain, start, length, spot: 0, link: 0 };
+                space.regions.push(region);
+            }
+            let start = from.index(space.length() as usize) as u32;
+            let range = start..(start + length).min(space.length());
+            let mut near = near;
+            let parts: Vec<_> = space.cut_near(range.clone(), &mut near).collect();
+            let expected: Vec<_> = space
+                .regions
+                .iter()
+                .map(|region| (region, region.start.max(range.start)..region.end().min(range.end)))
+                .filter(|(_, part)| !part.is_empty())
+                .collect();
+            prop_assert_eq!(parts, expected);
+            prop_assert_eq!(near, space.region_at(start));
+        }
+    }
+}
