@@ -35,8 +35,8 @@ pub(crate) use instruction::{
 };
 pub(crate) use listing::Listing;
 pub(crate) use pack::{
-    GROUPS_MAX as PACK_GROUPS_MAX, PAYLOAD_KINDS, Payloads, encode_pack, groups_of_pack, packs,
-    split_pack,
+    GROUPS_MAX as PACK_GROUPS_MAX, PAYLOAD_KINDS, PayloadLengths, Payloads, encode_pack,
+    groups_of_pack, packs, split_blocks,
 };
 pub use reader::{BlockEntry, PatchFile};
 pub(crate) use residue::{GapList, GapLists, Places};

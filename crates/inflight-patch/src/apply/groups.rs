@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use inflight::stream::Ordered;
 
-use super::packs::{Packed, Packs};
+use super::packs::{Opened, Outline, Packs};
 use super::piece::{Group, Piece, Relocation, Source};
 use crate::crew::Work;
 use crate::damage::Damage;
 use crate::error::Result;
-use crate::format::{Corrections, Executable, GapLists, GroupInstructions, Instruction, PatchFile};
+use crate::format::{
+    Corrections, Executable, GapLists, GroupInstructions, Instruction, PatchFile, Payloads,
+};
 use crate::job::Job;
 use crate::transform::references::{Relocator, copy_parts};
 
@@ -23,17 +25,27 @@ pub(super) struct Pieces<'a> {
     patch: &'a PatchFile,
     packs: Packs<'a>,
     /// Groups of the pack under way that nobody decodes yet.
-    waiting: std::vec::IntoIter<Packed>,
+    waiting: std::vec::IntoIter<Outline>,
     ahead: Ordered<Work<Result<Decoded, Damage>>>,
+    /// What the groups of that pack have besides, once it is there.
+    streams: Streams,
     current: Current,
 }
 
-/// A group that was decoded, and its instructions.
+/// A group as far as it was decoded from its outline.
 struct Decoded {
-    group: Group,
+    at: u64,
     instructions: GroupInstructions,
+    /// What corrects its copies, if an executable begins in it.
+    relocation: Option<Relocation>,
     /// Whether it goes on with the executable of the group before.
     goes_on: bool,
+}
+
+/// The streams of the groups of a pack.
+enum Streams {
+    Coming(Work<Result<Vec<Payloads>>>),
+    There(std::vec::IntoIter<Payloads>),
 }
 
 /// The group under way.
@@ -56,18 +68,19 @@ impl<'a> Pieces<'a> {
     pub(super) fn new(job: &'a Job, patch: &'a PatchFile) -> Pieces<'a> {
         let ahead = Ordered::new(GROUPS_AHEAD);
         let (packs, waiting) = (Packs::new(job, patch), Vec::new().into_iter());
-        Pieces { job, patch, packs, waiting, ahead, current: Current::default() }
+        let streams = Streams::There(Vec::new().into_iter());
+        Pieces { job, patch, packs, waiting, ahead, streams, current: Current::default() }
     }
 
     /// Lets the crew decode the next groups of the pack under way.
     fn decode_ahead(&mut self) {
         while self.ahead.has_room()
-            && let Some(packed) = self.waiting.next()
+            && let Some(outline) = self.waiting.next()
         {
             let image_bytes = self.patch.image_bytes();
             self.ahead.push(self.job.crew.hand().run(move || {
-                let at = packed.at;
-                decode(packed, image_bytes).map_err(|damage| damage.inside(at))
+                let at = outline.at;
+                decode(outline, image_bytes).map_err(|damage| damage.inside(at))
             }));
         }
     }
@@ -75,20 +88,27 @@ impl<'a> Pieces<'a> {
     /// Goes to the next group; says whether there is one.
     async fn next_group(&mut self) -> Result<bool> {
         if self.ahead.is_empty() {
-            let Some(groups) = self.packs.next().await? else {
+            let Some(Opened { outlines, streams }) = self.packs.next().await? else {
                 return Ok(false);
             };
-            self.waiting = groups.into_iter();
+            self.waiting = outlines.into_iter();
+            self.streams = Streams::Coming(streams);
             self.decode_ahead();
         }
+        // A block that does not decode is told before a group that does not agree with it.
+        let payloads = self.streams.next().await?;
         let decoded = self.ahead.next().await.expect("a pack has groups");
         let decoded = decoded.map_err(|damage| self.patch.damaged(damage))?;
         self.decode_ahead();
         self.current.finish().map_err(|damage| self.damaged(damage))?;
-        let Decoded { mut group, instructions, goes_on } = decoded;
-        if goes_on {
-            group.relocation.clone_from(&self.current.group.relocation);
-        }
+        let Decoded { at, instructions, relocation, goes_on } = decoded;
+        let relocation = match goes_on {
+            true => self.current.group.relocation.clone(),
+            false => relocation,
+        };
+        let [_, _, literals, mismatches, differences, misses, corrections] = payloads;
+        let group =
+            Group { at, literals, mismatches, differences, misses, corrections, relocation };
         let (start, end) = (self.current.end, instructions.start + instructions.length());
         if instructions.start != start {
             let what = format!("a group starts at {} in place of {start}", instructions.start);
@@ -137,25 +157,35 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// Puts a group together. Work for the crew.
-fn decode(packed: Packed, (old_bytes, new_bytes): (u64, u64)) -> Result<Decoded, Damage> {
-    let Packed { at, goes_on, payloads, more } = packed;
-    let [executable, instructions, literals, mismatches, differences, misses, corrections] =
-        payloads;
+impl Streams {
+    /// Those of the next group.
+    async fn next(&mut self) -> Result<Payloads> {
+        if let Streams::Coming(work) = self {
+            *self = Streams::There(work.await?.into_iter());
+        }
+        match self {
+            Streams::There(payloads) => Ok(payloads.next().expect("each group has some")),
+            Streams::Coming(_) => unreachable!("they are there now"),
+        }
+    }
+}
+
+/// Makes of an outline what it stands for. Work for the crew.
+fn decode(outline: Outline, (old_bytes, new_bytes): (u64, u64)) -> Result<Decoded, Damage> {
+    let Outline { at, goes_on, executable, instructions, more, lengths } = outline;
+    let [_, _, literals, _, _, misses, _] = lengths;
     let instructions = GroupInstructions::decode(&instructions, old_bytes, new_bytes)?;
     let executable = match executable.is_empty() {
         true => None,
         false => Some(Executable::decode(&executable, old_bytes)?),
     };
-    let relocation = None;
-    let mut group =
-        Group { at, literals, mismatches, differences, misses, corrections, relocation };
-    if instructions.literal_bytes() != group.literals.len() as u64 {
+    if instructions.literal_bytes() != literals as u64 {
         return Err(Damage::new(0, "a group's instructions do not use up its literals"));
     }
-    if executable.is_none() && !goes_on && !group.misses.is_empty() {
+    if executable.is_none() && !goes_on && misses > 0 {
         return Err(Damage::new(0, "misses in a group that is no executable"));
     }
+    let mut relocation = None;
     if let Some(executable) = executable {
         let more = more.iter().map(|raw| GroupInstructions::decode(raw, old_bytes, new_bytes));
         let more = more.collect::<Result<Vec<GroupInstructions>, Damage>>()?;
@@ -170,9 +200,9 @@ fn decode(packed: Packed, (old_bytes, new_bytes): (u64, u64)) -> Result<Decoded,
             relocator.tell(told.space, told.target, told.change);
         }
         let (start, relocator) = (instructions.start, Arc::new(relocator));
-        group.relocation = Some(Relocation { start, relocator });
+        relocation = Some(Relocation { start, relocator });
     }
-    Ok(Decoded { group, instructions, goes_on })
+    Ok(Decoded { at, instructions, relocation, goes_on })
 }
 
 impl Current {

@@ -1,11 +1,20 @@
 //! The packs of a patch, fetched and decompressed ahead, and split into groups.
+//!
+//! What a group looks like is decompressed beside its bytes, and is there long before them: what an executable
+//! is corrected by is made meanwhile.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
 
 use inflight::stream::Ordered;
 use inflight::{Buffer, Task};
 use rayon::prelude::*;
 
+use crate::crew::{Hand, Work};
 use crate::error::Result;
-use crate::format::{BlockEntry, BlockKind, PatchFile, Payloads, packs, split_pack};
+use crate::format::{
+    BlockEntry, BlockKind, PatchFile, PayloadLengths, Payloads, groups_of_pack, packs, split_blocks,
+};
 use crate::job::Job;
 
 /// Packs fetched and decompressed ahead.
@@ -21,16 +30,27 @@ struct Pack {
     more: Vec<BlockEntry>,
 }
 
-/// A group as it came out of its pack.
+/// A pack that is being decompressed.
 #[derive(Debug)]
-pub(super) struct Packed {
+pub(super) struct Opened {
+    pub(super) outlines: Vec<Outline>,
+    /// What all groups have besides, in their order.
+    pub(super) streams: Work<Result<Vec<Payloads>>>,
+}
+
+/// What a group looks like.
+#[derive(Debug)]
+pub(super) struct Outline {
     /// Where the pack's first block is in the patch, for messages.
     pub(super) at: u64,
     /// Whether it goes on with the executable of the group before.
     pub(super) goes_on: bool,
-    pub(super) payloads: Payloads,
+    pub(super) executable: Vec<u8>,
+    pub(super) instructions: Vec<u8>,
     /// The instructions of the groups that go on with its executable.
     pub(super) more: Vec<Vec<u8>>,
+    /// How long each of its payloads is.
+    pub(super) lengths: PayloadLengths,
 }
 
 /// All packs of a patch, in order.
@@ -59,13 +79,13 @@ pub(super) fn bytes_at_once(patch: &PatchFile) -> u64 {
     (PACKS_AHEAD as u64 + 2) * (2 * largest) + mapped + (24 << 20)
 }
 
-/// Hands out the groups of one pack after the other.
+/// Hands out one pack after the other.
 pub(super) struct Packs<'a> {
     job: &'a Job,
     patch: &'a PatchFile,
     /// Packs not yet fetched.
     waiting: std::vec::IntoIter<Pack>,
-    ahead: Ordered<Task<Result<Vec<Packed>>>>,
+    ahead: Ordered<Task<Result<Opened>>>,
 }
 
 impl<'a> Packs<'a> {
@@ -74,14 +94,14 @@ impl<'a> Packs<'a> {
         Packs { job, patch, waiting, ahead }
     }
 
-    /// The groups of the next pack, if there is one.
-    pub(super) async fn next(&mut self) -> Result<Option<Vec<Packed>>> {
+    /// The next pack, if there is one.
+    pub(super) async fn next(&mut self) -> Result<Option<Opened>> {
         self.fetch_ahead();
-        let Some(groups) = self.ahead.next().await else {
+        let Some(opened) = self.ahead.next().await else {
             return Ok(None);
         };
         self.fetch_ahead();
-        groups.map(Some)
+        opened.map(Some)
     }
 
     fn fetch_ahead(&mut self) {
@@ -89,28 +109,85 @@ impl<'a> Packs<'a> {
             && let Some(pack) = self.waiting.next()
         {
             let (patch, hand) = (self.patch.clone(), self.job.crew.hand());
-            self.ahead.push(self.job.handle.spawn(async move {
-                let mut sealed = Vec::with_capacity(pack.blocks.len() + pack.more.len());
-                for block in pack.blocks.iter().chain(&pack.more) {
-                    sealed.push(patch.fetch(block).await?);
-                }
-                hand.run(move || open(&patch, &pack, &sealed)).await
-            }));
+            self.ahead.push(self.job.handle.spawn(open(patch, pack, hand)));
         }
     }
 }
 
-/// Decompresses a pack and splits it. Work for the crew.
-fn open(patch: &PatchFile, pack: &Pack, sealed: &[Buffer]) -> Result<Vec<Packed>> {
-    let blocks: Vec<&BlockEntry> = pack.blocks.iter().chain(&pack.more).collect();
-    let decode = |(block, sealed): (&&BlockEntry, &Buffer)| patch.decode(block, sealed);
-    let mut raw: Vec<Vec<u8>> = blocks.par_iter().zip(sealed).map(decode).collect::<Result<_>>()?;
-    let mut more = raw.split_off(pack.blocks.len());
-    let at = pack.blocks[0].offset;
-    let goes_on = pack.blocks[0].kind == BlockKind::MoreInstructions;
-    let kinds = pack.blocks.iter().map(|block| block.kind);
-    let groups =
-        split_pack(kinds.zip(raw).collect()).map_err(|damage| patch.damaged(damage.inside(at)))?;
-    let packed = |payloads| Packed { at, goes_on, payloads, more: std::mem::take(&mut more) };
-    Ok(groups.into_iter().map(packed).collect())
+/// A block, and its bytes as they are stored.
+type Sealed = (BlockEntry, Buffer);
+
+/// Fetches a pack and has it decompressed.
+async fn open(patch: PatchFile, pack: Pack, hand: Hand) -> Result<Opened> {
+    let (mut table, mut outlines, mut streams) = (None, Vec::new(), Vec::new());
+    for block in pack.blocks.iter().chain(&pack.more) {
+        let sealed = (*block, patch.fetch(block).await?);
+        match block.kind {
+            BlockKind::Groups => table = Some(sealed),
+            BlockKind::Executable | BlockKind::Instructions | BlockKind::MoreInstructions => {
+                outlines.push(sealed);
+            }
+            _ => streams.push(sealed),
+        }
+    }
+    let its = patch.clone();
+    let (pack, groups) = hand.run(move || cut(&its, pack, table)).await?;
+    let (its, its_groups) = (patch.clone(), groups.clone());
+    let outlines = hand.run(move || open_outlines(&its, &pack, &its_groups, outlines));
+    let streams = hand.run(move || open_streams(&patch, &groups, streams));
+    Ok(Opened { outlines: outlines.await?, streams })
+}
+
+/// How a pack is cut into groups. Work for the crew.
+fn cut(
+    patch: &PatchFile,
+    pack: Pack,
+    table: Option<Sealed>,
+) -> Result<(Pack, Arc<Vec<PayloadLengths>>)> {
+    let table = table.map(|(block, sealed)| patch.decode(&block, &sealed)).transpose()?;
+    let blocks = pack.blocks.iter().map(|block| (block.kind, block.raw_bytes as usize));
+    let groups = groups_of_pack(table.as_deref(), blocks);
+    let groups = groups.map_err(|damage| patch.damaged(damage.inside(pack.blocks[0].offset)))?;
+    Ok((pack, Arc::new(groups)))
+}
+
+/// Decompresses what the groups of a pack look like. Work for the crew.
+fn open_outlines(
+    patch: &PatchFile,
+    pack: &Pack,
+    groups: &[PayloadLengths],
+    blocks: Vec<Sealed>,
+) -> Result<Vec<Outline>> {
+    let mut blocks = decode(patch, blocks)?;
+    let more = blocks.split_off(blocks.len() - pack.more.len());
+    let mut more = Some(more.into_iter().map(|(_, raw)| raw).collect());
+    let split = split_blocks(groups, blocks);
+    let outline = |(payloads, lengths): (Payloads, &PayloadLengths)| {
+        let [executable, instructions, ..] = payloads;
+        Outline {
+            at: pack.blocks[0].offset,
+            goes_on: pack.blocks[0].kind == BlockKind::MoreInstructions,
+            executable,
+            instructions,
+            more: more.take().unwrap_or_default(),
+            lengths: *lengths,
+        }
+    };
+    Ok(split.into_iter().zip(groups).map(outline).collect())
+}
+
+/// Decompresses what the groups of a pack have besides, in their order. Work for the crew.
+fn open_streams(
+    patch: &PatchFile,
+    groups: &[PayloadLengths],
+    mut blocks: Vec<Sealed>,
+) -> Result<Vec<Payloads>> {
+    // What takes longest begins first.
+    blocks.sort_by_key(|(block, _)| Reverse(block.stored_bytes));
+    Ok(split_blocks(groups, decode(patch, blocks)?))
+}
+
+fn decode(patch: &PatchFile, blocks: Vec<Sealed>) -> Result<Vec<(BlockKind, Vec<u8>)>> {
+    let decode = |(block, sealed): &Sealed| Ok((block.kind, patch.decode(block, sealed)?));
+    blocks.par_iter().with_max_len(1).map(decode).collect()
 }

@@ -79,6 +79,14 @@ pub(crate) fn split_pack(blocks: Vec<(BlockKind, Vec<u8>)>) -> Result<Vec<Payloa
     let table = blocks.iter().find(|(kind, _)| *kind == BlockKind::Groups);
     let table = table.map(|(_, raw)| &raw[..]);
     let groups = groups_of_pack(table, blocks.iter().map(|(kind, raw)| (*kind, raw.len())))?;
+    Ok(split_blocks(&groups, blocks))
+}
+
+/// Gives each of a pack's groups its part of these blocks of the pack.
+pub(crate) fn split_blocks(
+    groups: &[PayloadLengths],
+    blocks: Vec<(BlockKind, Vec<u8>)>,
+) -> Vec<Payloads> {
     let mut split: Vec<Payloads> = groups.iter().map(|_| Payloads::default()).collect();
     for (kind, raw) in blocks {
         let Some(payload) = payload(kind) else { continue };
@@ -87,13 +95,13 @@ pub(crate) fn split_pack(blocks: Vec<(BlockKind, Vec<u8>)>) -> Result<Vec<Payloa
             continue;
         }
         let mut rest = &raw[..];
-        for (group, lengths) in split.iter_mut().zip(&groups) {
+        for (group, lengths) in split.iter_mut().zip(groups) {
             let (its, behind) = rest.split_at(lengths[payload]);
             group[payload].extend_from_slice(its);
             rest = behind;
         }
     }
-    Ok(split)
+    split
 }
 
 /// The raw bytes of the block in front of a pack of several groups.
