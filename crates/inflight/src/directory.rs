@@ -3,21 +3,21 @@
 //! All paths here are relative to the directory. `..` and symbolic links inside them are the
 //! system's to resolve, except where [`crate::OpenOptions::beneath`] is asked for.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fmt;
 use std::mem::take;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::buffer::Buffer;
-use crate::descriptor::{Descriptor, OwnedDescriptor, Sort};
+use crate::descriptor::{Descriptor, Sort};
 use crate::error::{Error, Result};
 use crate::file::{DirectFile, File};
 use crate::handle::{Handle, at, metadata_at, text};
 use crate::metadata::{DirectoryBatch, FileKind, Metadata, Owner, SetTimes};
 use crate::operation::{
-    At, CopiedFile, DirectoryCopy, DirectoryListing, FilePiece, NewFile, OpenOptions, Operation,
-    RemoveKind, SetMetadata, SyncScope,
+    At, CopiedFile, DirectoryCopy, DirectoryListing, FilePiece, Level, NewFile, OpenOptions,
+    Operation, RemoveKind, SetMetadata, SyncScope,
 };
 use crate::pending::Pending;
 
@@ -31,6 +31,46 @@ pub struct ListedDirectory {
     pub batch: DirectoryBatch,
     /// Where these are not all, the directory, to [read](Directory::read) on from.
     pub rest: Option<Directory>,
+}
+
+/// What came of a directory in [`Directory::copy_directory`].
+#[derive(Debug)]
+pub struct CopiedDirectory {
+    /// The directory and its copy, where anything is left to do; else all that is in it was copied, and the copy has its
+    /// metadata.
+    pub opened: Option<(Directory, Directory)>,
+    /// The first part of what is in it, with metadata.
+    pub batch: DirectoryBatch,
+    /// Whether it was listed. Else there is nothing in `batch`, and its listing begins at the front.
+    pub is_listed: bool,
+    /// Of each entry in `batch` whether it was copied, as far as was tried.
+    pub copied: Vec<bool>,
+    /// Directories in it that were made, with their place in `batch`.
+    pub inside: Vec<(usize, CopiedDirectory)>,
+    /// Extended attributes that copies did not get, as their file system or their user may not; without those
+    /// in `inside`.
+    pub attributes_lost: u64,
+}
+
+impl CopiedDirectory {
+    fn of(level: Level, handle: &Handle, (from, to): (PathBuf, PathBuf)) -> CopiedDirectory {
+        let Level { batch, is_listed, copied, inside, attributes_lost, opened, .. } = level;
+        let names: Vec<&OsStr> =
+            batch.iter().map(|entry| OsStr::from_bytes(entry.name.to_bytes())).collect();
+        let of = |(place, level): (usize, Level)| {
+            let paths = (from.join(names[place]), to.join(names[place]));
+            (place, CopiedDirectory::of(level, handle, paths))
+        };
+        let inside = inside.into_iter().map(of).collect();
+        let opened = opened.map(|(source, made)| {
+            let directory = |opened, path| Directory {
+                descriptor: handle.share(opened, path, Sort::Other),
+                handle: handle.clone(),
+            };
+            (directory(source, from), directory(made, to))
+        });
+        CopiedDirectory { opened, batch, is_listed, copied, inside, attributes_lost }
+    }
 }
 
 /// An open directory.
@@ -166,7 +206,7 @@ impl Directory {
     }
 
     /// Makes a directory at a path of `target` and copies what is small in the one at a path of this into it, in
-    /// one operation: see [`Operation::CopyDirectory`]. Gives both, open, and what came of it.
+    /// one operation: see [`Operation::CopyDirectory`].
     ///
     /// # Errors
     /// As for [`Directory::open_directory`], of either; then nothing was copied.
@@ -178,19 +218,15 @@ impl Directory {
         path: impl AsRef<Path>,
         target: (&Directory, impl AsRef<Path>),
         copy: DirectoryCopy,
-    ) -> Result<(Directory, Directory, Box<DirectoryCopy>)> {
+    ) -> Result<CopiedDirectory> {
         assert!(copy.buffer.capacity() > 0, "a copy needs room");
         let (from, to) = (self.at("open", path.as_ref())?, target.0.at("open", target.1.as_ref())?);
         let copy = Box::new(copy);
         let operation = Operation::CopyDirectory { from, to, reading: true, copy };
         match self.handle.submit(operation).await?.0 {
-            Operation::CopyDirectory { from, to, mut copy, .. } => {
-                let (source, made) = copy.opened.take().expect("both were opened");
-                let directory = |opened: OwnedDescriptor, at: &At| Directory {
-                    descriptor: self.handle.share(opened, at.display_path(), Sort::Other),
-                    handle: self.handle.clone(),
-                };
-                Ok((directory(source, &from), directory(made, &to), copy))
+            Operation::CopyDirectory { from, to, copy, .. } => {
+                let paths = (from.display_path(), to.display_path());
+                Ok(CopiedDirectory::of(copy.top, &self.handle, paths))
             }
             other => unreachable!("{other:?} came back for a copy"),
         }

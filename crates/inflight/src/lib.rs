@@ -112,7 +112,7 @@ pub use class::Class;
 pub use completion::Completer;
 pub use descriptor::{Descriptor, OwnedDescriptor};
 pub use device::{Device, DeviceKind, DeviceLimits, DeviceSettings, TransferSettings};
-pub use directory::{Directory, ListedDirectory};
+pub use directory::{CopiedDirectory, Directory, ListedDirectory};
 pub use driver::{DriverChoice, Faults, SimulatedDisk};
 pub use engine::{Builder, DRIVER_VARIABLE, Engine};
 pub use error::{Error, Result};

@@ -29,6 +29,7 @@ pub use arguments::{
     Advice, At, CopiedFile, DirectoryListing, FilePiece, NewFile, OpenOptions, RemoveKind,
     SetMetadata, Shutdown, SocketOption, SyncScope, TRANSFER_BYTES_MAX,
 };
+pub(crate) use directory_copy::{Copier, Level};
 pub use directory_copy::{DirectoryCopy, Kept};
 pub(crate) use facts::Direction;
 
@@ -144,9 +145,9 @@ pub enum Operation {
         /// Room for the bytes of the longest file, and one more.
         buffer: Buffer,
     },
-    /// Makes a directory and copies what is small in it, as far as nothing goes wrong; opens both and lists
-    /// the source, so that whoever asked can do the rest. An error is about the opening of either. Result:
-    /// bytes copied.
+    /// Makes a directory and copies what is small in it and in the directories inside, up to a few hundred files and as
+    /// far as nothing goes wrong. Directories that are not done are handed out, listed and open, so that
+    /// whoever asked can do the rest. An error is about the opening of the outermost. Result: bytes copied.
     CopyDirectory {
         /// The source, on a way without links.
         from: At,

@@ -2,13 +2,13 @@
 
 mod support;
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use inflight::{
-    CopiedFile, Directory, DirectoryCopy, Engine, Kept, NewFile, OpenOptions, RemoveKind,
-    SetMetadata, SetTimes, Timestamp,
+    CopiedDirectory, CopiedFile, Directory, DirectoryCopy, Engine, FileKind, Kept, Metadata,
+    NewFile, OpenOptions, SetMetadata, SetTimes, Timestamp,
 };
 
 use support::{bytes, content, on_each_disk};
@@ -106,19 +106,18 @@ fn a_directory_is_copied_with_what_is_small_in_it() {
     on_each_disk(|engine, directory| {
         engine.block_on(async {
             let top = directory_of_small_files(engine, directory).await;
-            let kept = SetMetadata { mode: Some(0o751), ..SetMetadata::default() };
-            let copy = async |to: &str| {
+            let about = Metadata { mode: 0o571, ..Metadata::default() };
+            let copy = async |from: &str, to: &str| {
                 let room = engine.pool().try_get(1000).unwrap();
                 // Pools may give more room than was asked for.
                 let most = room.capacity();
-                let copy = DirectoryCopy::new(0o700, kept, Kept::default(), room);
-                (top.copy_directory("from", (&top, to), copy).await, most)
+                let copy = DirectoryCopy::new(&about, Kept::default(), room);
+                (top.copy_directory(from, (&top, to), copy).await, most)
             };
-            let (outcome, most) = copy("to").await;
-            let (source, made, done) = outcome.unwrap();
-            assert!(source.path().ends_with("from") && made.path().ends_with("to"));
+            let (outcome, most) = copy("from", "to").await;
+            let done = outcome.unwrap();
             assert!(done.is_listed);
-            let names: Vec<&CStr> = done.batch.iter().map(|entry| entry.name).collect();
+            let made = top.open_directory("to", OpenOptions::directory()).await.unwrap();
             for (entry, copied) in done.batch.iter().zip(&done.copied) {
                 let size = entry.metadata.unwrap().size;
                 assert_eq!(*copied, size < most as u64, "{:?}", entry.name);
@@ -129,9 +128,9 @@ fn a_directory_is_copied_with_what_is_small_in_it() {
                         let room = engine.pool().try_get(1000).unwrap();
                         let there = file.read_full(room, 1000, 0).await.unwrap();
                         assert!(*there == content(size as usize)[..]);
-                        let source = source.metadata(name, false).await.unwrap();
-                        let about = file.metadata().await.unwrap();
-                        assert_eq!((about.mode, about.modified), (source.mode, source.modified));
+                        let source = top.metadata(Path::new("from").join(name), false).await;
+                        let (source, there) = (source.unwrap(), file.metadata().await.unwrap());
+                        assert_eq!((there.mode, there.modified), (source.mode, source.modified));
                     }
                     Err(error) => {
                         assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
@@ -139,36 +138,111 @@ fn a_directory_is_copied_with_what_is_small_in_it() {
                     }
                 }
             }
-            let all = done.batch.is_last() && done.copied.iter().all(|copied| *copied);
-            assert_eq!(done.is_done, all && names.len() == done.copied.len());
+            let all = done.batch.is_last()
+                && done.copied.len() == done.batch.len()
+                && done.copied.iter().all(|copied| *copied);
+            assert_eq!(done.opened.is_none(), all);
             let mode = made.metadata("", false).await.unwrap().mode;
-            assert_eq!(mode, if done.is_done { 0o751 } else { 0o700 });
+            assert_eq!(mode, if all { 0o571 } else { 0o751 });
+            if let Some((source, made)) = done.opened {
+                assert!(source.path().ends_with("from") && made.path().ends_with("to"));
+            }
             // What is there already is in nobody's way, and nothing comes of it.
-            let error = copy("to").await.0.unwrap_err();
+            let error = copy("from", "to").await.0.unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists, "{error}");
             assert!(error.path().unwrap().ends_with("to"), "{error}");
-            top.remove("from/large", RemoveKind::File).await.unwrap();
-            for name in ["from/small", "from/fits"] {
-                top.remove(name, RemoveKind::File).await.unwrap();
-            }
-            let (_, made, done) = copy("again").await.0.unwrap();
-            assert_eq!(done.copied, [true]);
-            let mode = made.metadata("", false).await.unwrap().mode;
-            assert_eq!(mode, if done.is_done { 0o751 } else { 0o700 });
-            let outcome = top
-                .copy_directory(
-                    "missing",
-                    (&top, "never"),
-                    DirectoryCopy::new(
-                        0o700,
-                        kept,
-                        Kept::default(),
-                        engine.pool().try_get(9).unwrap(),
-                    ),
-                )
-                .await;
-            assert!(outcome.unwrap_err().path().unwrap().ends_with("missing"));
+            let error = copy("missing", "never").await.0.unwrap_err();
+            assert!(error.path().unwrap().ends_with("missing"), "{error}");
             assert!(top.metadata("never", false).await.is_err(), "nothing is made");
+        });
+    });
+}
+
+/// Whether a directory's copy is as was told, in all directories that were begun: what was not copied is not
+/// there, and what was is alike. Gives the number of files and directories copied.
+async fn check_copy(from: &Directory, to: &Directory, told: &CopiedDirectory) -> (usize, usize) {
+    let mut count = (0, 1);
+    let mut inside = told.inside.iter().peekable();
+    for (place, entry) in told.batch.iter().enumerate() {
+        let name = Path::new(OsStr::from_bytes(entry.name.to_bytes()));
+        let (source, copied) = (entry.metadata.unwrap(), told.copied.get(place) == Some(&true));
+        let there = to.metadata(name, false).await;
+        if let Some((_, told)) = inside.next_if(|(number, _)| *number == place) {
+            assert_eq!(source.kind, FileKind::Directory);
+            assert_eq!(told.opened.is_none(), copied, "{name:?}");
+            let options = OpenOptions::directory();
+            let from = from.open_directory(name, options).await.unwrap();
+            let to = to.open_directory(name, options).await.unwrap();
+            if copied {
+                let there = there.unwrap();
+                assert_eq!(
+                    (there.mode, there.modified),
+                    (source.mode, source.modified),
+                    "{name:?}"
+                );
+            }
+            let below = Box::pin(check_copy(&from, &to, told)).await;
+            count = (count.0 + below.0, count.1 + below.1);
+            continue;
+        }
+        match there {
+            Ok(there) => {
+                let about = |it: &Metadata| (it.kind, it.size, it.mode, it.modified);
+                assert_eq!(about(&there), about(source), "{name:?}");
+                assert!(copied, "{name:?} is there");
+                count.0 += 1;
+            }
+            Err(_) => assert!(!copied, "{name:?} is not there"),
+        }
+    }
+    count
+}
+#[test]
+fn directories_inside_are_copied_along() {
+    on_each_disk(|engine, directory| {
+        engine.block_on(async {
+            let top = engine.open_directory(directory).await.unwrap();
+            let (mut path, mut all) = (Path::new("from").to_owned(), (0, 0));
+            // Deeper, and with more files, than one operation goes.
+            for depth in 0..12 {
+                top.create_directory(&path, 0o700).await.unwrap();
+                all.1 += 1;
+                let inside = path.join("leaf");
+                top.create_directory(&inside, 0o750).await.unwrap();
+                all.1 += 1;
+                let (count, length) = (if depth == 3 { 700 } else { 70 }, 10 * depth);
+                let names: Vec<String> = (0..count).map(|number| format!("file{number}")).collect();
+                for names in names.chunks(100) {
+                    let new = |name: &String| {
+                        NewFile::new(inside.join(name).as_ref(), 0o640, 0, length).unwrap()
+                    };
+                    let new = names.iter().map(new).collect();
+                    top.write_files(new, bytes(engine, &content(length.max(1)))).await.unwrap();
+                    all.0 += names.len();
+                }
+                if depth == 5 {
+                    top.create_symlink("leaf", path.join("link")).await.unwrap();
+                }
+                path.push("deeper");
+            }
+            let about = top.metadata("from", false).await.unwrap();
+            let copy = async |from: &str, to: &str| {
+                let room = engine.pool().try_get(1000).unwrap();
+                let copy = DirectoryCopy::new(&about, Kept::default(), room);
+                let told = top.copy_directory(from, (&top, to), copy).await.unwrap();
+                let open = async |name: &str| {
+                    top.open_directory(name, OpenOptions::directory()).await.unwrap()
+                };
+                let count = check_copy(&open(from).await, &open(to).await, &told).await;
+                (told, count)
+            };
+            let (told, (files, directories)) = copy("from", "to").await;
+            assert!(told.opened.is_some(), "a link is nothing that is copied along");
+            assert!(files > 70 && files <= 1024 && files < all.0, "{files} files of {all:?}");
+            assert!(directories > 3 && directories < all.1, "{directories} of {all:?}");
+            let (told, count) = copy("from/deeper/deeper/leaf", "whole").await;
+            assert_eq!(count, (told.batch.len(), 1));
+            assert_eq!(told.opened.is_none(), told.batch.is_last() && told.batch.len() == 70);
         });
     });
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use inflight::{DirectoryBatch, DirectoryCopy, FileKind, Metadata, OpenOptions};
+use inflight::{
+    CopiedDirectory, DirectoryBatch, DirectoryCopy, FileKind, Kept, Metadata, OpenOptions,
+};
 
 use super::directory::{Dir, Pair, done, names_in};
 use super::item::{Item, path_of};
@@ -47,36 +49,49 @@ fn is_plain(state: &State, dir: &Dir) -> bool {
     is_new && dir.root.makes_in_place() && !dir.root.clones.load(Relaxed)
 }
 
-/// Permissions of a new directory: those that it is to have, as far as they do not forbid to put anything in.
-fn mode_while_made(metadata: &Metadata) -> u32 {
-    (metadata.mode & 0o755) | 0o700
-}
-
-/// Makes a directory in the copy, with what is small in it, and goes on with the rest.
+/// Makes a directory in the copy, with what is small in it and in directories inside, and goes on with the rest.
 async fn copy_along(queue: &Queue, dir: &Arc<Dir>) -> Result<()> {
     let state = &queue.state;
-    let (mode, metadata) = (mode_while_made(&dir.metadata), state.keep.metadata_of(&dir.metadata));
     let buffer = state.handle.buffer(ALONG_BYTES_MAX).await;
-    let copy = DirectoryCopy::new(mode, metadata, state.keep.kept(), buffer);
+    let copy = DirectoryCopy::new(&dir.metadata, state.keep.kept(), buffer);
     let (source, target) = (dir.root.source(), dir.root.target());
-    let (source, target, copy) =
-        source.copy_directory(&dir.path, (target, &dir.path), copy).await?;
-    let pair = dir.set_pair(Pair { source, target: Some(target) });
-    state.tally.directories.add(1);
-    state.keep.lose_attributes(copy.attributes_lost as u32);
-    if copy.is_done {
-        state.keep.note_owner(&dir.metadata);
-        dir.is_done.store(true, Relaxed);
-    }
-    let DirectoryCopy { batch, is_listed, copied, buffer, .. } = *copy;
-    drop(buffer);
-    let listing = Listing { dir: dir.clone(), pair, batch, existing: None };
-    match is_listed {
-        true => sort(queue, listing, &copied).await,
-        // Whoever lists it again is told what is wrong.
-        false => queue.push(Work::List(listing)),
+    let copied = source.copy_directory(&dir.path, (target, &dir.path), copy).await?;
+    let mut begun = vec![(dir.clone(), copied)];
+    while let Some((dir, mut copied)) = begun.pop() {
+        let Some((source, target)) = copied.opened.take() else {
+            count_done(state, &dir.metadata, &copied);
+            dir.is_done.store(true, Relaxed);
+            done(state, dir, 1).await;
+            continue;
+        };
+        let CopiedDirectory { batch, is_listed, copied, inside, attributes_lost, .. } = copied;
+        state.tally.directories.add(1);
+        state.keep.lose_attributes(attributes_lost as u32);
+        let pair = dir.set_pair(Pair { source, target: Some(target) });
+        let listing = Listing { dir, pair, batch, existing: None };
+        match is_listed {
+            true => begun.extend(sort(queue, listing, (&copied, inside)).await),
+            // Whoever lists it again is told what is wrong.
+            false => queue.push(Work::List(listing)),
+        }
     }
     Ok(())
+}
+
+/// Counts a directory with all that is in it, which was copied.
+fn count_done(state: &State, metadata: &Metadata, copied: &CopiedDirectory) {
+    state.tally.directories.add(1);
+    state.keep.lose_attributes(copied.attributes_lost as u32);
+    state.keep.note_owner(metadata);
+    let mut inside = copied.inside.iter();
+    for metadata in copied.batch.iter().filter_map(|entry| entry.metadata) {
+        if metadata.kind != FileKind::Directory {
+            state.progress.expect(metadata.size);
+            state.count_file(metadata);
+        } else if let Some((_, directory)) = inside.next() {
+            count_done(state, metadata, directory);
+        }
+    }
 }
 
 async fn begin(state: &State, dir: &Arc<Dir>) -> Result<Listing> {
@@ -93,7 +108,8 @@ async fn begin(state: &State, dir: &Arc<Dir>) -> Result<Listing> {
     }
     let pair = match &dir.existing {
         None if !state.options.dry_run && !is_root => {
-            let options = OpenOptions::creating_directory(mode_while_made(&dir.metadata));
+            let options =
+                OpenOptions::creating_directory(Kept::mode_while_made(&dir.metadata).into());
             let made = dir.root.target().open_directory(&dir.path, options.beneath()).await?;
             dir.pair_with(Some(made)).await?
         }
@@ -129,15 +145,20 @@ pub(super) async fn list(queue: &Queue, mut listing: Listing) {
         return done(state, dir, 1).await;
     }
     listing.batch = batch;
-    sort(queue, listing, &[]).await;
+    sort(queue, listing, (&[], Vec::new())).await;
 }
 
-/// Puts what a part of a listing has into the queue, but what was copied already; and the rest of the
-/// listing, if there is more.
-async fn sort(queue: &Queue, mut listing: Listing, copied: &[bool]) {
+/// Puts what a part of a listing has into the queue, but what was copied already, and the rest of the
+/// listing, if there is more. Gives the directories that were begun already.
+async fn sort(
+    queue: &Queue,
+    mut listing: Listing,
+    (copied, inside): (&[bool], Vec<(usize, CopiedDirectory)>),
+) -> Vec<(Arc<Dir>, CopiedDirectory)> {
     let (state, dir) = (&queue.state, listing.dir.clone());
     let batch = std::mem::take(&mut listing.batch);
-    let mut copied = copied.iter().copied();
+    let mut begun = Vec::new();
+    let mut made = inside.into_iter().peekable();
     let mut found = Found {
         queue,
         dir: &dir,
@@ -147,12 +168,26 @@ async fn sort(queue: &Queue, mut listing: Listing, copied: &[bool]) {
         small: Vec::new(),
         small_bytes: 0,
     };
-    for entry in batch.iter() {
+    for (place, entry) in batch.iter().enumerate() {
         let Some(metadata) = entry.metadata else { continue };
-        if copied.next().unwrap_or(false) {
-            state.progress.expect(metadata.size);
-            state.count_file(metadata);
-            continue;
+        let was_made = made.next_if(|(inside, _)| *inside == place);
+        match (copied.get(place).copied().unwrap_or(false), was_made) {
+            (true, Some((_, inside))) => {
+                count_done(state, metadata, &inside);
+                continue;
+            }
+            (true, None) => {
+                state.progress.expect(metadata.size);
+                state.count_file(metadata);
+                continue;
+            }
+            (false, Some((_, inside))) => {
+                let item = Item { name: path_of(entry.name), metadata: *metadata, existing: None };
+                dir.add(1);
+                begun.push((Arc::new(Dir::inside(&dir, item)), inside));
+                continue;
+            }
+            (false, None) => {}
         }
         let name = path_of(entry.name);
         let existing = listing.existing.as_mut().and_then(|names| names.remove(&name));
@@ -171,6 +206,7 @@ async fn sort(queue: &Queue, mut listing: Listing, copied: &[bool]) {
     if is_last {
         done(state, dir, 1).await;
     }
+    begun
 }
 
 /// Sorts what a listing finds.

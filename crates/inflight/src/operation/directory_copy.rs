@@ -37,6 +37,13 @@ impl Kept {
         }
     }
 
+    /// Permissions of a new directory until all is in it: those that it is to have, as far as they do not forbid to
+    /// put anything there.
+    #[must_use]
+    pub fn mode_while_made(source: &Metadata) -> u16 {
+        (source.mode & 0o755) as u16 | 0o700
+    }
+
     /// Both times, which are always kept.
     #[must_use]
     pub fn times_of(source: &Metadata) -> SetTimes {
@@ -48,69 +55,169 @@ impl Kept {
 /// [`CopyDirectory`](crate::Operation::CopyDirectory).
 #[derive(Debug, Default)]
 pub struct DirectoryCopy {
-    /// Permissions of the new directory until it is done.
-    pub mode: u16,
-    /// What it gets when it is.
-    pub metadata: SetMetadata,
-    /// What its files get.
-    pub keep: Kept,
+    keep: Kept,
     /// Room for the bytes of the longest file that is copied, and one more.
-    pub buffer: Buffer,
-    /// The first part of what is in it, with metadata.
-    pub batch: DirectoryBatch,
-    /// Whether it was listed. Else there is nothing in `batch`, and its listing begins at the front.
-    pub is_listed: bool,
-    /// Of each entry in `batch` whether it was copied, as far as was tried.
-    pub copied: Vec<bool>,
-    /// Extended attributes that copies did not get, as their file system or their user may not.
-    pub attributes_lost: u64,
-    /// Whether nothing is left to do: all that is in it was copied, and it has its metadata.
-    pub is_done: bool,
-    /// Both, open.
-    pub(crate) opened: Option<(OwnedDescriptor, OwnedDescriptor)>,
+    pub(crate) buffer: Buffer,
+    /// The directory itself.
+    pub(crate) top: Level,
 }
 
 impl DirectoryCopy {
-    /// A copy that has `mode` until it is done and gets `metadata` then, and whose files get what `keep`
-    /// says; those that leave a byte of `buffer` free.
+    /// A copy of what this is known of, of which is kept what `keep` says. Files in it are copied that leave a byte of
+    /// `buffer` free.
     #[must_use]
-    pub fn new(mode: u32, metadata: SetMetadata, keep: Kept, buffer: Buffer) -> DirectoryCopy {
-        let mode = (mode & 0o7777) as u16;
-        DirectoryCopy { mode, metadata, keep, buffer, ..DirectoryCopy::default() }
+    pub fn new(source: &Metadata, keep: Kept, buffer: Buffer) -> DirectoryCopy {
+        DirectoryCopy { keep, buffer, top: Level::new(source, keep) }
     }
 
-    /// Files copied by one operation, so that a large directory is shared.
-    const FILES_MAX: usize = 256;
-    /// Bytes copied by one operation.
-    const BYTES_MAX: u64 = 4 << 20;
+    /// Permissions of the directory while it is made.
+    pub(crate) fn mode(&self) -> u16 {
+        self.top.mode
+    }
 
-    /// Has what is small in `batch` copied one by one, as long as nothing goes wrong: `file` copies one, and says how
-    /// many attributes its copy lost, or nothing where it was not copied. Gives the bytes copied.
-    pub(crate) fn copy_small<E>(
+    /// Copies what is in `pair`, the directory and its copy, as far as nothing goes wrong. Gives the bytes copied.
+    pub(crate) fn copy<C: Copier>(&mut self, copier: &mut C, pair: C::Pair) -> u64 {
+        let mut work = WorkOfOne { keep: self.keep, buffer: &mut self.buffer, left: Left::ALL };
+        self.top.copy(copier, pair, &mut work, 0)
+    }
+}
+
+/// A directory and its copy, as a driver has them, and what it does with them.
+pub(crate) trait Copier {
+    /// Both, open.
+    type Pair;
+    type Error;
+
+    /// Opens a directory in another and makes one of the same name in the copy, with these permissions. Where either
+    /// fails, nothing was made.
+    fn enter(
         &mut self,
-        mut file: impl FnMut(&CStr, &Metadata, SetMetadata, &mut Buffer) -> Result<Option<u64>, E>,
+        above: &Self::Pair,
+        name: &CStr,
+        mode: u16,
+    ) -> Result<Self::Pair, Self::Error>;
+
+    /// The first part of what is in it, with metadata. Where that fails, it can be listed from the front again.
+    fn list(&mut self, pair: &Self::Pair, batch: &mut DirectoryBatch) -> Result<(), Self::Error>;
+
+    /// Copies a file, and says how many attributes its copy lost; nothing where it was not copied.
+    fn copy_file(
+        &mut self,
+        pair: &mut Self::Pair,
+        name: &CStr,
+        about: (&Metadata, SetMetadata),
+        buffer: &mut Buffer,
+    ) -> Result<Option<u64>, Self::Error>;
+
+    /// Gives the copy the attributes of the directory, and this metadata. Says how many attributes it lost.
+    fn finish(&mut self, pair: &Self::Pair, metadata: SetMetadata) -> Result<u64, Self::Error>;
+
+    /// Lets whoever asked have both.
+    fn hand_out(&mut self, pair: Self::Pair) -> (OwnedDescriptor, OwnedDescriptor);
+
+    fn close(&mut self, pair: Self::Pair);
+}
+
+/// What one operation works with.
+struct WorkOfOne<'a> {
+    keep: Kept,
+    buffer: &'a mut Buffer,
+    left: Left,
+}
+
+/// How much one operation may still do, so that large trees are shared.
+struct Left {
+    files: u32,
+    bytes: u64,
+    directories: u32,
+    /// Directories in which something stays to be done, which stay open.
+    unfinished: u32,
+}
+
+impl Left {
+    const ALL: Left = Left { files: 1024, bytes: 16 << 20, directories: 256, unfinished: 8 };
+    /// Directories in each other.
+    const DEPTH: u32 = 8;
+}
+
+/// A directory under way.
+#[derive(Debug, Default)]
+pub(crate) struct Level {
+    /// Permissions of the copy until it is done.
+    mode: u16,
+    /// What it gets then.
+    metadata: SetMetadata,
+    pub(crate) batch: DirectoryBatch,
+    pub(crate) is_listed: bool,
+    pub(crate) copied: Vec<bool>,
+    pub(crate) attributes_lost: u64,
+    pub(crate) is_done: bool,
+    /// Directories in it that were begun: their place in `batch`, and what came of each.
+    pub(crate) inside: Vec<(usize, Level)>,
+    /// Both, open, where it is not done.
+    pub(crate) opened: Option<(OwnedDescriptor, OwnedDescriptor)>,
+}
+
+impl Level {
+    fn new(source: &Metadata, keep: Kept) -> Level {
+        let mode = Kept::mode_while_made(source);
+        Level { mode, metadata: keep.of(source), ..Level::default() }
+    }
+
+    fn copy<C: Copier>(
+        &mut self,
+        copier: &mut C,
+        mut pair: C::Pair,
+        work: &mut WorkOfOne<'_>,
+        depth: u32,
     ) -> u64 {
-        let DirectoryCopy { keep, buffer, batch, copied, attributes_lost, .. } = self;
-        let (mut bytes, mut files) = (0, 0);
-        for entry in batch.iter() {
+        self.is_listed = copier.list(&pair, &mut self.batch).is_ok();
+        if !self.is_listed {
+            self.batch.clear();
+        }
+        let mut bytes = self.copy_small(copier, &mut pair, work);
+        bytes += self.copy_inside(copier, &pair, work, depth);
+        if self.is_complete()
+            && let Ok(lost) = copier.finish(&pair, self.metadata)
+        {
+            self.attributes_lost += lost;
+            self.is_done = true;
+            copier.close(pair);
+        } else {
+            work.left.unfinished = work.left.unfinished.saturating_sub(1);
+            self.opened = Some(copier.hand_out(pair));
+        }
+        bytes
+    }
+
+    /// Copies what is small one by one, as long as nothing goes wrong.
+    fn copy_small<C: Copier>(
+        &mut self,
+        copier: &mut C,
+        pair: &mut C::Pair,
+        work: &mut WorkOfOne<'_>,
+    ) -> u64 {
+        let mut bytes = 0;
+        for entry in self.batch.iter() {
             let Some(metadata) = entry.metadata else { break };
             let is_small = metadata.kind == FileKind::File
                 && metadata.links == 1
                 && !metadata.has_holes()
-                && metadata.size < buffer.capacity() as u64;
-            let fits = files < DirectoryCopy::FILES_MAX
-                && bytes + metadata.size <= DirectoryCopy::BYTES_MAX;
-            if !is_small || !fits {
-                copied.push(false);
+                && metadata.size < work.buffer.capacity() as u64;
+            let left = &mut work.left;
+            if !is_small || left.files == 0 || metadata.size > left.bytes {
+                self.copied.push(false);
                 continue;
             }
-            match file(entry.name, metadata, keep.of(metadata), buffer) {
+            let about = (metadata, work.keep.of(metadata));
+            match copier.copy_file(pair, entry.name, about, work.buffer) {
                 Ok(Some(lost)) => {
-                    (bytes, files) = (bytes + metadata.size, files + 1);
-                    *attributes_lost += lost;
-                    copied.push(true);
+                    (left.files, left.bytes) = (left.files - 1, left.bytes - metadata.size);
+                    bytes += metadata.size;
+                    self.attributes_lost += lost;
+                    self.copied.push(true);
                 }
-                Ok(None) => copied.push(false),
+                Ok(None) => self.copied.push(false),
                 // Whoever tries it again is told what is wrong.
                 Err(_) => break,
             }
@@ -118,9 +225,44 @@ impl DirectoryCopy {
         bytes
     }
 
+    /// Goes on with the directories in it.
+    fn copy_inside<C: Copier>(
+        &mut self,
+        copier: &mut C,
+        pair: &C::Pair,
+        work: &mut WorkOfOne<'_>,
+        depth: u32,
+    ) -> u64 {
+        let mut bytes = 0;
+        for (place, entry) in self.batch.iter().enumerate().take(self.copied.len()) {
+            let Some(metadata) = entry.metadata else { break };
+            let Left { files, directories, unfinished, .. } = work.left;
+            if files == 0 || directories == 0 || unfinished == 0 || depth == Left::DEPTH {
+                break;
+            }
+            if metadata.kind != FileKind::Directory {
+                continue;
+            }
+            work.left.directories -= 1;
+            let mut level = Level::new(metadata, work.keep);
+            // Here as well: it stays undone.
+            let Ok(inside) = copier.enter(pair, entry.name, level.mode) else { continue };
+            bytes += level.copy(copier, inside, work, depth + 1);
+            self.copied[place] = level.is_done;
+            self.inside.push((place, level));
+        }
+        bytes
+    }
+
     /// Whether everything in it was copied.
-    pub(crate) fn is_complete(&self) -> bool {
+    fn is_complete(&self) -> bool {
         let all = self.copied.len() == self.batch.len() && self.copied.iter().all(|copied| *copied);
         self.is_listed && self.batch.is_last() && all
+    }
+
+    /// Closes what is open.
+    pub(crate) fn close(&mut self) {
+        self.opened = None;
+        self.inside.iter_mut().for_each(|(_, level)| level.close());
     }
 }

@@ -9,10 +9,11 @@ use super::disk::State;
 use super::path::Way;
 use super::tree::{Inode, ROOT};
 use crate::buffer::Buffer;
-use crate::descriptor::Descriptor;
-use crate::metadata::FileKind;
+use crate::descriptor::{Descriptor, OwnedDescriptor};
+use crate::metadata::{DirectoryBatch, FileKind, Metadata};
 use crate::operation::{
-    At, CopiedFile, DirectoryCopy, DirectoryListing, FilePiece, NewFile, OpenOptions, SetMetadata,
+    At, CopiedFile, Copier, DirectoryCopy, DirectoryListing, FilePiece, NewFile, OpenOptions,
+    SetMetadata,
 };
 
 impl State {
@@ -147,32 +148,11 @@ impl State {
         let source = self.open(from, options)?;
         *reading = false;
         self.next_part()?;
-        let target = self.open(to, OpenOptions::creating_directory(copy.mode.into()).beneath())?;
-        let number = self.add_open(source, options);
-        let opened = (number, self.add_open(target, options));
-        copy.opened = Some((disk.descriptor(opened.0), disk.descriptor(opened.1)));
-        let listed =
-            self.next_part().and_then(|()| self.read_directory(number, true, &mut copy.batch));
-        copy.is_listed = listed.is_ok();
-        if listed.is_err() {
-            copy.batch.clear();
-            if let Some(open) = self.opens.get_mut(&number) {
-                open.listing = None;
-            }
-        }
-        let bytes = copy.copy_small(|name, about, metadata, _| {
-            self.next_part()?;
-            let length = about.size as usize;
-            let copied =
-                self.copy_file((source, target), (name, name), (length, metadata), &mut false)?;
-            Ok::<_, Errno>(copied.then_some(0))
-        });
-        let extended = self.tree.node(source)?.attributes.extended.clone();
-        if copy.is_complete() && self.next_part().is_ok() {
-            self.tree.set_attributes(target, |about| about.extended.extend(extended))?;
-            copy.is_done = self.set_metadata(target, copy.metadata).is_ok();
-        }
-        Ok(bytes)
+        let target =
+            self.open(to, OpenOptions::creating_directory(copy.mode().into()).beneath())?;
+        let mut copier = Parts { state: self, disk };
+        let pair = copier.pair(source, target);
+        Ok(copy.copy(&mut copier, pair))
     }
 
     pub(super) fn list_directories(
@@ -228,5 +208,82 @@ impl State {
         self.tree.remove(holder, name, FileKind::File)?;
         self.forget_unnamed();
         Ok(())
+    }
+}
+
+/// Copies directories in parts of which each may fail.
+struct Parts<'a> {
+    state: &'a mut State,
+    disk: &'a SimulatedDisk,
+}
+
+/// A directory and its copy, and the number that the former is open by.
+struct Pair {
+    from: Inode,
+    to: Inode,
+    number: u64,
+}
+
+impl Parts<'_> {
+    fn pair(&mut self, from: Inode, to: Inode) -> Pair {
+        Pair { from, to, number: self.state.add_open(from, OpenOptions::directory()) }
+    }
+}
+
+impl Copier for Parts<'_> {
+    type Pair = Pair;
+    type Error = Errno;
+
+    fn enter(&mut self, above: &Pair, name: &CStr, mode: u16) -> Result<Pair> {
+        let state = &mut *self.state;
+        state.next_part()?;
+        let options = OpenOptions::directory().no_follow();
+        let from = state.open_from(above.from, name.to_bytes(), options)?;
+        state.next_part()?;
+        let options = OpenOptions::creating_directory(mode.into());
+        let to = state.open_from(above.to, name.to_bytes(), options)?;
+        Ok(self.pair(from, to))
+    }
+
+    fn list(&mut self, pair: &Pair, batch: &mut DirectoryBatch) -> Result<()> {
+        let state = &mut *self.state;
+        let listed =
+            state.next_part().and_then(|()| state.read_directory(pair.number, true, batch));
+        if listed.is_err()
+            && let Some(open) = state.opens.get_mut(&pair.number)
+        {
+            open.listing = None;
+        }
+        listed.map(|_| ())
+    }
+
+    fn copy_file(
+        &mut self,
+        pair: &mut Pair,
+        name: &CStr,
+        (about, metadata): (&Metadata, SetMetadata),
+        _: &mut Buffer,
+    ) -> Result<Option<u64>> {
+        self.state.next_part()?;
+        let (both, length) = ((pair.from, pair.to), about.size as usize);
+        let copied = self.state.copy_file(both, (name, name), (length, metadata), &mut false)?;
+        Ok(copied.then_some(0))
+    }
+
+    fn finish(&mut self, pair: &Pair, metadata: SetMetadata) -> Result<u64> {
+        let state = &mut *self.state;
+        state.next_part()?;
+        let extended = state.tree.node(pair.from)?.attributes.extended.clone();
+        state.tree.set_attributes(pair.to, |about| about.extended.extend(extended))?;
+        state.set_metadata(pair.to, metadata).map(|()| 0)
+    }
+
+    fn hand_out(&mut self, pair: Pair) -> (OwnedDescriptor, OwnedDescriptor) {
+        let number = self.state.add_open(pair.to, OpenOptions::directory());
+        (self.disk.descriptor(pair.number), self.disk.descriptor(number))
+    }
+
+    fn close(&mut self, pair: Pair) {
+        self.state.close(pair.number);
     }
 }

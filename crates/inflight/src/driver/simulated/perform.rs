@@ -83,7 +83,7 @@ fn drop_opened(operation: &mut Operation) {
         *descriptor = None;
     }
     if let Operation::CopyDirectory { copy, .. } = operation {
-        copy.opened = None;
+        copy.top.close();
     }
     if let Operation::ListDirectories { listings, .. } = operation {
         listings.iter_mut().for_each(|listing| listing.rest = None);

@@ -116,7 +116,11 @@ pub(super) fn set_metadata(at: &At, metadata: SetMetadata) -> Result<()> {
 /// The same for something open.
 pub(super) fn set_of_open(file: BorrowedFd<'_>, metadata: SetMetadata) -> Result<()> {
     let there = stat(file, c"", false)?;
-    let SetMetadata { owner, mode, times } = to_be_set(metadata, &there);
+    set_differing(file, to_be_set(metadata, &there))
+}
+
+fn set_differing(file: BorrowedFd<'_>, metadata: SetMetadata) -> Result<()> {
+    let SetMetadata { owner, mode, times } = metadata;
     if let Some(Owner { user, group }) = owner {
         fs::fchown(file, Some(fs::Uid::from_raw(user)), Some(fs::Gid::from_raw(group)))?;
     }
@@ -242,9 +246,60 @@ pub(super) fn copy_metadata_of_open(
     to: BorrowedFd<'_>,
     metadata: SetMetadata,
 ) -> Result<u64> {
+    give_all_to_open(&attributes_of(from)?, to, metadata)
+}
+
+/// The same for a file that was just made with these permissions, in the same directory as others before it.
+pub(super) fn copy_metadata_of_made(
+    from: BorrowedFd<'_>,
+    (to, asked): (BorrowedFd<'_>, u32),
+    metadata: SetMetadata,
+    made: &mut MadeBefore,
+) -> Result<u64> {
     let attributes = attributes_of(from)?;
+    if !attributes.is_empty() {
+        return give_all_to_open(&attributes, to, metadata);
+    }
+    let there = match made.like(asked) {
+        Some(there) => there,
+        None => made.learn(asked, stat(to, c"", false)?),
+    };
+    set_differing(to, to_be_set(metadata, &there)).map(|()| 0)
+}
+
+fn give_all_to_open(
+    attributes: &[(CString, Vec<u8>)],
+    to: BorrowedFd<'_>,
+    metadata: SetMetadata,
+) -> Result<u64> {
     let give = |name: &CStr, value: &[u8]| fs::fsetxattr(to, name, value, XattrFlags::empty());
-    give_all(&attributes, metadata, |metadata| set_of_open(to, metadata), give)
+    give_all(attributes, metadata, |metadata| set_of_open(to, metadata), give)
+}
+
+/// What is known of files made in one directory, one after the other. Whom they belong to does not change from
+/// one to the next, nor which permissions the directory or the process takes away: so not each needs a look.
+#[derive(Debug, Default)]
+pub(super) struct MadeBefore {
+    last: Option<Metadata>,
+    /// Permissions that were asked for in some, and which of them were given.
+    asked: u32,
+    given: u32,
+}
+
+impl MadeBefore {
+    /// What a look at one made with these permissions would say of its owner and permissions, if that is known.
+    fn like(&self, asked: u32) -> Option<Metadata> {
+        let last = self.last.filter(|_| asked & !self.asked == 0)?;
+        Some(Metadata { mode: asked & self.given, ..last })
+    }
+
+    /// Takes note of what one made with these permissions is.
+    fn learn(&mut self, asked: u32, there: Metadata) -> Metadata {
+        self.asked |= asked;
+        self.given = self.given & !asked | asked & there.mode;
+        self.last = Some(there);
+        there
+    }
 }
 
 fn give_all(
@@ -271,5 +326,32 @@ pub(super) fn write_attribute(at: &At, name: &CStr, value: &[u8]) -> Result<()> 
     match (&at.directory, at.path.is_empty()) {
         (Some(descriptor), true) => fs::fsetxattr(descriptor, name, value, XattrFlags::empty()),
         _ => fs::lsetxattr(&*attribute_path(at), name, value, XattrFlags::empty()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_of_others_is_what_a_look_says() {
+        let directory = tempfile::tempdir().unwrap();
+        let made = |number: usize, asked: u32| {
+            let path = directory.path().join(number.to_string());
+            let flags = fs::OFlags::CREATE | fs::OFlags::EXCL | fs::OFlags::WRONLY;
+            fs::open(path, flags, Mode::from_raw_mode(asked)).unwrap()
+        };
+        let mut before = MadeBefore::default();
+        let mut looks = 0;
+        let all = [0o644, 0o600, 0o755, 0o777, 0o666, 0o640, 0, 0o711, 0o777];
+        for (number, asked) in all.into_iter().enumerate() {
+            let there = stat(made(number, asked).as_fd(), c"", false).unwrap();
+            let known = before.like(asked).unwrap_or_else(|| {
+                looks += 1;
+                before.learn(asked, there)
+            });
+            assert_eq!((known.mode, known.owner), (there.mode, there.owner), "{asked:o}");
+        }
+        assert_eq!(looks, 3, "for 644, 755 and 777");
     }
 }

@@ -6,10 +6,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, AtFlags, Mode, SeekFrom};
 use rustix::io::{Errno, Result, retry_on_intr};
 
-use super::{about, directory, open_owned, read_directory, read_length, read_some};
+use super::about::{self, MadeBefore};
+use super::{directory, open_owned, read_directory, read_length, read_some};
 use crate::buffer::Buffer;
+use crate::descriptor::OwnedDescriptor;
+use crate::metadata::{DirectoryBatch, Metadata};
 use crate::operation::{
-    At, CopiedFile, DirectoryCopy, DirectoryListing, FilePiece, NewFile, OpenOptions, SetMetadata,
+    At, CopiedFile, Copier, DirectoryCopy, DirectoryListing, FilePiece, NewFile, OpenOptions,
+    SetMetadata,
 };
 
 pub(super) fn read_files(
@@ -102,12 +106,12 @@ pub(in crate::driver) fn copy_files(
     buffer: &mut Buffer,
 ) -> Result<u64> {
     let mut total = 0;
+    let mut made = MadeBefore::default();
     for (index, file) in files.iter_mut().enumerate() {
         *current = index;
         let names = (file.path.as_ref(), file.target());
-        if let Some(lost) =
-            copy_file((from, to), names, (file.length, file.metadata), reading, buffer)?
-        {
+        let about = (file.length, file.metadata, &mut made);
+        if let Some(lost) = copy_file((from, to), names, about, reading, buffer)? {
             file.copied = true;
             file.attributes_lost = lost as u32;
             total += file.length as u64;
@@ -116,12 +120,12 @@ pub(in crate::driver) fn copy_files(
     Ok(total)
 }
 
-/// Copies one. Gives the number of attributes that it lost; nothing where it was not copied, as it has
-/// another length.
+/// Copies one, into the directory of those that were made before. Gives the number of attributes that it lost;
+/// nothing where it was not copied, as it has another length.
 fn copy_file(
     (from, to): (BorrowedFd<'_>, BorrowedFd<'_>),
     (name, target_name): (&CStr, &CStr),
-    (length, metadata): (usize, SetMetadata),
+    (length, metadata, made): (usize, SetMetadata, &mut MadeBefore),
     reading: &mut bool,
     buffer: &mut Buffer,
 ) -> Result<Option<u64>> {
@@ -132,7 +136,8 @@ fn copy_file(
     let mode = metadata.mode.unwrap_or(0o600) & 0o755;
     let target = open_owned(to, target_name, OpenOptions::creating(mode))?;
     let copied = copy_contents(&source, &target, length, reading, buffer).and_then(|is_whole| {
-        let metadata_of = || about::copy_metadata_of_open(source.as_fd(), target.as_fd(), metadata);
+        let new = (target.as_fd(), mode);
+        let metadata_of = || about::copy_metadata_of_made(source.as_fd(), new, metadata, made);
         is_whole.then(metadata_of).transpose()
     });
     if !matches!(copied, Ok(Some(_))) {
@@ -216,7 +221,7 @@ pub(super) fn list_directories(
     Ok(total)
 }
 
-/// Makes a directory, lists the source, and copies what is small, as far as nothing goes wrong.
+/// Makes a directory, and copies what is small in it, as far as nothing goes wrong.
 pub(super) fn copy_directory(
     from: &At,
     to: &At,
@@ -227,26 +232,70 @@ pub(super) fn copy_directory(
     let options = OpenOptions::directory().beneath();
     let source = open_owned(directory(from), &from.path, options)?;
     *reading = false;
-    let options = OpenOptions::creating_directory(copy.mode.into()).beneath();
+    let options = OpenOptions::creating_directory(copy.mode().into()).beneath();
     let target = open_owned(directory(to), &to.path, options)?;
-    let (from, to) = (source.as_fd(), target.as_fd());
-    copy.is_listed = read_directory(from, true, &mut copy.batch).is_ok();
-    if !copy.is_listed {
-        copy.batch.clear();
-        fs::seek(from, SeekFrom::Start(0))?;
+    Ok(copy.copy(&mut SystemCalls, Pair::new(source, target)))
+}
+
+/// Copies directories by system calls.
+struct SystemCalls;
+
+/// A directory and its copy, open.
+struct Pair {
+    from: OwnedFd,
+    to: OwnedFd,
+    made: MadeBefore,
+}
+
+impl Pair {
+    fn new(from: OwnedFd, to: OwnedFd) -> Pair {
+        Pair { from, to, made: MadeBefore::default() }
     }
-    let bytes = copy.copy_small(|name, about, metadata, buffer| {
-        let length = about.size as usize;
-        copy_file((from, to), (name, name), (length, metadata), &mut false, buffer)
-    });
-    if copy.is_complete()
-        && let Ok(lost) = about::copy_metadata_of_open(from, to, copy.metadata)
-    {
-        copy.is_done = true;
-        copy.attributes_lost += lost;
+}
+
+impl Copier for SystemCalls {
+    type Pair = Pair;
+    type Error = Errno;
+
+    fn enter(&mut self, Pair { from, to, .. }: &Pair, name: &CStr, mode: u16) -> Result<Pair> {
+        let options = OpenOptions::directory().no_follow();
+        let source = open_owned(from.as_fd(), name, options)?;
+        fs::mkdirat(to, name, Mode::from_raw_mode(mode.into()))?;
+        let target = open_owned(to.as_fd(), name, options);
+        if target.is_err() {
+            fs::unlinkat(to, name, AtFlags::REMOVEDIR)?;
+        }
+        Ok(Pair::new(source, target?))
     }
-    copy.opened = Some((source.into(), target.into()));
-    Ok(bytes)
+
+    fn list(&mut self, Pair { from, .. }: &Pair, batch: &mut DirectoryBatch) -> Result<()> {
+        let listed = read_directory(from.as_fd(), true, batch);
+        if listed.is_err() {
+            fs::seek(from, SeekFrom::Start(0))?;
+        }
+        listed.map(|_| ())
+    }
+
+    fn copy_file(
+        &mut self,
+        Pair { from, to, made }: &mut Pair,
+        name: &CStr,
+        (about, metadata): (&Metadata, SetMetadata),
+        buffer: &mut Buffer,
+    ) -> Result<Option<u64>> {
+        let (both, about) = ((from.as_fd(), to.as_fd()), (about.size as usize, metadata, made));
+        copy_file(both, (name, name), about, &mut false, buffer)
+    }
+
+    fn finish(&mut self, Pair { from, to, .. }: &Pair, metadata: SetMetadata) -> Result<u64> {
+        about::copy_metadata_of_open(from.as_fd(), to.as_fd(), metadata)
+    }
+
+    fn hand_out(&mut self, Pair { from, to, .. }: Pair) -> (OwnedDescriptor, OwnedDescriptor) {
+        (from.into(), to.into())
+    }
+
+    fn close(&mut self, _: Pair) {}
 }
 
 #[cfg(test)]

@@ -3,10 +3,12 @@
 use std::os::fd::BorrowedFd;
 
 use rustix::io::{Errno, Result, retry_on_intr};
-use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 
-/// Bytes that the pipe holds, where the user may have one that large.
-const PIPE_BYTES: usize = 1 << 20;
+/// Bytes that a pipe holds if nobody asks for more. What is written at once gets memory in one piece: longer ones
+/// are not what was just given back, but what nobody used for longest, which the host of a virtual machine may
+/// have taken away.
+const PIPE_BYTES: usize = 1 << 16;
 
 /// Copies up to `length` bytes. What was copied before something went wrong is a success.
 pub(super) fn copy(
@@ -15,7 +17,6 @@ pub(super) fn copy(
     length: usize,
 ) -> Result<u64> {
     let (exit, entrance) = pipe_with(PipeFlags::CLOEXEC)?;
-    let _ = fcntl_setpipe_size(&entrance, PIPE_BYTES);
     let mut copied = 0;
     let mut some = || {
         let (mut read_from, mut write_to) = (from_offset + copied, to_offset + copied);
