@@ -14,6 +14,7 @@ PEERS (`cargo install --root PEERS fcp xcp cpz`), fd and bfs where they are inst
 import argparse
 import datetime
 import os
+import random
 import resource
 import shutil
 import subprocess
@@ -80,11 +81,11 @@ def tools(peers):
 
 def copy_tree(arguments, is_hot):
     times = {}
-    for round in range(arguments.rounds):
-        order = list(tools(arguments.peers).items())
-        # Whoever comes first differs.
-        order = order[round % len(order):] + order[:round % len(order)]
-        for name, command in order:
+    found = list(tools(arguments.peers).items())
+    for _ in range(arguments.rounds):
+        # Which memory is free, and whether the host of a virtual machine took it back, is what whoever came before
+        # leaves behind: so that is not always the same one.
+        for name, command in random.sample(found, len(found)):
             with FreshDisk(arguments.place) as disk:
                 drop_caches()
                 if is_hot:

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Loads a cold file, and many cold objects at once of which half are dropped, into memory: Handle::load
-beside tokio::fs::read and a mapping that is touched, and the disk's own limit by fio.
+"""Loads a file, cold and hot, and many cold objects at once of which half are dropped, into memory:
+Handle::load beside tokio::fs::read and a mapping that is touched, and the disk's own limit by fio.
 
     bench/load.py PLACE [--rounds 5]
 
@@ -11,6 +11,7 @@ fio. Writes the table to bench/runs.
 import argparse
 import datetime
 import os
+import random
 import shutil
 import subprocess
 
@@ -38,8 +39,9 @@ def fio(path, size):
     return best, 0.0
 
 
-def measure(binary, engine, path):
-    drop_caches()
+def measure(binary, engine, path, is_hot=False):
+    if not is_hot:
+        drop_caches()
     output = subprocess.run([binary, "objects", engine, path], check=True, capture_output=True, text=True)
     _, seconds, used = output.stdout.split()
     return float(seconds), float(used)
@@ -62,20 +64,28 @@ def main():
         with open(f"{objects}/{number:04}", "wb") as file:
             file.write(os.urandom(1 << 20))
     engines = [("inflight", "Handle::load"), ("tokio", "tokio::fs::read"), ("mmap", "mmap, touched")]
-    one, many = {}, {}
-    for round in range(arguments.rounds):
-        for engine, name in engines[round % 3:] + engines[:round % 3]:
+    mapping = ("inflight-mapping", "Handle::load_with, mapping what is cached")
+    one, many, hot = {}, {}, {}
+    for _ in range(arguments.rounds):
+        # Which memory is free is what whoever came before leaves behind.
+        for engine, name in random.sample(engines, 3):
             one.setdefault(name, []).append(measure(binary, engine, large))
             many.setdefault(name, []).append(measure(binary, engine, objects))
         one.setdefault("the disk's limit (fio, best of three)", []).append(fio(large, 1 << 30))
+        with open(large, "rb") as file:
+            while file.read(1 << 20):
+                pass
+        for engine, name in random.sample([*engines, mapping], 4):
+            hot.setdefault(name, []).append(measure(binary, engine, large, is_hot=True))
     processor = next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line)
     lines = [
         f"# Files into memory, {datetime.date.today()}",
         "",
         f"{os.cpu_count()} cores, {processor}, Linux {os.uname().release}; `bench/load.py`, {arguments.rounds} "
-        "rounds in turn, the page cache dropped before each.",
+        "rounds in turn, the page cache dropped before each that is cold.",
     ]
     lines += table("1 GiB, cold", one, "Handle::load", 3)
+    lines += table("1 GiB, hot", hot, "Handle::load", 3)
     lines += table("2,000 objects of 1 MiB at once, cold, half of them dropped at random", many, "Handle::load", 3)
     with open(f"{ROOT}/bench/runs/load-{datetime.date.today()}.md", "w") as file:
         file.write("\n".join(lines) + "\n")

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 
-use inflight::stream::Load;
+use inflight::stream::{Load, LoadOptions};
 
 use crate::Places;
 
@@ -17,7 +17,11 @@ pub fn run(engine: &str, path: &str) -> u64 {
     };
     files.sort();
     match engine {
-        "inflight" => with_inflight(&files),
+        "inflight" => with_inflight(&files, LoadOptions::new()),
+        // SAFETY: nobody changes the files.
+        "inflight-mapping" => {
+            with_inflight(&files, unsafe { LoadOptions::new().mapping_what_is_cached() })
+        }
         "tokio" => with_tokio(&files),
         "mmap" => files
             .iter()
@@ -53,10 +57,10 @@ fn touch(bytes: &[u8]) -> u64 {
     bytes.len() as u64
 }
 
-fn with_inflight(files: &[PathBuf]) -> u64 {
+fn with_inflight(files: &[PathBuf], options: LoadOptions) -> u64 {
     let engine = inflight::Engine::builder().memory_bytes_max(2 << 30).build().expect("an engine");
     engine.block_on(async {
-        let loads: Vec<Load> = files.iter().map(|file| engine.load(file)).collect();
+        let loads: Vec<Load> = files.iter().map(|file| engine.load_with(file, options)).collect();
         let mut kept = Vec::new();
         for (at, load) in loads.into_iter().enumerate() {
             match is_kept(files, at) {

@@ -15,7 +15,7 @@ mod pool;
 mod release;
 
 pub use aligned::{AlignedBuffer, AlignedOffset};
-pub use arena::{Arena, ArenaBytes, ArenaRange, ArenaView};
+pub use arena::{Arena, ArenaBytes, ArenaRange, ArenaView, MappedBytes};
 pub use block::BLOCK_BYTES;
 pub use list::BufferList;
 pub use pool::{Buffer, Pool};

@@ -5,7 +5,7 @@ use std::fmt;
 use std::mem::take;
 use std::path::Path;
 
-use crate::buffer::{AlignedBuffer, AlignedOffset, BLOCK_BYTES, Buffer, BufferList};
+use crate::buffer::{AlignedBuffer, AlignedOffset, BLOCK_BYTES, Buffer, BufferList, MappedBytes};
 use crate::descriptor::Descriptor;
 use crate::error::{Error, Result};
 use crate::handle::{Handle, metadata_at};
@@ -322,6 +322,18 @@ impl File {
     pub fn cached_bytes(&self, length: u64) -> Pending<u64> {
         let file = self.descriptor.clone();
         self.handle.start(|| Operation::CountCached { file, length }, |_, cached| cached)
+    }
+
+    /// The first `length` bytes, at least one, mapped.
+    ///
+    /// # Safety
+    /// As long as anybody looks at them, nobody changes or shortens the file.
+    pub(crate) async unsafe fn map(&self, length: usize) -> Result<MappedBytes> {
+        let operation = Operation::Map { file: self.descriptor.clone(), length, mapped: None };
+        match self.handle.submit(operation).await?.0 {
+            Operation::Map { mapped: Some(mapped), .. } => Ok(mapped),
+            other => unreachable!("{other:?} came back for a mapping"),
+        }
     }
 
     /// Maps a range, in whole pages, and looks at all of it: with a `step`, the kernel brings so many

@@ -106,7 +106,7 @@ pub use block_on::block_on;
 pub use budget::{Budget, Reservation, Reserve};
 pub use buffer::{
     AlignedBuffer, AlignedOffset, Arena, ArenaBytes, ArenaRange, ArenaView, BLOCK_BYTES, Buffer,
-    BufferList, Pool,
+    BufferList, MappedBytes, Pool,
 };
 pub use class::Class;
 pub use completion::Completer;

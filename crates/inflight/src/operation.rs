@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crate::address::Address;
 use crate::arrivals::Arrivals;
-use crate::buffer::{ArenaRange, Buffer, BufferList};
+use crate::buffer::{ArenaRange, Buffer, BufferList, MappedBytes};
 use crate::descriptor::{Descriptor, OwnedDescriptor};
 use crate::metadata::{DirectoryBatch, FileKind, Metadata, Owner, SetTimes};
 
@@ -372,9 +372,19 @@ pub enum Operation {
         /// Bytes brought at a time, in whole pages; 0 for page by page.
         step: usize,
     },
+    /// Maps the front of a file for [`Handle::load_with`](crate::Handle::load_with), and brings nothing.
+    Map {
+        /// The open file.
+        file: Descriptor,
+        /// Bytes, at least one.
+        length: usize,
+        /// Receives them.
+        mapped: Option<MappedBytes>,
+    },
     /// Has the system give the memory of a place in an [`Arena`](crate::Arena) before it is needed, which takes
     /// it longer than a fast disk to fill it. What the place holds stays, so reads into it may be under
-    /// way. Where a system does not know how, nothing happens.
+    /// way. Of a mapped file, has it bring what the page cache does not have. Where a system does not know how,
+    /// that is an error, and nothing else happened.
     Populate {
         /// The place.
         range: ArenaRange,

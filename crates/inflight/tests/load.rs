@@ -4,7 +4,7 @@ mod support;
 
 use std::path::Path;
 
-use inflight::stream::Load;
+use inflight::stream::{Load, LoadOptions};
 use inflight::{Engine, Faults, NewFile, OpenOptions, SimulatedDisk};
 use support::{content, engines, on_each_disk, on_each_driver};
 
@@ -35,6 +35,69 @@ fn files_of_any_length_are_loaded_exactly() {
             }
         });
         assert_eq!(engine.pool().budget().used(), 0, "nothing is held any more");
+    });
+}
+
+#[test]
+fn files_are_mapped_as_told() {
+    on_each_disk(|engine, directory| {
+        engine.block_on(async {
+            for (number, length) in [0usize, 1, 4096, 65_537, 1 << 20, 5_000_001].iter().enumerate()
+            {
+                let path = directory.join(number.to_string());
+                let whole = content(*length);
+                write_file(engine, &path, &whole).await;
+                let file = engine.open(&path, OpenOptions::reading()).await.expect("opened");
+                let cached = file.cached_bytes(*length as u64).await.expect("asked");
+                let is_cached = *length >= 1 << 20 && cached >= *length as u64;
+                // SAFETY: nobody changes the files.
+                let [where_cached, all] = unsafe {
+                    [LoadOptions::new().mapping_what_is_cached(), LoadOptions::new().mapping()]
+                };
+                let none = LoadOptions::new();
+                for (options, is_mapped) in
+                    [(none, false), (where_cached, is_cached), (all, *length > 0)]
+                {
+                    let before = engine.pool().budget().used();
+                    let mut load = engine.load_with(&path, options);
+                    assert!(load.ready().await.expect("loaded") == whole, "{length} bytes");
+                    assert_eq!(load.is_mapped(), is_mapped, "{length} bytes, {options:?}");
+                    assert_eq!(load.bytes().map(<[u8]>::len), Some(*length));
+                    let used = engine.pool().budget().used() - before;
+                    assert!(!is_mapped || used == 0, "a mapping takes {used} bytes of the budget");
+                }
+            }
+        });
+    });
+}
+
+#[test]
+fn a_cold_file_is_brought_by_its_mapping() {
+    on_each_driver(|engine, directory| {
+        engine.block_on(async {
+            let path = directory.join("file");
+            let whole = content((70 << 20) + 5);
+            let mut buffer = engine.buffer(whole.len()).await;
+            buffer.extend_from_slice(&whole);
+            let file = engine.open(&path, OpenOptions::creating(0o600)).await.expect("made");
+            file.write_all(buffer, 0).await.expect("written");
+            file.sync(inflight::SyncScope::All).await.expect("synced");
+            file.advise(0, 0, inflight::Advice::DontNeed).await.expect("dropped");
+            // SAFETY: nobody changes the file.
+            let options = unsafe { LoadOptions::new().mapping() };
+            let mut load = engine.load_with(&path, options);
+            let mut seen = 0;
+            while !load.is_ready() {
+                let front = load.filled();
+                assert!(front.len() >= seen && *front == whole[..front.len()]);
+                seen = front.len();
+                engine.nop().await.expect("done");
+            }
+            assert!(load.ready().await.expect("loaded") == whole);
+            let size = whole.len() as u64;
+            assert_eq!(file.cached_bytes(size).await.expect("asked"), size);
+            assert!(load.is_mapped());
+        });
     });
 }
 
@@ -175,17 +238,29 @@ fn a_file_that_is_cut_short_ends_where_it_ends() {
 
 #[test]
 fn a_fault_at_any_operation_is_an_error_and_never_wrong_bytes() {
-    faults_at_any_operation(2_500_000);
+    let (failed, harmless) = faults_at_any_operation(2_500_000, LoadOptions::new());
+    assert!(failed > 4, "{failed} failed, {harmless} did not matter");
 }
 
 #[test]
 fn the_same_of_one_whose_memory_is_made_ready_ahead() {
-    let harmless = faults_at_any_operation(17 << 20);
+    let (failed, harmless) = faults_at_any_operation(17 << 20, LoadOptions::new());
+    assert!(failed > 4, "{failed} failed, {harmless} did not matter");
     assert!(harmless >= 4, "what failed ahead of the reads matters to none: {harmless}");
 }
 
-/// Loads a file on disks that fail once each. Gives how many of these faults did not matter.
-fn faults_at_any_operation(length: usize) -> u32 {
+#[test]
+fn the_same_of_one_that_is_mapped() {
+    // SAFETY: nobody changes the file.
+    let options = unsafe { LoadOptions::new().mapping() };
+    let (failed, harmless) = faults_at_any_operation(70 << 20, options);
+    // To open it, to look at it, and to bring its second part; without a mapping it is read.
+    assert!(failed >= 3 && harmless >= 2, "{failed} failed, {harmless} did not matter");
+}
+
+/// Loads a file on disks that fail once each. Gives how many of these loads failed, and for how many that did not
+/// matter.
+fn faults_at_any_operation(length: usize, options: LoadOptions) -> (u32, u32) {
     let prepared = SimulatedDisk::new(0);
     let whole = content(length);
     {
@@ -195,7 +270,7 @@ fn faults_at_any_operation(length: usize) -> u32 {
     let load_on = |disk: &SimulatedDisk| {
         let engine = Engine::builder().simulated(disk);
         let outcome = engine.block_on(async {
-            let mut load = engine.load("/file");
+            let mut load = engine.load_with("/file", options);
             load.ready().await.map(<[u8]>::to_vec)
         });
         engine.block_on(async {
@@ -219,8 +294,7 @@ fn faults_at_any_operation(length: usize) -> u32 {
             Err(_) => failed += 1,
         }
     }
-    assert!(failed > 4, "{failed} failed, {harmless} did not matter");
-    harmless
+    (failed, harmless)
 }
 
 #[test]

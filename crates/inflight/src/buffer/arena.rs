@@ -65,6 +65,11 @@ impl Arena {
         self.shared.settle(filled);
     }
 
+    /// Counts the next bytes of a mapped file as there.
+    pub(crate) fn settle_mapped(&self, bytes: usize) {
+        self.shared.settle(bytes);
+    }
+
     /// A look at what was taken back, now and later.
     #[must_use]
     pub fn view(&self) -> ArenaView {
@@ -113,6 +118,48 @@ impl Arena {
     }
 }
 
+/// The bytes of a file as the page cache has them, for [`Operation::Map`](crate::Operation::Map).
+pub struct MappedBytes {
+    region: Region,
+}
+
+impl MappedBytes {
+    /// The first `bytes` bytes of a file, at least one.
+    ///
+    /// # Safety
+    /// As long as anybody looks at them, nobody changes or shortens the file.
+    #[cfg(target_os = "linux")]
+    pub(crate) unsafe fn new(
+        file: std::os::fd::BorrowedFd<'_>,
+        bytes: usize,
+    ) -> std::io::Result<MappedBytes> {
+        // SAFETY: the caller's word.
+        unsafe { Region::map(file, bytes) }.map(|region| MappedBytes { region })
+    }
+
+    /// A copy of these, with zeros behind them up to `length`; none where the system has no memory for it.
+    pub(crate) fn copied(bytes: &[u8], length: usize) -> Option<MappedBytes> {
+        let region = Region::allocate(length.max(bytes.len()).max(1))?;
+        // SAFETY: the region is as long, new and ours alone.
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), region.as_ptr(), bytes.len());
+        }
+        Some(MappedBytes { region })
+    }
+
+    /// An arena of these, which nobody writes to: no buffers come from it.
+    pub(crate) fn into_arena(self, pool: &Pool) -> Arena {
+        let (given, releaser) = (self.region.bytes(), pool.releaser().clone());
+        Arena { shared: Arc::new(ArenaMemory::of_file(self.region, releaser)), given }
+    }
+}
+
+impl fmt::Debug for MappedBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MappedBytes").field("length", &self.region.bytes()).finish()
+    }
+}
+
 /// A place in an arena, for [`Operation::Populate`](crate::Operation::Populate).
 pub struct ArenaRange {
     shared: Arc<ArenaMemory>,
@@ -122,8 +169,8 @@ pub struct ArenaRange {
 
 impl ArenaRange {
     /// Has the system give its memory now. What it holds stays, and others may use it meanwhile.
-    pub(crate) fn populate(&self) {
-        self.shared.region().populate(self.start, self.bytes);
+    pub(crate) fn populate(&self) -> std::io::Result<()> {
+        self.shared.region().populate(self.start, self.bytes)
     }
 }
 
@@ -213,12 +260,12 @@ mod tests {
         let pool = Pool::new(Budget::new(64 << 20));
         let arena = pool.try_arena(32 * MIB + 100).expect("fits");
         assert_eq!(pages_there(&arena), 0);
-        arena.range(20 * MIB + 1, 0).populate();
-        arena.range(9 * MIB + 1, MIB).populate();
+        arena.range(20 * MIB + 1, 0).populate().unwrap();
+        arena.range(9 * MIB + 1, MIB).populate().unwrap();
         let first = pages_there(&arena);
         // Where there are huge pages it is more than was asked for.
         assert!((256..4096).contains(&first), "{first} pages");
-        arena.range(0, 32 * MIB + 100).populate();
+        arena.range(0, 32 * MIB + 100).populate().unwrap();
         assert_eq!(pages_there(&arena), 32 * 256 + 1);
     }
 

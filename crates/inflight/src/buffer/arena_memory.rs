@@ -21,6 +21,12 @@ impl ArenaMemory {
         ArenaMemory { region: Some(region), reservation: Some(reservation), releaser, settled }
     }
 
+    /// A file's pages: they are the system's, so they count against no budget.
+    pub(super) fn of_file(region: Region, releaser: Releaser) -> ArenaMemory {
+        let settled = AtomicUsize::new(0);
+        ArenaMemory { region: Some(region), reservation: None, releaser, settled }
+    }
+
     /// The bytes that nobody writes to any more.
     pub(super) fn settled(&self) -> &[u8] {
         let length = self.settled.load(Ordering::Acquire);

@@ -183,10 +183,11 @@ impl Drop for Block {
     }
 }
 
-/// A long piece of zeroed memory that is taken page by page as it is touched.
+/// A long piece of zeroed memory that is taken page by page as it is touched; or a file's, which nobody writes to.
 pub(super) struct Region {
     memory: NonNull<u8>,
     bytes: usize,
+    is_file: bool,
 }
 
 // SAFETY: a region is plain memory with one owner; nothing about it belongs to a thread.
@@ -210,22 +211,47 @@ impl Region {
         // SAFETY: the range was just mapped and is ours alone; the advice changes how it is
         // backed, never what it holds, and may be refused.
         let _ = unsafe { madvise(memory.as_ptr().cast(), bytes, Advice::LinuxHugepage) };
-        Some(Region { memory, bytes })
+        Some(Region { memory, bytes, is_file: false })
+    }
+
+    /// The first `bytes` bytes of a file, at least one, as the page cache has them.
+    ///
+    /// # Safety
+    /// As long as anybody looks at them, nobody changes or shortens the file.
+    pub(super) unsafe fn map(
+        file: std::os::fd::BorrowedFd<'_>,
+        bytes: usize,
+    ) -> std::io::Result<Region> {
+        use rustix::mm::{MapFlags, ProtFlags, mmap};
+        // No slice may be longer.
+        isize::try_from(bytes).map_err(|_| std::io::ErrorKind::OutOfMemory)?;
+        let (access, flags) = (ProtFlags::READ, MapFlags::SHARED);
+        // SAFETY: a new mapping at a place that the kernel chooses touches no memory of ours.
+        let memory = unsafe { mmap(std::ptr::null_mut(), bytes, access, flags, file, 0) }?;
+        let memory = NonNull::new(memory.cast::<u8>()).ok_or(std::io::ErrorKind::OutOfMemory)?;
+        Ok(Region { memory, bytes, is_file: true })
     }
 
     /// Has the system give the memory of a range now, as if each page of it was touched. Where it does not know
     /// how, or has none, that is left to the touch.
-    pub(super) fn populate(&self, start: usize, bytes: usize) {
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn populate(&self, start: usize, bytes: usize) -> std::io::Result<()> {
         use rustix::mm::{Advice, madvise};
         let start = start.min(self.bytes) / BLOCK_BYTES * BLOCK_BYTES;
         let bytes = bytes.min(self.bytes - start);
         let first = self.memory.as_ptr().wrapping_add(start);
+        let how = match self.is_file {
+            true => Advice::LinuxPopulateRead,
+            false => Advice::LinuxPopulateWrite,
+        };
         // SAFETY: the range lies in the mapping, which is ours, and what it holds stays as it is.
-        let _ = unsafe { madvise(first.cast(), bytes, Advice::LinuxPopulateWrite) };
+        Ok(unsafe { madvise(first.cast(), bytes, how) }?)
     }
 
     fn free(&mut self) {
-        // SAFETY: mapped in `allocate` with this length, and unmapped only here.
+        // SAFETY: mapped in `allocate` or `map` with this length, and unmapped only here.
         let _ = unsafe { rustix::mm::munmap(self.memory.as_ptr().cast(), self.bytes) };
     }
 }
@@ -237,11 +263,13 @@ impl Region {
         let layout = Layout::from_size_align(bytes, BLOCK_BYTES).ok()?;
         // SAFETY: the layout's size is not zero.
         let memory = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) })?;
-        Some(Region { memory, bytes })
+        Some(Region { memory, bytes, is_file: false })
     }
 
     /// Allocators of other systems are not asked ahead.
-    pub(super) fn populate(&self, _: usize, _: usize) {}
+    pub(super) fn populate(&self, _: usize, _: usize) -> std::io::Result<()> {
+        Ok(())
+    }
 
     fn free(&mut self) {
         let layout = Layout::from_size_align(self.bytes, BLOCK_BYTES).expect("as in `allocate`");

@@ -20,7 +20,7 @@ use rustix::fs::{
 use rustix::io::{Errno, IoSlice, IoSliceMut, ReadWriteFlags, Result, retry_on_intr};
 
 use crate::address::Address;
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, MappedBytes};
 use crate::descriptor::Sort;
 use crate::metadata::DirectoryBatch;
 use crate::operation::{
@@ -135,10 +135,12 @@ pub(super) fn perform(operation: &mut Operation) -> Result<u64> {
         Operation::TouchMapped { file, offset, length, step } => {
             mapped::touch(file.as_fd(), *offset, *length, *step)
         }
-        Operation::Populate { range } => {
-            range.populate();
+        Operation::Map { file, length, mapped } => {
+            // SAFETY: whoever asks for this gave their word to `LoadOptions`.
+            *mapped = Some(unsafe { MappedBytes::new(file.as_fd(), *length) }.map_err(number)?);
             Ok(0)
         }
+        Operation::Populate { range } => range.populate().map(|()| 0).map_err(number),
         Operation::ReadDirectory { directory, metadata, batch } => {
             read_directory(directory.as_fd(), *metadata, batch)
         }
@@ -436,6 +438,11 @@ fn find_data(file: BorrowedFd<'_>, offset: u64) -> Result<Option<(u64, u64)>> {
 
 /// So many names are no reason to stop and tell.
 const FEW_NAMES: usize = 128;
+
+/// The system's number of an error.
+fn number(error: std::io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::NOMEM)
+}
 
 /// One system call's worth of names, or the few that there are, in the order of their inodes: that is how file systems lay out what
 /// is asked about each, and mostly what is in it.

@@ -43,7 +43,7 @@ impl Operation {
             Operation::CopyRange { .. } | Operation::Splice { .. } => "copy into",
             Operation::FindData { .. } => "find the holes of",
             Operation::CountCached { .. } => "look for in the page cache",
-            Operation::TouchMapped { .. } => "map",
+            Operation::TouchMapped { .. } | Operation::Map { .. } => "map",
             Operation::Populate { .. } => "get memory",
             Operation::ReadAttributes { .. } => "read extended attributes of",
             Operation::WriteAttribute { .. } => "set extended attribute of",
@@ -298,6 +298,7 @@ impl Operation {
             | Operation::ReadDirectory { directory: file, .. }
             | Operation::FindData { file, .. }
             | Operation::CountCached { file, .. }
+            | Operation::Map { file, .. }
             | Operation::TouchMapped { file, .. }
             | Operation::CopyRange { to: file, .. }
             | Operation::Splice { to: file, .. }

@@ -7,14 +7,15 @@
 //! on a disk that is slow, others go before it, into a part of the memory that is never needed to bring it
 //! to its turn. Of those that have room, some at a time read from one device, and one where that is rotational.
 //!
-//! Files are never mapped: a slice of a mapped file changes when the file does, and ends the process
-//! when the file is cut short.
+//! Files are mapped only where somebody gave their word for them ([`LoadOptions`]): a slice of a mapped file changes
+//! when the file does, and ends the process when the file is cut short.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 
@@ -46,6 +47,8 @@ pub(crate) const fn bytes_ahead(limit: u64) -> u64 {
 const POPULATED_BYTES: usize = 4 << 20;
 /// Below so many of these a read is what makes it ready.
 const POPULATED_STEPS_MIN: usize = 4;
+/// Of a mapped file, what is brought by one operation.
+const MAPPED_BYTES: usize = 64 << 20;
 /// How often a direct read may end inside a block before that is an error.
 const READS_IN_VAIN_MAX: u32 = 16;
 
@@ -80,6 +83,50 @@ pub struct Load {
     failed: bool,
 }
 
+/// How files are loaded: they are read, if nothing else is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LoadOptions {
+    mapping: Mapping,
+}
+
+/// Which files are mapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Mapping {
+    #[default]
+    None,
+    /// Those from [`DIRECT_BYTES_MIN`] on that the page cache has.
+    WhereCached,
+    All,
+}
+
+impl LoadOptions {
+    /// Files are read.
+    #[must_use]
+    pub const fn new() -> LoadOptions {
+        LoadOptions { mapping: Mapping::None }
+    }
+
+    /// What is better is done for each file: those from 1 MiB on that the page cache has as a whole are mapped, which
+    /// copies nothing and takes none of the engine's memory; others are read.
+    ///
+    /// # Safety
+    /// As long as a [`Load`] of a file lives, nobody changes or shortens that: its bytes would change while they
+    /// are borrowed, and to look at some that are cut off ends the process.
+    #[must_use]
+    pub const unsafe fn mapping_what_is_cached(self) -> LoadOptions {
+        LoadOptions { mapping: Mapping::WhereCached }
+    }
+
+    /// All files are mapped that can be, whatever they are, and brought into the page cache.
+    ///
+    /// # Safety
+    /// As for [`LoadOptions::mapping_what_is_cached`].
+    #[must_use]
+    pub const unsafe fn mapping(self) -> LoadOptions {
+        LoadOptions { mapping: Mapping::All }
+    }
+}
+
 /// What the task tells.
 #[derive(Default)]
 struct Shared {
@@ -89,18 +136,24 @@ struct Shared {
     whole: OnceLock<bool>,
     /// What it holds of the memory for those that go before their turn, if it did.
     ahead: OnceLock<Reservation>,
+    is_mapped: AtomicBool,
 }
 
 impl Handle {
     /// Begins to read a file into memory, as a whole.
     pub fn load(&self, path: impl AsRef<Path>) -> Load {
+        self.load_with(path, LoadOptions::new())
+    }
+
+    /// The same, as told.
+    pub fn load_with(&self, path: impl AsRef<Path>, options: LoadOptions) -> Load {
         let (path, shared) = (path.as_ref().to_path_buf(), Arc::<Shared>::default());
         let (handle, name, seen) = (self.clone(), path.clone(), shared.clone());
         // Its place in the line for memory is that of its making.
         let mut turn = self.shared.loads.reserve(1);
         turn.take_place();
         let task = self.spawn(async move {
-            let outcome = load(&handle, &name, turn, &seen).await;
+            let outcome = load(&handle, &name, options, turn, &seen).await;
             let _ = seen.whole.set(outcome.is_ok());
             outcome
         });
@@ -119,6 +172,12 @@ impl Load {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.shared.whole.get().is_some()
+    }
+
+    /// Whether it is mapped, as far as that is known.
+    #[must_use]
+    pub fn is_mapped(&self) -> bool {
+        self.shared.is_mapped.load(Relaxed)
     }
 
     /// What is there so far, from the front.
@@ -162,7 +221,13 @@ impl fmt::Debug for Load {
     }
 }
 
-async fn load(handle: &Handle, path: &Path, turn: Reserve, shared: &Shared) -> Result<()> {
+async fn load(
+    handle: &Handle,
+    path: &Path,
+    options: LoadOptions,
+    turn: Reserve,
+    shared: &Shared,
+) -> Result<()> {
     let file = handle.open(path, OpenOptions::reading()).await?;
     let metadata = file.metadata().await?;
     if metadata.kind == FileKind::Directory {
@@ -174,6 +239,11 @@ async fn load(handle: &Handle, path: &Path, turn: Reserve, shared: &Shared) -> R
         .ok_or_else(|| failed(path, ErrorKind::OutOfMemory.into()))?;
     if size == 0 {
         return load_without_size(handle, file, turn, shared).await;
+    }
+    if options.mapping != Mapping::None
+        && map(handle, path, &file, (size, metadata.device), options, shared).await?
+    {
+        return Ok(());
     }
     let device = turns_of(handle, path, metadata.device).await;
     // The memory first: who waits for it holds up nobody's device.
@@ -202,6 +272,43 @@ async fn load(handle: &Handle, path: &Path, turn: Reserve, shared: &Shared) -> R
         }
         done += length;
     }
+}
+
+/// Maps a file that is to be, and has all of it brought. Not where the system does not do that.
+async fn map(
+    handle: &Handle,
+    path: &Path,
+    file: &File,
+    (size, device): (usize, u64),
+    options: LoadOptions,
+    shared: &Shared,
+) -> Result<bool> {
+    let mut turn = None;
+    if options.mapping == Mapping::WhereCached {
+        let bytes = size as u64;
+        if bytes < DIRECT_BYTES_MIN || file.cached_bytes(bytes).await? < bytes {
+            return Ok(false);
+        }
+    } else {
+        // It may have to be read.
+        turn = Some(turns_of(handle, path, device).await.reserve(1).await);
+    }
+    // SAFETY: whoever made such options gave their word.
+    let Ok(mapped) = (unsafe { file.map(size) }).await else { return Ok(false) };
+    let arena = mapped.into_arena(handle.pool());
+    for start in (0..size).step_by(MAPPED_BYTES) {
+        let bytes = MAPPED_BYTES.min(size - start);
+        match handle.populate(arena.range(start, bytes)).await {
+            Ok(()) => arena.settle_mapped(bytes),
+            Err(_) if start == 0 => return Ok(false),
+            // Shorter than it was, whatever was promised.
+            Err(error) => return Err(error),
+        }
+        shared.is_mapped.store(true, Relaxed);
+        let _ = shared.view.set(arena.view());
+    }
+    drop(turn);
+    Ok(true)
 }
 
 /// Has the memory of a large one made ready while the first of it is read: on a fast disk that takes as long

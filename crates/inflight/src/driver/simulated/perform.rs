@@ -10,7 +10,7 @@ use super::file_bytes::{BLOCK_BYTES, FileBytes};
 use super::path::Way;
 use super::tree::{Content, Inode, ROOT};
 use crate::arrivals::Arrivals;
-use crate::buffer::{Buffer, BufferList, Pool};
+use crate::buffer::{Buffer, BufferList, MappedBytes, Pool};
 use crate::descriptor::Descriptor;
 use crate::metadata::{DirectoryBatch, FileKind, Metadata};
 use crate::operation::{At, Create, OpenOptions, Operation, RemoveKind, SetMetadata};
@@ -220,9 +220,16 @@ impl State {
                 let size = self.tree.file(inode)?.bytes.len() as u64;
                 Ok(size.saturating_sub(*offset).min(*length as u64))
             }
-            // Memory is as real here as anywhere.
+            // A look at what is there now.
+            Operation::Map { file, length, mapped } => {
+                let inode = self.readable(file, 0, *length as u64)?;
+                let bytes = self.bytes(inode, 0, *length as u64)?;
+                *mapped = Some(MappedBytes::copied(bytes, *length).ok_or(Errno::NOMEM)?);
+                Ok(0)
+            }
+            // Memory is as real here as anywhere, though some systems do not know how to ask for it.
             Operation::Populate { range } => {
-                range.populate();
+                let _ = range.populate();
                 Ok(0)
             }
             Operation::ReadDirectory { directory, metadata, batch } => {
