@@ -145,7 +145,7 @@ pub enum Operation {
         /// Room for the bytes of the longest file, and one more.
         buffer: Buffer,
     },
-    /// Makes a directory and copies what is small in it and in the directories inside, up to a few hundred files and as
+    /// Makes a directory and copies what is small in it and in the directories inside, up to 1,024 files and as
     /// far as nothing goes wrong. Directories that are not done are handed out, listed and open, so that
     /// whoever asked can do the rest. An error is about the opening of the outermost. Result: bytes copied.
     CopyDirectory {

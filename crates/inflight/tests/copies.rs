@@ -226,9 +226,10 @@ fn directories_inside_are_copied_along() {
                 path.push("deeper");
             }
             let about = top.metadata("from", false).await.unwrap();
-            let copy = async |from: &str, to: &str| {
+            let copy = async |from: &str, to: &str, few: bool| {
                 let room = engine.pool().try_get(1000).unwrap();
                 let copy = DirectoryCopy::new(&about, Kept::default(), room);
+                let copy = if few { copy.of_few() } else { copy };
                 let told = top.copy_directory(from, (&top, to), copy).await.unwrap();
                 let open = async |name: &str| {
                     top.open_directory(name, OpenOptions::directory()).await.unwrap()
@@ -236,13 +237,18 @@ fn directories_inside_are_copied_along() {
                 let count = check_copy(&open(from).await, &open(to).await, &told).await;
                 (told, count)
             };
-            let (told, (files, directories)) = copy("from", "to").await;
+            let (told, (files, directories)) = copy("from", "to", false).await;
             assert!(told.opened.is_some(), "a link is nothing that is copied along");
             assert!(files > 70 && files <= 1024 && files < all.0, "{files} files of {all:?}");
             assert!(directories > 3 && directories < all.1, "{directories} of {all:?}");
-            let (told, count) = copy("from/deeper/deeper/leaf", "whole").await;
+            let (told, count) = copy("from/deeper/deeper/leaf", "whole", false).await;
             assert_eq!(count, (told.batch.len(), 1));
             assert_eq!(told.opened.is_none(), told.batch.is_last() && told.batch.len() == 70);
+            let (told, count) = copy("from/deeper/deeper/leaf", "part", true).await;
+            assert!(told.opened.is_some());
+            assert_eq!(count, (told.batch.len().min(64), 1));
+            let (told, _) = copy("from", "top", true).await;
+            assert!(told.inside.is_empty() && told.copied.iter().all(|copied| !copied));
         });
     });
 }

@@ -53,15 +53,19 @@ fn is_plain(state: &State, dir: &Dir) -> bool {
 async fn copy_along(queue: &Queue, dir: &Arc<Dir>) -> Result<()> {
     let state = &queue.state;
     let buffer = state.handle.buffer(ALONG_BYTES_MAX).await;
-    let copy = DirectoryCopy::new(&dir.metadata, state.keep.kept(), buffer);
+    let mut copy = DirectoryCopy::new(&dir.metadata, state.keep.kept(), buffer);
+    if queue.settings.is_far {
+        copy = copy.of_few();
+    }
     let (source, target) = (dir.root.source(), dir.root.target());
     let copied = source.copy_directory(&dir.path, (target, &dir.path), copy).await?;
     let mut begun = vec![(dir.clone(), copied)];
+    let mut found = Sorted::default();
     while let Some((dir, mut copied)) = begun.pop() {
         let Some((source, target)) = copied.opened.take() else {
             count_done(state, &dir.metadata, &copied);
             dir.is_done.store(true, Relaxed);
-            done(state, dir, 1).await;
+            found.listed.push(dir);
             continue;
         };
         let CopiedDirectory { batch, is_listed, copied, inside, attributes_lost, .. } = copied;
@@ -70,11 +74,12 @@ async fn copy_along(queue: &Queue, dir: &Arc<Dir>) -> Result<()> {
         let pair = dir.set_pair(Pair { source, target: Some(target) });
         let listing = Listing { dir, pair, batch, existing: None };
         match is_listed {
-            true => begun.extend(sort(queue, listing, (&copied, inside)).await),
+            true => begun.extend(found.sort(queue, listing, (&copied, inside))),
             // Whoever lists it again is told what is wrong.
-            false => queue.push(Work::List(listing)),
+            false => found.works.push(Work::List(listing)),
         }
     }
+    found.put_into(queue).await;
     Ok(())
 }
 
@@ -145,68 +150,92 @@ pub(super) async fn list(queue: &Queue, mut listing: Listing) {
         return done(state, dir, 1).await;
     }
     listing.batch = batch;
-    sort(queue, listing, (&[], Vec::new())).await;
+    let mut found = Sorted::default();
+    found.sort(queue, listing, (&[], Vec::new()));
+    found.put_into(queue).await;
 }
 
-/// Puts what a part of a listing has into the queue, but what was copied already, and the rest of the
-/// listing, if there is more. Gives the directories that were begun already.
-async fn sort(
-    queue: &Queue,
-    mut listing: Listing,
-    (copied, inside): (&[bool], Vec<(usize, CopiedDirectory)>),
-) -> Vec<(Arc<Dir>, CopiedDirectory)> {
-    let (state, dir) = (&queue.state, listing.dir.clone());
-    let batch = std::mem::take(&mut listing.batch);
-    let mut begun = Vec::new();
-    let mut made = inside.into_iter().peekable();
-    let mut found = Found {
-        queue,
-        dir: &dir,
-        pair: &listing.pair,
-        inside: Vec::new(),
-        works: Vec::new(),
-        small: Vec::new(),
-        small_bytes: 0,
-    };
-    for (place, entry) in batch.iter().enumerate() {
-        let Some(metadata) = entry.metadata else { continue };
-        let was_made = made.next_if(|(inside, _)| *inside == place);
-        match (copied.get(place).copied().unwrap_or(false), was_made) {
-            (true, Some((_, inside))) => {
-                count_done(state, metadata, &inside);
-                continue;
-            }
-            (true, None) => {
-                state.progress.expect(metadata.size);
-                state.count_file(metadata);
-                continue;
-            }
-            (false, Some((_, inside))) => {
-                let item = Item { name: path_of(entry.name), metadata: *metadata, existing: None };
-                dir.add(1);
-                begun.push((Arc::new(Dir::inside(&dir, item)), inside));
-                continue;
-            }
-            (false, None) => {}
+/// What parts of listings have, as it goes into the queue.
+#[derive(Default)]
+struct Sorted {
+    /// Subdirectories.
+    inside: Vec<Work>,
+    /// What comes before them: it holds directories open.
+    works: Vec<Work>,
+    /// Directories of which there is nothing more to be listed.
+    listed: Vec<Arc<Dir>>,
+}
+
+impl Sorted {
+    async fn put_into(self, queue: &Queue) {
+        let Sorted { mut inside, works, listed } = self;
+        inside.reverse();
+        queue.push_all(inside.into_iter().chain(works));
+        for dir in listed {
+            done(&queue.state, dir, 1).await;
         }
-        let name = path_of(entry.name);
-        let existing = listing.existing.as_mut().and_then(|names| names.remove(&name));
-        found.add(Item { name, metadata: *metadata, existing });
     }
-    found.end_batch();
-    let Found { mut inside, works, .. } = found;
-    inside.reverse();
-    let is_last = batch.is_last();
-    listing.batch = batch;
-    if !is_last {
-        inside.push(Work::List(listing));
+
+    /// Adds what a part of a listing has, but what was copied already, and the rest of the listing, if there is more. Gives
+    /// the directories that were begun already.
+    fn sort(
+        &mut self,
+        queue: &Queue,
+        mut listing: Listing,
+        (copied, inside): (&[bool], Vec<(usize, CopiedDirectory)>),
+    ) -> Vec<(Arc<Dir>, CopiedDirectory)> {
+        let (state, dir) = (&queue.state, listing.dir.clone());
+        let batch = std::mem::take(&mut listing.batch);
+        let mut begun = Vec::new();
+        let mut made = inside.into_iter().peekable();
+        let mut found = Found {
+            queue,
+            dir: &dir,
+            pair: &listing.pair,
+            inside: Vec::new(),
+            works: Vec::new(),
+            small: Vec::new(),
+            small_bytes: 0,
+        };
+        for (place, entry) in batch.iter().enumerate() {
+            let Some(metadata) = entry.metadata else { continue };
+            let was_made = made.next_if(|(inside, _)| *inside == place);
+            match (copied.get(place).copied().unwrap_or(false), was_made) {
+                (true, Some((_, inside))) => {
+                    count_done(state, metadata, &inside);
+                    continue;
+                }
+                (true, None) => {
+                    state.progress.expect(metadata.size);
+                    state.count_file(metadata);
+                    continue;
+                }
+                (false, Some((_, inside))) => {
+                    let item =
+                        Item { name: path_of(entry.name), metadata: *metadata, existing: None };
+                    dir.add(1);
+                    begun.push((Arc::new(Dir::inside(&dir, item)), inside));
+                    continue;
+                }
+                (false, None) => {}
+            }
+            let name = path_of(entry.name);
+            let existing = listing.existing.as_mut().and_then(|names| names.remove(&name));
+            found.add(Item { name, metadata: *metadata, existing });
+        }
+        found.end_batch();
+        let Found { inside, works, .. } = found;
+        self.inside.extend(inside);
+        match batch.is_last() {
+            true => self.listed.push(dir),
+            false => {
+                listing.batch = batch;
+                self.works.push(Work::List(listing));
+            }
+        }
+        self.works.extend(works);
+        begun
     }
-    inside.extend(works);
-    queue.push_all(inside);
-    if is_last {
-        done(state, dir, 1).await;
-    }
-    begun
 }
 
 /// Sorts what a listing finds.

@@ -1,6 +1,6 @@
 //! How much is under way at once.
 
-use inflight::Device;
+use inflight::{Device, DeviceKind};
 
 /// Bytes of one large file that are read, and that are written, at once.
 const IN_FLIGHT_BYTES_MAX: usize = 32 << 20;
@@ -25,6 +25,8 @@ pub(super) struct Settings {
     pub(super) large_bytes_min: u64,
     /// Everything else.
     pub(super) tasks: usize,
+    /// Whether each call waits for something far away, so that little is to be done by one operation.
+    pub(super) is_far: bool,
     /// Whether large files that the page cache does not have are read around it.
     pub(super) direct_read: bool,
     /// Whether large files are written around it.
@@ -39,6 +41,7 @@ impl Default for Settings {
             streams: 2,
             large_bytes_min: LARGE_BYTES_MIN,
             tasks: 16,
+            is_far: false,
             direct_read: false,
             direct_write: false,
         }
@@ -52,6 +55,7 @@ impl Settings {
     }
 
     pub(super) fn of(from: &Device, to: &Device) -> Settings {
+        let is_far = [from, to].iter().any(|device| device.kind == DeviceKind::Network);
         let (from, to) = (from.settings(), to.settings());
         let (read, write, streams) = (from.read, to.write, from.streams.min(to.streams));
         // One buffer is read and written, so both have the same size.
@@ -63,6 +67,7 @@ impl Settings {
             streams,
             large_bytes_min: if streams > 1 { LARGE_BYTES_MIN } else { SMALL_BYTES_MAX },
             tasks: 8 * streams,
+            is_far,
             direct_read: read.direct,
             direct_write: write.direct,
         }
@@ -71,7 +76,7 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
-    use inflight::{DeviceKind, DeviceSettings, TransferSettings};
+    use inflight::{DeviceSettings, TransferSettings};
 
     use super::*;
 
@@ -82,7 +87,10 @@ mod tests {
         let (mut from, mut to) = (Device::default(), Device::default());
         (from.kind, to.kind) = (DeviceKind::Solid, DeviceKind::Solid);
         let unmeasured = Settings::of(&from, &to);
-        assert!(unmeasured.direct_read && unmeasured.direct_write);
+        assert!(unmeasured.direct_read && unmeasured.direct_write && !unmeasured.is_far);
+        let mut far = Device::default();
+        far.kind = DeviceKind::Network;
+        assert!(Settings::of(&far, &to).is_far && Settings::of(&from, &far).is_far);
         let settings = DeviceSettings {
             read: transfer(256 << 10, 16, false),
             write: transfer(4 << 20, 2, true),

@@ -118,7 +118,8 @@ impl Arena {
     }
 }
 
-/// The bytes of a file as the page cache has them, for [`Operation::Map`](crate::Operation::Map).
+/// The bytes of a file as the page cache has them, for [`Operation::Map`](crate::Operation::Map). It shows none of
+/// them: only [`LoadOptions`](crate::stream::LoadOptions), which somebody gave their word to, lead to those.
 pub struct MappedBytes {
     region: Region,
 }

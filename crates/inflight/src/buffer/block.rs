@@ -283,6 +283,10 @@ impl Region {
         self.bytes
     }
 
+    pub(super) fn is_file(&self) -> bool {
+        self.is_file
+    }
+
     pub(super) fn as_ptr(&self) -> *mut u8 {
         self.memory.as_ptr()
     }

@@ -21,9 +21,15 @@ pub(super) struct Unneeded {
 }
 
 impl Unneeded {
+    /// Bytes, of whatever.
     fn bytes(&self) -> u64 {
         let blocks = self.blocks.iter().map(Block::bytes).sum::<usize>();
         (blocks + self.region.as_ref().map_or(0, Region::bytes)) as u64
+    }
+
+    /// Bytes that others may wait for: a file's are the system's.
+    fn counted(&self) -> u64 {
+        if self.region.as_ref().is_some_and(Region::is_file) { 0 } else { self.bytes() }
     }
 }
 
@@ -64,7 +70,7 @@ impl Releaser {
         if bytes < self.much_bytes {
             return;
         }
-        self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.shared.bytes.fetch_add(memory.counted(), Ordering::Relaxed);
         let mut queue = self.queue();
         queue.waiting.push(memory);
         if std::mem::replace(&mut queue.runs, true) {
@@ -118,7 +124,7 @@ impl Releaser {
             }
             drop(queue);
             for memory in waiting {
-                let bytes = memory.bytes();
+                let bytes = memory.counted();
                 drop(memory);
                 self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
             }
@@ -135,6 +141,21 @@ impl Releaser {
 mod tests {
     use super::*;
     use crate::{Budget, Pool, block_on};
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn nobody_waits_for_the_pages_of_a_file() {
+        use std::os::fd::AsFd;
+        let file = tempfile::tempfile().expect("a file");
+        file.set_len(5000).expect("longer");
+        // SAFETY: nobody changes the file.
+        let mapped = unsafe { Region::map(file.as_fd(), 5000) }.expect("mapped");
+        let unneeded = Unneeded { blocks: Vec::new(), region: Some(mapped) };
+        assert_eq!((unneeded.bytes(), unneeded.counted()), (5000, 0));
+        let region = Region::allocate(5000);
+        let unneeded = Unneeded { blocks: Vec::new(), region };
+        assert_eq!((unneeded.bytes(), unneeded.counted()), (5000, 5000));
+    }
 
     #[test]
     fn what_needs_the_room_waits_until_it_is_there() {

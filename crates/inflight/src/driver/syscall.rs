@@ -136,7 +136,7 @@ pub(super) fn perform(operation: &mut Operation) -> Result<u64> {
             mapped::touch(file.as_fd(), *offset, *length, *step)
         }
         Operation::Map { file, length, mapped } => {
-            // SAFETY: whoever asks for this gave their word to `LoadOptions`.
+            // SAFETY: whatever is mapped is looked at by loads alone, whose options somebody gave their word to.
             *mapped = Some(unsafe { MappedBytes::new(file.as_fd(), *length) }.map_err(number)?);
             Ok(0)
         }

@@ -58,6 +58,7 @@ pub struct DirectoryCopy {
     keep: Kept,
     /// Room for the bytes of the longest file that is copied, and one more.
     pub(crate) buffer: Buffer,
+    left: Left,
     /// The directory itself.
     pub(crate) top: Level,
 }
@@ -67,7 +68,14 @@ impl DirectoryCopy {
     /// `buffer` free.
     #[must_use]
     pub fn new(source: &Metadata, keep: Kept, buffer: Buffer) -> DirectoryCopy {
-        DirectoryCopy { keep, buffer, top: Level::new(source, keep) }
+        DirectoryCopy { keep, buffer, left: Left::MANY, top: Level::new(source, keep) }
+    }
+
+    /// Copies some dozens of files at most, and nothing in directories inside: for where each call waits, as on a
+    /// network, and much is to be under way at once.
+    #[must_use]
+    pub fn of_few(self) -> DirectoryCopy {
+        DirectoryCopy { left: Left::FEW, ..self }
     }
 
     /// Permissions of the directory while it is made.
@@ -77,7 +85,7 @@ impl DirectoryCopy {
 
     /// Copies what is in `pair`, the directory and its copy, as far as nothing goes wrong. Gives the bytes copied.
     pub(crate) fn copy<C: Copier>(&mut self, copier: &mut C, pair: C::Pair) -> u64 {
-        let mut work = WorkOfOne { keep: self.keep, buffer: &mut self.buffer, left: Left::ALL };
+        let mut work = WorkOfOne { keep: self.keep, buffer: &mut self.buffer, left: self.left };
         self.top.copy(copier, pair, &mut work, 0)
     }
 }
@@ -126,18 +134,19 @@ struct WorkOfOne<'a> {
 }
 
 /// How much one operation may still do, so that large trees are shared.
+#[derive(Debug, Clone, Copy, Default)]
 struct Left {
     files: u32,
     bytes: u64,
     directories: u32,
-    /// Directories in which something stays to be done, which stay open.
+    /// Directories in which something stays to be done, which stay open: those above the one under way may be
+    /// among them.
     unfinished: u32,
 }
 
 impl Left {
-    const ALL: Left = Left { files: 1024, bytes: 16 << 20, directories: 256, unfinished: 8 };
-    /// Directories in each other.
-    const DEPTH: u32 = 8;
+    const MANY: Left = Left { files: 1024, bytes: 16 << 20, directories: 256, unfinished: 8 };
+    const FEW: Left = Left { files: 64, bytes: 4 << 20, directories: 0, unfinished: 0 };
 }
 
 /// A directory under way.
@@ -237,7 +246,7 @@ impl Level {
         for (place, entry) in self.batch.iter().enumerate().take(self.copied.len()) {
             let Some(metadata) = entry.metadata else { break };
             let Left { files, directories, unfinished, .. } = work.left;
-            if files == 0 || directories == 0 || unfinished == 0 || depth == Left::DEPTH {
+            if files == 0 || directories == 0 || unfinished <= depth + 1 {
                 break;
             }
             if metadata.kind != FileKind::Directory {

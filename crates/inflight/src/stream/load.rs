@@ -110,8 +110,9 @@ impl LoadOptions {
     /// copies nothing and takes none of the engine's memory; others are read.
     ///
     /// # Safety
-    /// As long as a [`Load`] of a file lives, nobody changes or shortens that: its bytes would change while they
-    /// are borrowed, and to look at some that are cut off ends the process.
+    /// As long as a [`Load`] of any file that these options were ever used for lives, nobody changes or shortens that
+    /// file: its bytes would change while they are borrowed, and to look at some that are cut off ends the process.
+    /// So does looking at some that the page cache gave up, where the disk fails to bring them again.
     #[must_use]
     pub const unsafe fn mapping_what_is_cached(self) -> LoadOptions {
         LoadOptions { mapping: Mapping::WhereCached }
@@ -240,11 +241,13 @@ async fn load(
     if size == 0 {
         return load_without_size(handle, file, turn, shared).await;
     }
-    if options.mapping != Mapping::None
-        && map(handle, path, &file, (size, metadata.device), options, shared).await?
-    {
-        return Ok(());
-    }
+    let turn = match options.mapping {
+        Mapping::None => turn,
+        _ => match map(handle, &file, (size, metadata.device), options, turn, shared).await? {
+            Some(turn) => turn,
+            None => return Ok(()),
+        },
+    };
     let device = turns_of(handle, path, metadata.device).await;
     // The memory first: who waits for it holds up nobody's device.
     let room = room(handle, turn, size.next_multiple_of(BLOCK_BYTES), shared).await;
@@ -274,41 +277,46 @@ async fn load(
     }
 }
 
-/// Maps a file that is to be, and has all of it brought. Not where the system does not do that.
+/// Maps a file that is to be, and has all of it brought. Gives its turn back where it is to be read, as the system
+/// does not do that.
 async fn map(
     handle: &Handle,
-    path: &Path,
     file: &File,
     (size, device): (usize, u64),
     options: LoadOptions,
+    turn: Reserve,
     shared: &Shared,
-) -> Result<bool> {
-    let mut turn = None;
+) -> Result<Option<Reserve>> {
+    let path = file.path();
+    let mut turn_of_device = None;
     if options.mapping == Mapping::WhereCached {
         let bytes = size as u64;
         if bytes < DIRECT_BYTES_MIN || file.cached_bytes(bytes).await? < bytes {
-            return Ok(false);
+            return Ok(Some(turn));
         }
     } else {
         // It may have to be read.
-        turn = Some(turns_of(handle, path, device).await.reserve(1).await);
+        turn_of_device = Some(turns_of(handle, path, device).await.reserve(1).await);
     }
     // SAFETY: whoever made such options gave their word.
-    let Ok(mapped) = (unsafe { file.map(size) }).await else { return Ok(false) };
+    let Ok(mapped) = (unsafe { file.map(size) }).await else { return Ok(Some(turn)) };
     let arena = mapped.into_arena(handle.pool());
+    // It takes none of the memory that others wait for.
+    let mut turn = Some(turn);
     for start in (0..size).step_by(MAPPED_BYTES) {
         let bytes = MAPPED_BYTES.min(size - start);
         match handle.populate(arena.range(start, bytes)).await {
             Ok(()) => arena.settle_mapped(bytes),
-            Err(_) if start == 0 => return Ok(false),
+            Err(_) if start == 0 => return Ok(turn),
             // Shorter than it was, whatever was promised.
-            Err(error) => return Err(error),
+            Err(error) => return Err(failed(path, io::Error::new(error.kind(), error))),
         }
+        turn = None;
         shared.is_mapped.store(true, Relaxed);
         let _ = shared.view.set(arena.view());
     }
-    drop(turn);
-    Ok(true)
+    drop(turn_of_device);
+    Ok(None)
 }
 
 /// Has the memory of a large one made ready while the first of it is read: on a fast disk that takes as long

@@ -284,17 +284,20 @@ pub(super) struct MadeBefore {
     /// Permissions that were asked for in some, and which of them were given.
     asked: u32,
     given: u32,
+    /// Whether some were given that nobody asked for, as servers may be told to do: then each gets its look.
+    adds: bool,
 }
 
 impl MadeBefore {
     /// What a look at one made with these permissions would say of its owner and permissions, if that is known.
     fn like(&self, asked: u32) -> Option<Metadata> {
-        let last = self.last.filter(|_| asked & !self.asked == 0)?;
+        let last = self.last.filter(|_| !self.adds && asked & !self.asked == 0)?;
         Some(Metadata { mode: asked & self.given, ..last })
     }
 
     /// Takes note of what one made with these permissions is.
     fn learn(&mut self, asked: u32, there: Metadata) -> Metadata {
+        self.adds |= there.mode & !asked != 0;
         self.asked |= asked;
         self.given = self.given & !asked | asked & there.mode;
         self.last = Some(there);
@@ -353,5 +356,14 @@ mod tests {
             assert_eq!((known.mode, known.owner), (there.mode, there.owner), "{asked:o}");
         }
         assert_eq!(looks, 3, "for 644, 755 and 777");
+    }
+
+    #[test]
+    fn where_permissions_are_added_each_gets_its_look() {
+        let mut before = MadeBefore::default();
+        before.learn(0o644, Metadata { mode: 0o644, ..Metadata::default() });
+        assert_eq!(before.like(0o600).map(|there| there.mode), Some(0o600));
+        before.learn(0o600, Metadata { mode: 0o660, ..Metadata::default() });
+        assert_eq!((before.like(0o600), before.like(0o644)), (None, None));
     }
 }

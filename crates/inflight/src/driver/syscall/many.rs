@@ -110,6 +110,10 @@ pub(in crate::driver) fn copy_files(
     for (index, file) in files.iter_mut().enumerate() {
         *current = index;
         let names = (file.path.as_ref(), file.target());
+        if names.1.to_bytes().contains(&b'/') {
+            // It may be in another directory than the ones before, and those behind it are.
+            made = MadeBefore::default();
+        }
         let about = (file.length, file.metadata, &mut made);
         if let Some(lost) = copy_file((from, to), names, about, reading, buffer)? {
             file.copied = true;
@@ -263,7 +267,7 @@ impl Copier for SystemCalls {
         fs::mkdirat(to, name, Mode::from_raw_mode(mode.into()))?;
         let target = open_owned(to.as_fd(), name, options);
         if target.is_err() {
-            fs::unlinkat(to, name, AtFlags::REMOVEDIR)?;
+            let _ = fs::unlinkat(to, name, AtFlags::REMOVEDIR);
         }
         Ok(Pair::new(source, target?))
     }
