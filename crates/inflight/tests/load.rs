@@ -17,6 +17,18 @@ async fn write_file(engine: &Engine, path: &Path, content: &[u8]) {
     above.write_files(vec![file], buffer).await.expect("written");
 }
 
+/// What is there of it is right at any time, and in the end it is all.
+async fn fills(engine: &Engine, load: &mut Load, whole: &[u8]) {
+    let mut seen = 0;
+    while !load.is_ready() {
+        let front = load.filled();
+        assert!(front.len() >= seen && *front == whole[..front.len()]);
+        seen = front.len();
+        engine.nop().await.expect("done");
+    }
+    assert!(load.ready().await.expect("loaded") == whole);
+}
+
 #[test]
 fn files_of_any_length_are_loaded_exactly() {
     on_each_disk(|engine, directory| {
@@ -86,14 +98,7 @@ fn a_cold_file_is_brought_by_its_mapping() {
             // SAFETY: nobody changes the file.
             let options = unsafe { LoadOptions::new().mapping() };
             let mut load = engine.load_with(&path, options);
-            let mut seen = 0;
-            while !load.is_ready() {
-                let front = load.filled();
-                assert!(front.len() >= seen && *front == whole[..front.len()]);
-                seen = front.len();
-                engine.nop().await.expect("done");
-            }
-            assert!(load.ready().await.expect("loaded") == whole);
+            fills(engine, &mut load, &whole).await;
             let size = whole.len() as u64;
             assert_eq!(file.cached_bytes(size).await.expect("asked"), size);
             assert!(load.is_mapped());
@@ -132,14 +137,7 @@ fn the_front_can_be_used_while_the_rest_fills() {
             let whole = content(9_000_000);
             write_file(engine, &path, &whole).await;
             let mut load = engine.load(&path);
-            let mut seen = 0;
-            while !load.is_ready() {
-                let front = load.filled();
-                assert!(front.len() >= seen && *front == whole[..front.len()]);
-                seen = front.len();
-                engine.nop().await.expect("done");
-            }
-            assert!(*load.ready().await.expect("loaded") == whole);
+            fills(engine, &mut load, &whole).await;
         });
     });
 }
