@@ -197,6 +197,12 @@ async fn check_copy(from: &Directory, to: &Directory, told: &CopiedDirectory) ->
     }
     count
 }
+/// How many directories were handed out open.
+fn open_in(told: &CopiedDirectory) -> usize {
+    let inside = told.inside.iter().map(|(_, inside)| open_in(inside));
+    usize::from(told.opened.is_some()) + inside.sum::<usize>()
+}
+
 #[test]
 fn directories_inside_are_copied_along() {
     on_each_disk(|engine, directory| {
@@ -247,6 +253,17 @@ fn directories_inside_are_copied_along() {
             let (told, count) = copy("from/deeper/deeper/leaf", "part", true).await;
             assert!(told.opened.is_some());
             assert_eq!(count, (told.batch.len().min(64), 1));
+            // What stays open is bounded, however many are not done, in each other or side by side.
+            top.create_directory("links", 0o700).await.unwrap();
+            for number in 0..40 {
+                let path = Path::new("links").join(number.to_string());
+                top.create_directory(&path, 0o700).await.unwrap();
+                top.create_symlink("x", path.join("link")).await.unwrap();
+            }
+            for from in ["from", "links"] {
+                let (told, _) = copy(from, &format!("{from} again"), false).await;
+                assert!((2..=9).contains(&open_in(&told)), "{} are open", open_in(&told));
+            }
             let (told, _) = copy("from", "top", true).await;
             assert!(told.inside.is_empty() && told.copied.iter().all(|copied| !copied));
         });

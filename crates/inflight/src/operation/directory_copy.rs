@@ -147,6 +147,8 @@ struct Left {
 impl Left {
     const MANY: Left = Left { files: 1024, bytes: 16 << 20, directories: 256, unfinished: 8 };
     const FEW: Left = Left { files: 64, bytes: 4 << 20, directories: 0, unfinished: 0 };
+    /// Directories in each other below the outermost: where none of these gets done, others next to them still may.
+    const DEPTH: u32 = 4;
 }
 
 /// A directory under way.
@@ -246,7 +248,8 @@ impl Level {
         for (place, entry) in self.batch.iter().enumerate().take(self.copied.len()) {
             let Some(metadata) = entry.metadata else { break };
             let Left { files, directories, unfinished, .. } = work.left;
-            if files == 0 || directories == 0 || unfinished <= depth + 1 {
+            let is_full = files == 0 || directories == 0 || unfinished <= depth + 1;
+            if is_full || depth == Left::DEPTH {
                 break;
             }
             if metadata.kind != FileKind::Directory {
