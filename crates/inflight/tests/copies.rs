@@ -2,16 +2,16 @@
 
 mod support;
 
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use inflight::{
     CopiedDirectory, CopiedFile, Directory, DirectoryCopy, Engine, FileKind, Kept, Metadata,
-    NewFile, OpenOptions, SetMetadata, SetTimes, Timestamp,
+    NewFile, OpenOptions, Owner, SetMetadata, SetTimes, Timestamp,
 };
 
-use support::{bytes, content, on_each_disk};
+use support::{bytes, content, on_each_disk, on_each_driver};
 
 #[test]
 fn a_lock_is_taken_by_one_and_given_back() {
@@ -266,6 +266,42 @@ fn directories_inside_are_copied_along() {
             }
             let (told, _) = copy("from", "top", true).await;
             assert!(told.inside.is_empty() && told.copied.iter().all(|copied| !copied));
+        });
+    });
+}
+
+#[test]
+fn files_of_one_operation_may_go_into_directories_of_other_groups() {
+    on_each_driver(|engine, directory| {
+        engine.block_on(async {
+            let top = engine.open_directory(directory).await.unwrap();
+            for name in ["plain", "of-group"] {
+                top.create_directory(name, 0o755).await.unwrap();
+            }
+            let own = top.metadata("plain", false).await.unwrap().owner;
+            let other = Owner { group: own.group + 1, ..own };
+            let metadata =
+                SetMetadata { owner: Some(other), mode: Some(0o2755), ..SetMetadata::default() };
+            if top.set_metadata("of-group", metadata).await.is_err() {
+                // Only the superuser may, or who is in both groups.
+                return;
+            }
+            let new = NewFile::new("source".as_ref(), 0o644, 0, 5).unwrap();
+            top.write_files(vec![new], bytes(engine, b"bytes")).await.unwrap();
+            let metadata =
+                SetMetadata { owner: Some(own), mode: Some(0o644), ..SetMetadata::default() };
+            let file = |target: &str| {
+                let file = CopiedFile::new("source".as_ref(), 5, metadata).unwrap();
+                let target = CString::new(target).unwrap();
+                CopiedFile { target: Some(target.into()), ..file }
+            };
+            let files = vec![file("plain/copy"), file("of-group/copy"), file("plain/again")];
+            let room = engine.buffer(6).await;
+            let copied = top.copy_files(&top, files, room).await.unwrap();
+            assert!(copied.iter().all(|file| file.copied));
+            for path in ["plain/copy", "of-group/copy", "plain/again"] {
+                assert_eq!(top.metadata(path, false).await.unwrap().owner, own, "{path}");
+            }
         });
     });
 }
