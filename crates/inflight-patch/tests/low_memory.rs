@@ -102,6 +102,36 @@ fn what_moved_among_much_that_is_alike_is_found_whole_and_new_mixtures_are_found
     asks_for_enough(place.path(), 150, 10);
 }
 
+/// Makes a patch with 150 MiB: bytes read, and those of the patch.
+fn cost(old: &Path, new: &Path) -> (u64, u64) {
+    let engine = Engine::builder().memory_bytes_max(150 << 20).build().expect("an engine");
+    let job = Job::new(engine.handle(), 2).expect("a job");
+    let patch = old.with_extension("patch");
+    let made = engine.block_on(diff(&job, old, new, &patch, DiffOptions::default()));
+    (engine.metrics().bytes_read, made.expect("made").patch_bytes)
+}
+
+#[test]
+fn what_moved_is_read_once_and_the_old_file_twice_at_most() {
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let [old, new] = ["old", "new"].map(|name| place.path().join(name));
+    std::fs::create_dir(&old).expect("made");
+    std::fs::create_dir(&new).expect("made");
+    // The last members first: most of the old file is behind what is read in step with it.
+    let bytes = noise(160 * MIB, 5);
+    let members = bytes.rchunks(9 * MIB + 321).collect::<Vec<_>>().concat();
+    std::fs::write(old.join("1.pack"), &bytes).expect("written");
+    std::fs::write(new.join("1.pack"), &members).expect("written");
+    let (read, patch) = cost(&old, &new);
+    assert!(read < 600 * MIB as u64, "{read} bytes of 320 MiB in both");
+    assert!(patch < 20 << 10, "{patch} bytes for 18 members");
+    // Under another name there is nothing to read it in step with.
+    std::fs::rename(new.join("1.pack"), new.join("0.pack")).expect("renamed");
+    let (read, renamed) = cost(&old, &new);
+    assert!(read < 600 * MIB as u64, "{read} bytes of 320 MiB in both");
+    assert!(renamed.abs_diff(patch) < 1 << 10, "{renamed} bytes, as good as {patch}");
+}
+
 /// Has the page cache give up a file, and says whether it did.
 fn is_cold(engine: &Engine, path: &Path) -> bool {
     let file = std::fs::File::open(path).expect("opened");

@@ -18,6 +18,8 @@ const LITERALS_MAX: u64 = 256 << 20;
 pub(super) struct Draft {
     pub(super) digests: Vec<PartDigest>,
     pub(super) kept: Option<Kept>,
+    /// Whether all of the old tree was known when it was matched.
+    pub(super) saw_all: bool,
 }
 
 /// What is matched, and the memory for it.

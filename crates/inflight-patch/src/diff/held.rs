@@ -290,7 +290,8 @@ async fn match_all(
     let finish = async |matched: Matched| {
         digests.add(image, &matched.digests);
         job.progress.advance(matched.bytes);
-        drafts.push(Draft { digests: Vec::new(), kept: room.keep(matched) });
+        let kept = room.keep(matched);
+        drafts.push(Draft { digests: Vec::new(), kept, saw_all: true });
         Ok(())
     };
     let start = async |(number, range): (usize, Range<u64>)| {

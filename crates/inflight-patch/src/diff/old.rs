@@ -7,13 +7,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use inflight::{ArenaBytes, Buffer, Handle, block_on};
+use inflight::{ArenaBytes, Buffer, DriverChoice, Handle, block_on};
 
 use crate::error::Result;
 use crate::image::Image;
-use crate::layout::UNIT_BYTES;
 
 /// The longest old image that the fine grain can name places in.
 pub(crate) const IMAGE_BYTES_MAX: usize = u32::MAX as usize;
@@ -38,6 +37,8 @@ struct Units {
     handle: Handle,
     units: Vec<Range<u64>>,
     state: Mutex<State>,
+    /// Wakes those who wait for a unit that another reads.
+    loaded: Condvar,
 }
 
 /// Units by which more are held when one that was given up is asked for again, and the page cache
@@ -47,8 +48,10 @@ const GROWTH: usize = 4;
 /// Bytes read where one place of a unit is asked for, and how many of them lie before it, about.
 const SLICE_BYTES: u64 = 16 << 10;
 const SLICE_BEFORE: u64 = 4 << 10;
-/// How much longer the next slice is where a match goes on at the end of one; a unit at most.
+/// How much longer the next slice is where a match goes on at the end of one, and how long at most:
+/// then the unit is read.
 const SLICE_GROWTH: u64 = 8;
+const SLICE_BYTES_MAX: u64 = 128 << 10;
 /// Slices after which a unit is read as a whole.
 const SLICES_MAX: u32 = 32;
 
@@ -64,10 +67,20 @@ struct State {
     /// How many slices were read of units that are not held.
     slices: HashMap<usize, u32>,
     clock: u64,
-    ahead: Option<usize>,
+    /// Units that are being read as a whole, and whether one of them is fetched ahead.
+    loading: HashSet<usize>,
+    is_ahead: bool,
 }
 
 impl State {
+    /// A unit that is held.
+    fn held(&mut self, unit: usize) -> Option<Arc<Buffer>> {
+        self.clock += 1;
+        let held = self.held.get_mut(&unit)?;
+        held.used = self.clock;
+        Some(held.bytes.clone())
+    }
+
     /// Gives up what is more than may be held, least recently used first.
     fn shrink(&mut self) {
         while self.held.len() > self.capacity {
@@ -76,6 +89,19 @@ impl State {
             self.held.remove(&oldest);
             self.gone.insert(oldest);
         }
+    }
+}
+
+/// That a unit is being read.
+struct Loading<'a> {
+    units: &'a Units,
+    unit: usize,
+}
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        self.units.state().loading.remove(&self.unit);
+        self.units.loaded.notify_all();
     }
 }
 
@@ -96,7 +122,7 @@ impl OldImage {
     pub(crate) fn in_units(image: Image, handle: Handle, first: usize, most: usize) -> OldImage {
         let units = image.layout.units().collect();
         let state = Mutex::new(State { capacity: first.min(most), most, ..State::default() });
-        let shared = Units { image: image.clone(), handle, units, state };
+        let shared = Units { image: image.clone(), handle, units, state, loaded: Condvar::new() };
         OldImage { image, held: Held::Units(Arc::new(shared)) }
     }
 
@@ -140,6 +166,17 @@ impl OldImage {
         }
     }
 
+    /// It will be asked for in another order than it is read: as much is held as may be, if it is read
+    /// around the page cache, as that at `place` is.
+    pub(crate) fn expect_disorder(&self, place: u64) {
+        if let Held::Units(units) = &self.held {
+            let mut state = units.state();
+            if self.image.is_around_cache(place) {
+                state.capacity = state.most;
+            }
+        }
+    }
+
     /// Gives up the units that are held.
     pub(crate) fn forget(&self) {
         if let Held::Units(units) = &self.held {
@@ -164,13 +201,17 @@ impl Units {
     fn around(self: &Arc<Units>, place: u64, before: u64) -> Result<(Range<u64>, Arc<Buffer>)> {
         let number = self.units.partition_point(|range| range.end <= place);
         let unit = self.units[number].clone();
-        if let Some(bytes) = self.held(number) {
+        let length = SLICE_BYTES.max(before * SLICE_GROWTH);
+        let goes_on = length > SLICE_BYTES_MAX;
+        let held = self.state().held(number);
+        if goes_on {
+            self.fetch_ahead(number + 1);
+        }
+        if let Some(bytes) = held {
             return Ok((unit, bytes));
         }
-        let length = SLICE_BYTES.max(before * SLICE_GROWTH);
-        let goes_on = length >= UNIT_BYTES;
         if goes_on || !self.is_sliced(number) {
-            return Ok((unit, self.unit(number, goes_on)?));
+            return Ok((unit, self.unit(number)?));
         }
         let start = place.saturating_sub(length / SLICE_BYTES * SLICE_BEFORE);
         let start = (start / SLICE_BEFORE * SLICE_BEFORE).max(unit.start);
@@ -190,29 +231,35 @@ impl Units {
         sliced
     }
 
-    /// All bytes of a unit that is not here. Where a match goes on, the next one is fetched ahead.
-    fn unit(self: &Arc<Units>, unit: usize, goes_on: bool) -> Result<Arc<Buffer>> {
-        if self.image.is_around_cache(self.units[unit].start) {
-            let mut state = self.state();
-            if state.gone.remove(&unit) {
-                state.capacity = (state.capacity + GROWTH).min(state.most);
+    /// All bytes of a unit.
+    fn unit(&self, unit: usize) -> Result<Arc<Buffer>> {
+        match self.take(unit) {
+            Some(bytes) => Ok(bytes),
+            None => {
+                let _loading = Loading { units: self, unit };
+                let bytes = Arc::new(block_on(self.load(self.units[unit].clone()))?);
+                self.insert(unit, bytes.clone());
+                Ok(bytes)
             }
         }
-        let bytes = Arc::new(block_on(self.load(self.units[unit].clone()))?);
-        self.insert(unit, bytes.clone());
-        if goes_on {
-            self.fetch_ahead(unit + 1);
-        }
-        Ok(bytes)
     }
 
-    fn held(&self, unit: usize) -> Option<Arc<Buffer>> {
+    /// A unit that is held, or that another thread reads. Else the caller has to read it.
+    fn take(&self, unit: usize) -> Option<Arc<Buffer>> {
         let mut state = self.state();
-        state.clock += 1;
-        let now = state.clock;
-        let held = state.held.get_mut(&unit)?;
-        held.used = now;
-        Some(held.bytes.clone())
+        loop {
+            if let Some(bytes) = state.held(unit) {
+                return Some(bytes);
+            }
+            if state.loading.insert(unit) {
+                break;
+            }
+            state = self.loaded.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.gone.remove(&unit) && self.image.is_around_cache(self.units[unit].start) {
+            state.capacity = (state.capacity + GROWTH).min(state.most);
+        }
+        None
     }
 
     async fn load(&self, range: Range<u64>) -> Result<Buffer> {
@@ -228,21 +275,28 @@ impl Units {
         state.shrink();
     }
 
-    /// Starts reading a unit that will probably be asked for next; one at a time.
+    /// Starts reading a unit that will probably be asked for next; one at a time. Not where all happens
+    /// on one thread: whoever asked for it then would wait for itself.
     fn fetch_ahead(self: &Arc<Units>, unit: usize) {
         let mut state = self.state();
-        if unit >= self.units.len() || state.ahead.is_some() || state.held.contains_key(&unit) {
+        if unit >= self.units.len()
+            || state.is_ahead
+            || state.held.contains_key(&unit)
+            || self.handle.driver() == DriverChoice::Simulated
+            || !state.loading.insert(unit)
+        {
             return;
         }
-        state.ahead = Some(unit);
+        state.is_ahead = true;
         drop(state);
         let this = self.clone();
         let task = async move {
+            let _loading = Loading { units: &this, unit };
             // An error shows again, with its place, when the unit is really needed.
             if let Ok(bytes) = this.load(this.units[unit].clone()).await {
                 this.insert(unit, Arc::new(bytes));
             }
-            this.state().ahead = None;
+            this.state().is_ahead = false;
         };
         self.handle.spawn(task).detach();
     }

@@ -7,11 +7,13 @@
 //!
 //! Most of a new tree stands near where it stood in the old one. So a unit of the new tree is matched
 //! while the old bytes around its counterpart are in memory ([`first_look`]); what is found nowhere in
-//! the old tree so far is kept as a draft, and looked up again once all of the old tree was read. Where
+//! the old tree so far is kept as a draft, and looked up again once all of the old tree was read. What
+//! has no counterpart, and what is left when much was found nowhere, is not read before that. Where
 //! much is left even then, and the preset allows, the old tree is read once more for short agreements
-//! with that ([`second_look`]). So each byte is read once, but for such a search, for drafts that do not
-//! fit into memory, which are matched a second time from the file, and for executables: each that
-//! changed is loaded together with its counterpart, as long as both fit ([`write`]).
+//! with that ([`second_look`]). So each byte is read once, but for such a search, for old bytes that stood
+//! elsewhere, for drafts that do not fit into memory, which are matched a second time from the file, and
+//! for executables: each that changed is loaded together with its counterpart, as long as both fit
+//! ([`write`]).
 
 mod completion;
 mod first_look;

@@ -123,6 +123,9 @@ impl Matched {
 
     /// The same with such stretches made of what was found.
     pub(super) fn with_found(self, found: &[Found]) -> Matched {
+        if found.is_empty() {
+            return self;
+        }
         let with_found = |place, piece| {
             with_each_patchwork(piece, place, |patchwork, parts, anew| {
                 cover(&patchwork, parts, found, anew);

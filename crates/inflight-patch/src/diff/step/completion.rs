@@ -20,8 +20,7 @@ pub(super) struct Completion {
     new: Image,
     matcher: UnitMatcher,
     hand: Hand,
-    /// Whether what is left was looked up in all of the old tree, and what was found there besides.
-    looked: bool,
+    /// What was found of what was left when drafts had seen all of the old tree.
     found: Arc<(Vec<Found>, Option<Reservation>)>,
 }
 
@@ -34,12 +33,12 @@ pub(super) struct Completed {
 impl Completion {
     pub(super) fn new(job: &Job, new: Image, matcher: UnitMatcher) -> Completion {
         let hand = job.crew.hand();
-        Completion { new, matcher, hand, looked: false, found: Arc::default() }
+        Completion { new, matcher, hand, found: Arc::default() }
     }
 
-    /// The same for drafts that were looked up and searched for, with what was found.
+    /// The same for drafts that were searched for, with what was found.
     pub(super) fn with_found(self, found: Vec<Found>, memory: Option<Reservation>) -> Completion {
-        Completion { looked: true, found: Arc::new((found, memory)), ..self }
+        Completion { found: Arc::new((found, memory)), ..self }
     }
 
     /// The image that drafts are of.
@@ -59,7 +58,7 @@ impl Completion {
         draft: Draft,
     ) -> Task<Result<Completed>> {
         let this = self.clone();
-        let Draft { digests, kept } = draft;
+        let Draft { digests, kept, saw_all } = draft;
         let executable = self.matcher.executable_at(&range);
         let (matched, reserved) = match (executable, kept) {
             (Some(matched), _) => (matched, None),
@@ -72,7 +71,7 @@ impl Completion {
                 });
             }
         };
-        let stretches = if self.looked { Vec::new() } else { matched.patchworks() };
+        let stretches = if saw_all { Vec::new() } else { matched.patchworks() };
         let is_mixed = stretches.iter().any(Patchwork::is_mixed);
         let wanted: Vec<Range<u64>> = match is_mixed {
             true => stretches.into_iter().map(|stretch| stretch.range).collect(),
@@ -101,7 +100,7 @@ impl Completion {
                     let (matcher, hand) = (this.matcher, this.hand);
                     hand.run(move || matcher.match_again(matched, &bytes)).await?
                 }
-                None => this.look_again(matched).await?,
+                None => this.look_again(matched, saw_all).await?,
             };
             Ok(Completed { matched, _reserved: reserved })
         })
@@ -122,13 +121,10 @@ impl Completion {
         self.hand.run(match_all).await
     }
 
-    async fn look_again(self, matched: Matched) -> Result<Matched> {
-        if self.looked {
-            return Ok(matched.with_found(&self.found.0));
-        }
-        match matched.is_worth_a_look() {
+    async fn look_again(self, matched: Matched, saw_all: bool) -> Result<Matched> {
+        match !saw_all && matched.is_worth_a_look() {
             true => self.hand.run(move || self.matcher.look_again(matched)).await,
-            false => Ok(matched),
+            false => Ok(matched.with_found(&self.found.0)),
         }
     }
 }

@@ -20,10 +20,12 @@ use crate::image::Image;
 use crate::job::Job;
 use crate::pump::pump;
 
-/// One old unit in so many is looked through first.
-const SAMPLED_UNITS: usize = 8;
-/// The others are where one byte of what is left in so many was found there.
-const FOUND: u64 = 16;
+/// The old units are looked through in so many parts, each of which is spread over all of them, and first
+/// one, then two of them, four, and all.
+const PARTS: usize = 8;
+/// That goes on where the rest would find one byte in so many of what is left, if it found as much as
+/// the parts looked through last.
+const FOUND: u64 = 32;
 
 /// Looks again at drafts, if it may pay; what was found by then, `completion` makes use of.
 pub(super) async fn second_look(
@@ -71,14 +73,14 @@ async fn look_up(
     let (mut room, mut again) = (Room::new(job, plan), Vec::with_capacity(drafts.len()));
     let start = async |draft: Draft| {
         job.check()?;
-        let stretches = draft.patchworks();
+        let stretches = if draft.saw_all { Vec::new() } else { draft.patchworks() };
         let buffer = match stretches.iter().map(Patchwork::length).sum::<u64>() {
             0 => None,
             bytes => Some(job.handle.buffer(bytes as usize).await),
         };
         let (new, matcher, hand) = (new.clone(), completion.matcher().clone(), job.crew.hand());
         Ok(job.handle.spawn(async move {
-            let Draft { digests, kept } = draft;
+            let Draft { digests, kept, saw_all: _ } = draft;
             let kept = match (kept, buffer) {
                 (Some(Kept { matched, reserved }), Some(buffer)) => {
                     let bytes = read_stretches(&new, &stretches, buffer).await?;
@@ -87,12 +89,13 @@ async fn look_up(
                 }
                 (kept, _) => kept,
             };
-            Ok(Draft { digests, kept })
+            Ok(Draft { digests, kept, saw_all: true })
         }))
     };
-    let finish = async |Draft { digests, kept }: Draft| {
+    let finish = async |Draft { digests, kept, saw_all }: Draft| {
         let matched = kept.map(|Kept { matched, reserved: _ }| matched);
-        again.push(Draft { digests, kept: matched.and_then(|matched| room.keep(matched)) });
+        let kept = matched.and_then(|matched| room.keep(matched));
+        again.push(Draft { digests, kept, saw_all });
         Ok(())
     };
     pump(drafts, plan.depth, start, finish).await?;
@@ -141,8 +144,8 @@ async fn gather(
     Ok(left)
 }
 
-/// Looks through the old image for what is left: through some of it first, and through the rest if
-/// something was found there.
+/// Looks through the old image for what is left: through some of it first, and through the rest as long
+/// as that finds something. Where much is alike, what is in one part is in another as well.
 async fn search(
     job: &Job,
     old: &Image,
@@ -162,16 +165,22 @@ async fn search(
         return Ok(Vec::new());
     }
     let mut best = index.nothing();
-    let all = || old.layout.units().enumerate();
-    let sample = all().filter(|(number, _)| number % SAMPLED_UNITS == 0);
-    look_through(job, old, sample.map(|(_, unit)| unit), &index, &mut best, plan).await?;
-    let (found, mut best) = self::found(job, &index, best).await;
-    if index.gain(&found) * FOUND < index.literal_bytes() {
-        return Ok(found);
+    let (mut found, mut gain, mut looked) = (Vec::new(), 0, 0);
+    while looked < PARTS {
+        let parts = looked..(2 * looked).max(1);
+        let units = old.layout.units().enumerate();
+        let units = units.filter(|(number, _)| parts.contains(&(number % PARTS)));
+        look_through(job, old, units.map(|(_, unit)| unit), &index, &mut best, plan).await?;
+        (found, best) = self::found(job, &index, best).await;
+        // Longer agreements may leave out what shorter ones had.
+        let gained = index.gain(&found).saturating_sub(gain);
+        (gain, looked) = (gain + gained, parts.end);
+        let expected = gained * (PARTS - parts.end) as u64 / parts.len() as u64;
+        if expected * FOUND <= index.literal_bytes() - gain {
+            break;
+        }
     }
-    let rest = all().filter(|(number, _)| number % SAMPLED_UNITS != 0);
-    look_through(job, old, rest.map(|(_, unit)| unit), &index, &mut best, plan).await?;
-    Ok(self::found(job, &index, best).await.0)
+    Ok(found)
 }
 
 /// What was found so far; gives `best` back.
