@@ -21,7 +21,7 @@ impl Instructions {
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::is_x86_feature_detected as has;
-            if has!("avx2") && has!("pclmulqdq") {
+            if has!("avx2") && has!("bmi1") && has!("popcnt") && has!("pclmulqdq") {
                 let wide = has!("avx512f") && has!("avx512bw") && has!("vpclmulqdq");
                 return if wide { &[Portable, Avx2, Avx512] } else { &[Portable, Avx2] };
             }

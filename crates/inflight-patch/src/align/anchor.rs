@@ -44,7 +44,15 @@ impl Sampling {
     /// The anchors of `bytes` that end by `to`, from `from` on.
     pub(crate) fn anchors(self, bytes: &[u8], from: usize, to: usize) -> Anchors<'_> {
         assert!(to <= bytes.len());
-        Anchors { sampling: self, bytes, end: to, block: from, places: 0, looked: from }
+        Anchors {
+            sampling: self,
+            bytes,
+            end: to,
+            looked: from,
+            batch: from,
+            places: [0; BATCH + wide::MORE],
+            left: 0..0,
+        }
     }
 
     /// Whether a place is one, by its first 8 bytes.
@@ -69,124 +77,178 @@ impl Sampling {
 /// Odd numbers that mix the first and the second four bytes of a place.
 const FACTORS: [u32; 2] = [0x9e37_79b1, 0x85eb_ca77];
 
-/// Walks through the anchors of some bytes.
+/// Bytes that are looked at together.
+const BATCH: usize = 256;
+
+/// Walks through the anchors of some bytes: looks at some of them at a time, and lists what it finds.
 #[derive(Debug)]
 pub(crate) struct Anchors<'a> {
     sampling: Sampling,
     bytes: &'a [u8],
     /// Where anchors end at the latest.
     end: usize,
-    /// Where the places told by `places` start, and up to where bytes were looked at.
-    block: usize,
+    /// Up to where bytes were looked at, and where the last of them start that were.
     looked: usize,
-    /// A bit for each anchor from `block` on.
-    places: u32,
+    batch: usize,
+    /// The anchors found there, and which of them were not given out.
+    places: Places,
+    left: Range<usize>,
 }
+
+/// Places in a batch, and room for some that do not count.
+type Places = [u8; BATCH + wide::MORE];
 
 impl Anchors<'_> {
     /// The first anchor at `from` or behind; `from` never goes back. When there is none, there is none
     /// the next time either.
     #[inline]
     pub(crate) fn next(&mut self, from: usize) -> Option<usize> {
-        if self.sampling.stride > 1 || self.sampling.bits == 0 {
-            return self.next_of_stride(from);
-        }
-        if from < self.looked {
-            self.places &= !0 << from.saturating_sub(self.block).min(31);
-            if self.places != 0 {
-                return Some(self.take());
+        loop {
+            for number in self.left.by_ref() {
+                let at = self.batch + usize::from(self.places[number]);
+                if at >= from {
+                    return Some(at);
+                }
+            }
+            if !self.look(from) {
+                return None;
             }
         }
-        let mut at = from.max(self.looked);
-        while at + self.sampling.bytes <= self.end {
-            (self.places, self.looked) = self.look(at);
-            self.block = at;
-            if self.places != 0 {
-                return Some(self.take());
-            }
-            at = self.looked;
-        }
-        None
     }
 
-    fn take(&mut self) -> usize {
-        let place = self.block + self.places.trailing_zeros() as usize;
-        self.places &= self.places - 1;
-        place
-    }
-
-    /// The anchors among the next places, and up to where those are.
+    /// Gives `each` all anchors, in order.
     #[inline]
-    fn look(&self, at: usize) -> (u32, usize) {
+    pub(crate) fn each(mut self, mut each: impl FnMut(usize)) {
+        while self.look(self.looked) {
+            for place in &self.places[self.left.clone()] {
+                each(self.batch + usize::from(*place));
+            }
+        }
+    }
+
+    /// Looks at the next bytes from `from` on, if there are any.
+    fn look(&mut self, from: usize) -> bool {
+        let at = from.max(self.looked);
+        if at + self.sampling.bytes > self.end {
+            return false;
+        }
+        // As many as may be anchors.
+        let count = (self.end - self.sampling.bytes + 1 - at).min(BATCH);
+        let (found, looked) = self.look_at(at, count);
+        (self.batch, self.looked, self.left) = (at, at + looked, 0..found);
+        true
+    }
+
+    /// Lists the anchors among places from `at` on, `count` of them or less. Gives how many there are, and at
+    /// how many places it looked.
+    fn look_at(&mut self, at: usize, count: usize) -> (usize, usize) {
+        let Sampling { bits, stride, phase, .. } = self.sampling;
+        let is_sparse = stride > 1 || bits == 0;
         #[cfg(target_arch = "x86_64")]
-        if at + wide::READ_BYTES <= self.bytes.len()
+        if !is_sparse
+            && at + wide::READ_BYTES <= self.bytes.len()
             && crate::instructions::Instructions::used() >= crate::instructions::Instructions::Avx2
         {
-            let bytes = &self.bytes[at..at + wide::READ_BYTES];
+            let (bytes, pattern) = (&self.bytes[at..], self.sampling.pattern());
             // SAFETY: the processor has the instructions.
-            let places =
-                unsafe { wide::places(bytes, self.sampling.bits, self.sampling.pattern()) };
-            // What ends too late is none.
-            let last = self.end - self.sampling.bytes - at;
-            let mask = !0 >> (wide::STEP_BYTES - 1).saturating_sub(last);
-            return (places & mask, at + wide::STEP_BYTES);
+            return unsafe { wide::list(bytes, count, bits, pattern, &mut self.places) };
         }
-        (u32::from(self.sampling.chooses(self.bytes, at)), at + 1)
-    }
-
-    fn next_of_stride(&mut self, from: usize) -> Option<usize> {
-        let Sampling { bits, stride, phase, bytes } = self.sampling;
-        let mut at = (from + stride - 1 - phase % stride) / stride * stride + phase;
-        while at + bytes <= self.end {
-            if bits == 0 || self.sampling.chooses(self.bytes, at) {
-                return Some(at);
+        let mut found = 0;
+        for place in 0..count {
+            let is_looked_at = !is_sparse || (at + place) % stride == phase % stride;
+            if is_looked_at && (bits == 0 || self.sampling.chooses(self.bytes, at + place)) {
+                self.places[found] = place as u8;
+                found += 1;
             }
-            at += stride;
         }
-        None
+        (found, count)
     }
 }
 
-#[cfg(target_arch = "x86_64")]
 mod wide {
-    use std::arch::x86_64::{
-        __m128i, __m256i, _mm_cvtsi32_si128, _mm256_and_si256, _mm256_cmpeq_epi32,
-        _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_mullo_epi32, _mm256_or_si256,
-        _mm256_set1_epi32, _mm256_srl_epi32, _mm256_xor_si256,
-    };
+    /// How many places are written at a time, whether or not they are anchors.
+    pub(super) const MORE: usize = 4;
 
-    use super::FACTORS;
+    #[cfg(target_arch = "x86_64")]
+    pub(super) use x86::{READ_BYTES, list};
 
-    /// Places that are told at a time.
-    pub(super) const STEP_BYTES: usize = 32;
-    /// Bytes that are looked at for them.
-    pub(super) const READ_BYTES: usize = STEP_BYTES + 8;
-
-    /// A bit for each of the first places that is an anchor, as `Sampling::chooses` has it.
-    #[target_feature(enable = "avx2")]
-    pub(super) fn places(bytes: &[u8], bits: u32, pattern: u32) -> u32 {
-        assert!(bytes.len() >= READ_BYTES);
-        let load = |at: usize| -> __m256i {
-            assert!(at + 32 <= READ_BYTES);
-            // SAFETY: 32 bytes from `at` on lie in `bytes`, as asserted.
-            unsafe { _mm256_loadu_si256(bytes.as_ptr().add(at).cast()) }
+    #[cfg(target_arch = "x86_64")]
+    mod x86 {
+        use std::arch::x86_64::{
+            __m128i, __m256i, _mm_cvtsi32_si128, _mm256_and_si256, _mm256_cmpeq_epi32,
+            _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_mullo_epi32, _mm256_or_si256,
+            _mm256_set1_epi32, _mm256_srl_epi32, _mm256_xor_si256,
         };
-        let (first, second) =
-            (_mm256_set1_epi32(FACTORS[0] as i32), _mm256_set1_epi32(FACTORS[1] as i32));
-        let shift: __m128i = _mm_cvtsi32_si128(32 - bits as i32);
-        let wanted = _mm256_set1_epi32(pattern as i32);
-        // Lane k of step j is place 4k + j: so is byte j of lane k of what is gathered.
-        let mut gathered = _mm256_set1_epi32(0);
-        for step in 0..4 {
-            let hash = _mm256_xor_si256(
-                _mm256_mullo_epi32(load(step), first),
-                _mm256_mullo_epi32(load(step + 4), second),
-            );
-            let chosen = _mm256_cmpeq_epi32(_mm256_srl_epi32(hash, shift), wanted);
-            let byte = _mm256_set1_epi32((0xffu32 << (8 * step)) as i32);
-            gathered = _mm256_or_si256(gathered, _mm256_and_si256(chosen, byte));
+
+        use super::super::{FACTORS, Places};
+        use super::MORE;
+
+        /// Places that are told at a time.
+        const STEP_BYTES: usize = 32;
+        /// Bytes that are looked at for them.
+        pub(crate) const READ_BYTES: usize = STEP_BYTES + 8;
+
+        /// Lists the anchors among the first `count` places of `bytes`, as `Sampling::chooses` has them, or
+        /// among those for which there are bytes enough. Gives how many, and among how many.
+        #[target_feature(enable = "avx2,bmi1,popcnt")]
+        pub(crate) fn list(
+            bytes: &[u8],
+            count: usize,
+            bits: u32,
+            pattern: u32,
+            places: &mut Places,
+        ) -> (usize, usize) {
+            let (mut found, mut at) = (0, 0);
+            while at < count
+                && let Some(bytes) = bytes.get(at..at + READ_BYTES)
+            {
+                let mut mask = chosen(bytes, bits, pattern);
+                // What ends too late is none.
+                mask &= !0 >> STEP_BYTES.saturating_sub(count - at);
+                let behind = found + mask.count_ones() as usize;
+                loop {
+                    for place in &mut places[found..found + MORE] {
+                        *place = (at as u32 + mask.trailing_zeros()) as u8;
+                        mask &= mask.wrapping_sub(1);
+                    }
+                    if mask == 0 {
+                        break;
+                    }
+                    found += MORE;
+                }
+                found = behind;
+                at += STEP_BYTES;
+            }
+            (found, at.min(count))
         }
-        _mm256_movemask_epi8(gathered) as u32
+
+        /// A bit for each of the first places that is an anchor.
+        #[inline]
+        #[target_feature(enable = "avx2,bmi1,popcnt")]
+        fn chosen(bytes: &[u8], bits: u32, pattern: u32) -> u32 {
+            assert!(bytes.len() >= READ_BYTES);
+            let load = |at: usize| -> __m256i {
+                assert!(at + 32 <= READ_BYTES);
+                // SAFETY: 32 bytes from `at` on lie in `bytes`, as asserted.
+                unsafe { _mm256_loadu_si256(bytes.as_ptr().add(at).cast()) }
+            };
+            let (first, second) =
+                (_mm256_set1_epi32(FACTORS[0] as i32), _mm256_set1_epi32(FACTORS[1] as i32));
+            let shift: __m128i = _mm_cvtsi32_si128(32 - bits as i32);
+            let wanted = _mm256_set1_epi32(pattern as i32);
+            // Lane k of step j is place 4k + j: so is byte j of lane k of what is gathered.
+            let mut gathered = _mm256_set1_epi32(0);
+            for step in 0..4 {
+                let hash = _mm256_xor_si256(
+                    _mm256_mullo_epi32(load(step), first),
+                    _mm256_mullo_epi32(load(step + 4), second),
+                );
+                let chosen = _mm256_cmpeq_epi32(_mm256_srl_epi32(hash, shift), wanted);
+                let byte = _mm256_set1_epi32((0xffu32 << (8 * step)) as i32);
+                gathered = _mm256_or_si256(gathered, _mm256_and_si256(chosen, byte));
+            }
+            _mm256_movemask_epi8(gathered) as u32
+        }
     }
 }
 
@@ -368,15 +430,12 @@ fn list(
     lists: &mut Lists,
 ) {
     lists.iter_mut().for_each(Vec::clear);
-    let mut anchors = sampling.anchors(old, piece.start, piece.end);
-    let mut from = piece.start;
-    while let Some(at) = anchors.next(from) {
+    sampling.anchors(old, piece.start, piece.end).each(|at| {
         let hash = hash(old, at, sampling);
         let bucket = bucket(hash, buckets);
         let part = bucket / part_buckets;
         lists[part].push(((bucket - part * part_buckets) as u32, entry(hash, at as u32)));
-        from = at + 1;
-    }
+    });
 }
 
 /// Entries whose cache lines are fetched ahead.
@@ -439,6 +498,9 @@ mod tests {
             let chosen: Vec<usize> = (0..(end + 1).saturating_sub(sampling.bytes))
                 .filter(|at| sampling.chooses(&bytes, *at))
                 .collect();
+            let mut all = Vec::new();
+            sampling.anchors(&bytes, 0, end).each(|at| all.push(at));
+            prop_assert_eq!(&all, &chosen);
             let mut anchors = sampling.anchors(&bytes, 0, end);
             let pool = Pool::new(Budget::new(1 << 20));
             let index = AnchorIndex::of(&pool, &[], &[], sampling).expect("room");
@@ -463,14 +525,12 @@ mod tests {
         let ranges = [0..1 << 20, (1 << 20) + 5..old.len()];
         let index = AnchorIndex::of(&pool, &old, &ranges, sampling).expect("room");
         let new = [&noise(77)[..], &old[100_000..2_000_000]].concat();
-        let (mut seen, mut found, mut from) = (0, 0, 77);
-        let mut anchors = sampling.anchors(&new, from, new.len());
-        while let Some(at) = anchors.next(from) {
+        let (mut seen, mut found) = (0, 0);
+        sampling.anchors(&new, 77, new.len()).each(|at| {
             seen += 1;
             let place = (at - 77 + 100_000) as u32;
             found += usize::from(index.find(hash(&new, at, sampling)).any(|old| old == place));
-            from = at + 1;
-        }
+        });
         assert!((1_900_000 / 20..1_900_000 / 12).contains(&seen), "{seen} anchors");
         // A few lie across the gap between the ranges, or their buckets were full.
         assert!(found * 100 > seen * 98, "{found} of {seen}");

@@ -151,12 +151,7 @@ fn each_word(
     range: Range<usize>,
     mut each: impl FnMut(usize, usize),
 ) {
-    let mut anchors = sampling.anchors(bytes, range.start, range.end);
-    let mut from = range.start;
-    while let Some(at) = anchors.next(from) {
-        each(at, WordTable::slot(bytes, at));
-        from = at + 1;
-    }
+    sampling.anchors(bytes, range.start, range.end).each(|at| each(at, WordTable::slot(bytes, at)));
 }
 
 #[allow(clippy::too_many_arguments, reason = "a gap is defined by all that is around it")]

@@ -292,24 +292,8 @@ impl LeftIndex {
     /// Gives `each` the anchors of old bytes that are known, in order: place and number. Several at a time
     /// are looked up, so that each step fetches what the next one looks at.
     fn each_known(&self, old: &[u8], mut each: impl FnMut(usize, u32)) {
-        let mut anchors = self.sampling.anchors(old, 0, old.len());
         let (mut maybe, mut known) = (Vec::with_capacity(AT_ONCE), Vec::with_capacity(AT_ONCE));
-        let mut from = 0;
-        loop {
-            while maybe.len() < AT_ONCE
-                && let Some(at) = anchors.next(from)
-            {
-                from = at + 1;
-                let hash = hash(old, at, self.sampling);
-                let (word, bit) = self.filter_bit(hash);
-                if self.filter[word] & bit != 0 {
-                    prefetch(&self.slots[hash as usize & (self.slots.len() - 1)]);
-                    maybe.push((at, hash));
-                }
-            }
-            if maybe.is_empty() {
-                return;
-            }
+        let mut look_up = |maybe: &mut Vec<(usize, u64)>| {
             for (at, hash) in maybe.drain(..) {
                 if let Ok(number) = self.slot(hash) {
                     prefetch(&self.firsts[number as usize]);
@@ -317,7 +301,19 @@ impl LeftIndex {
                 }
             }
             known.drain(..).for_each(|(at, number)| each(at, number));
-        }
+        };
+        self.sampling.anchors(old, 0, old.len()).each(|at| {
+            let hash = hash(old, at, self.sampling);
+            let (word, bit) = self.filter_bit(hash);
+            if self.filter[word] & bit != 0 {
+                prefetch(&self.slots[hash as usize & (self.slots.len() - 1)]);
+                maybe.push((at, hash));
+                if maybe.len() == AT_ONCE {
+                    look_up(&mut maybe);
+                }
+            }
+        });
+        look_up(&mut maybe);
     }
 
     /// What was found, by its place in the new image: all that goes on further than what starts before.

@@ -48,10 +48,8 @@ impl<'a> NearIndex<'a> {
         let shift = 64 - bits;
         let mut index = NearIndex { old, heads: vec![NONE; 1 << bits], places: Vec::new(), shift };
         index.places.reserve(old.len() / 3);
-        let mut anchors = SAMPLING.anchors(old, 0, old.len());
-        let (mut from, mut before) = (0, None);
-        while let Some(at) = anchors.next(from) {
-            from = at + 1;
+        let mut before = None;
+        SAMPLING.anchors(old, 0, old.len()).each(|at| {
             let word = word(old, at);
             // Of a run of equal bytes the first place is enough.
             if before != Some(word) {
@@ -60,7 +58,7 @@ impl<'a> NearIndex<'a> {
                 *head = index.places.len() as u32 - 1;
             }
             before = Some(word);
-        }
+        });
         index
     }
 
