@@ -15,7 +15,7 @@ use super::far::FarIndex;
 use super::group::Group;
 use super::index::Signature;
 use super::known::{Known, PartDigest, Signed, Whole};
-use super::left::{self, Hits, Left, LeftIndex};
+use super::left::{self, Amount, Hits, Left, LeftIndex};
 use super::matching::signatures;
 use super::old::OldImage;
 use super::output::Output;
@@ -206,13 +206,14 @@ impl Work {
         };
         let mut stretches: Vec<Patchwork> = drafts.iter().flat_map(Draft::patchworks).collect();
         let bytes = stretches.iter().map(Patchwork::length).sum::<u64>();
+        let amount = Amount::of(&stretches);
         if bytes * SIDES > old {
             report.note_search(job, plan, FarIndex::bytes(old, sampling));
             return Search::Far(sampling);
         }
-        let sampling = Left::sampling(bytes, sampling, plan.search_bytes);
-        report.note_search(job, plan, Left::index_bytes(bytes, sampling));
-        Left::fit(&mut stretches, &mut Left::fitting(plan.search_bytes, sampling));
+        let sampling = amount.sampling(sampling, plan.search_bytes);
+        report.note_search(job, plan, amount.memory(sampling));
+        left::fit(&mut stretches, &mut plan.search_bytes.clone(), sampling);
         Search::Left(stretches, sampling)
     }
 
@@ -242,11 +243,11 @@ impl Work {
         stretches: &[Patchwork],
         sampling: Sampling,
     ) -> Vec<Found> {
-        let bytes = stretches.iter().map(Patchwork::length).sum();
-        let Some(_reserved) = pool.try_reserve(Left::index_bytes(bytes, sampling)) else {
+        let amount = Amount::of(stretches);
+        let Some(_reserved) = pool.try_reserve(amount.memory(sampling)) else {
             return Vec::new();
         };
-        let mut left = Left::with_capacity(bytes);
+        let mut left = Left::with_capacity(amount);
         for stretch in stretches {
             let range = stretch.range.start as usize..stretch.range.end as usize;
             left.add(stretch.range.start, &stretch.literals, &self.whole.bytes[range]);

@@ -20,6 +20,8 @@ const SLOTS: usize = 2;
 const EMPTY: u64 = u64::MAX;
 /// Bytes of an agreement, at least, that an anchor in it has.
 const ANCHOR_BYTES: u32 = 8;
+/// Bytes on either side of a literal that have anchors too.
+const ANCHORS_BESIDE_BYTES: u64 = 64;
 /// Anchors before one that are looked at for its like.
 const RECENT: usize = 8;
 /// How far before an anchor agreements are looked for: they were, if they go further back, at the
@@ -47,6 +49,8 @@ pub(super) struct Left {
     stretches: Vec<Stretch>,
     /// Where in the new image their literals are.
     literals: Vec<Range<u64>>,
+    /// How much it is to become.
+    amount: Amount,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +58,8 @@ struct Stretch {
     /// Where it starts in the bytes gathered, and in the new image.
     start: u32,
     new: u64,
+    /// The number of its first literal.
+    first_literal: u32,
 }
 
 /// Anchors of what is left, and what was found of them.
@@ -100,54 +106,100 @@ impl Around {
     }
 }
 
-impl Left {
-    /// How many anchors of so many bytes are indexed, at most: more than is to be expected.
-    fn anchors(bytes: u64, sampling: Sampling) -> u64 {
-        sampling.expected(bytes) * 3 / 2 + 64
+/// How much there is to index.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Amount {
+    /// Bytes of stretches.
+    bytes: u64,
+    /// Those around their literals, where anchors are.
+    anchored: u64,
+}
+
+impl Amount {
+    pub(super) fn of<'a>(stretches: impl IntoIterator<Item = &'a Patchwork>) -> Amount {
+        let mut all = Amount::default();
+        for stretch in stretches {
+            all.bytes += stretch.length();
+            let beside = 2 * ANCHORS_BESIDE_BYTES * stretch.literals.len() as u64;
+            all.anchored += (stretch.literal_bytes() + beside).min(stretch.length());
+        }
+        all
     }
 
-    /// Memory that an index of so many bytes takes with them.
-    pub(super) fn index_bytes(bytes: u64, sampling: Sampling) -> u64 {
+    pub(super) fn and(self, other: Amount) -> Amount {
+        Amount { bytes: self.bytes + other.bytes, anchored: self.anchored + other.anchored }
+    }
+
+    /// Memory that an index of it takes with the bytes.
+    pub(super) fn memory(self, sampling: Sampling) -> u64 {
         // Places and hashes while it is made; slots, up to half of them more than asked for; first
         // places, all places, and what is best for each, twice.
         let each = 16 + 2 * SLOTS * 8 + FILTER_BITS / 4 + 16 + 8 + 2 * 16;
         // Where literals are, what was found, and what of it is not yet best.
-        bytes + bytes / 4 + Left::anchors(bytes, sampling) * each as u64
+        self.bytes + self.bytes / 4 + self.anchors(sampling) * each as u64
+    }
+
+    /// How many anchors of it are indexed, at most: more than is to be expected.
+    fn anchors(self, sampling: Sampling) -> u64 {
+        sampling.expected(self.anchored) * 3 / 2 + 64
     }
 
     /// The same sampling, or a sparser one where there is very much to index in so much memory.
-    pub(super) fn sampling(bytes: u64, mut sampling: Sampling, memory: u64) -> Sampling {
-        while sampling.expected(bytes.min(Left::fitting(memory, sampling))) > ANCHORS_MAX {
+    pub(super) fn sampling(self, mut sampling: Sampling, memory: u64) -> Sampling {
+        let fitting = |sampling: Sampling| {
+            let needed = self.memory(sampling);
+            let part = u128::from(self.anchored) * u128::from(memory.min(needed));
+            (part / u128::from(needed)) as u64
+        };
+        while sampling.expected(fitting(sampling)) > ANCHORS_MAX {
             sampling.bits += 1;
         }
         sampling
     }
+}
 
-    /// Takes as much of stretches as `most` bytes, which become those that are left.
-    pub(super) fn fit(stretches: &mut Vec<Patchwork>, most: &mut u64) {
-        for stretch in &mut *stretches {
-            stretch.truncate(*most);
-            *most -= stretch.length();
+/// Leaves out of stretches what is more than can be indexed with so much memory, of which it takes what
+/// the others need.
+pub(super) fn fit(stretches: &mut Vec<Patchwork>, memory: &mut u64, sampling: Sampling) {
+    for stretch in &mut *stretches {
+        let needed = Amount::of([&*stretch]).memory(sampling);
+        if needed > *memory {
+            let fitting = u128::from(stretch.length()) * u128::from(*memory) / u128::from(needed);
+            stretch.truncate(fitting as u64);
         }
-        stretches.retain(|stretch| stretch.length() > 0);
+        *memory -= needed.min(*memory);
     }
+    stretches.retain(|stretch| stretch.length() > 0);
+}
 
-    /// How many bytes can be indexed with so much memory, about.
-    pub(super) fn fitting(memory: u64, sampling: Sampling) -> u64 {
-        let each = Left::index_bytes(1 << 20, sampling);
-        (u128::from(memory) << 20).checked_div(each.into()).unwrap_or(0) as u64
-    }
-
-    /// Room for so many bytes.
-    pub(super) fn with_capacity(bytes: u64) -> Left {
-        Left { bytes: Vec::with_capacity(bytes as usize), ..Left::default() }
+impl Left {
+    /// Room for so much.
+    pub(super) fn with_capacity(amount: Amount) -> Left {
+        let bytes = Vec::with_capacity(amount.bytes as usize);
+        Left { bytes, amount, ..Left::default() }
     }
 
     /// Adds a stretch that stands at `place` in the new image and has `literals`.
     pub(super) fn add(&mut self, place: u64, literals: &[Range<u64>], bytes: &[u8]) {
+        let (start, first) = (self.bytes.len() as u32, self.literals.len() as u32);
+        self.stretches.push(Stretch { start, new: place, first_literal: first });
         self.literals.extend_from_slice(literals);
-        self.stretches.push(Stretch { start: self.bytes.len() as u32, new: place });
         self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Where the bytes gathered around the literals of a stretch are, in order.
+    fn around_literals(&self, stretch: usize) -> impl Iterator<Item = Range<usize>> {
+        let (range, Stretch { new, first_literal, .. }) =
+            (self.range(stretch), self.stretches[stretch]);
+        let next = self.stretches.get(stretch + 1);
+        let behind = next.map_or(self.literals.len(), |next| next.first_literal as usize);
+        let mut done = range.start;
+        self.literals[first_literal as usize..behind].iter().map(move |literal| {
+            let at = |place: u64| range.start + place.saturating_sub(new) as usize;
+            let start = at(literal.start.saturating_sub(ANCHORS_BESIDE_BYTES)).max(done);
+            done = at(literal.end + ANCHORS_BESIDE_BYTES).min(range.end);
+            start..done
+        })
     }
 
     /// Where a stretch lies in `bytes`.
@@ -161,24 +213,20 @@ impl Left {
 impl LeftIndex {
     /// An index of what is left, which is shorter than 4 GiB. Work for the crew.
     pub(super) fn of(left: Left, sampling: Sampling) -> LeftIndex {
-        let most = Left::anchors(left.bytes.len() as u64, sampling) as usize;
+        let most = left.amount.anchors(sampling) as usize;
         let (mut anchors, mut hashes) = (Vec::with_capacity(most), Vec::with_capacity(most));
         for stretch in 0..left.stretches.len() {
-            let range = left.range(stretch);
-            let mut found = sampling.anchors(&left.bytes, range.start, range.end);
-            let (mut from, mut recent) = (range.start, [0; RECENT]);
-            while let Some(at) = found.next(from)
-                && anchors.len() < most
-            {
-                from = at + 1;
-                let hash = hash(&left.bytes, at, sampling);
-                // Of what repeats closely the first is enough.
-                if recent.contains(&hash) {
-                    continue;
-                }
-                recent[anchors.len() % RECENT] = hash;
-                anchors.push((at as u32, stretch as u32));
-                hashes.push(hash);
+            let mut recent = [0; RECENT];
+            for range in left.around_literals(stretch) {
+                sampling.anchors(&left.bytes, range.start, range.end).each(|at| {
+                    let hash = hash(&left.bytes, at, sampling);
+                    // Of what repeats closely the first is enough.
+                    if anchors.len() < most && !recent.contains(&hash) {
+                        recent[anchors.len() % RECENT] = hash;
+                        anchors.push((at as u32, stretch as u32));
+                        hashes.push(hash);
+                    }
+                });
             }
         }
         let mut index = LeftIndex {
@@ -407,7 +455,9 @@ mod tests {
 
     /// An index of stretches, each in a place of its own of a new image, and those places.
     fn index(stretches: &[Vec<u8>]) -> (LeftIndex, Vec<u64>) {
-        let (mut left, mut places, mut place) = (Left::default(), Vec::new(), 1000);
+        let bytes = stretches.iter().map(|stretch| stretch.len() as u64).sum();
+        let mut left = Left::with_capacity(Amount { bytes, anchored: bytes });
+        let (mut places, mut place) = (Vec::new(), 1000);
         for bytes in stretches {
             let literal = place..place + bytes.len() as u64;
             left.add(place, std::slice::from_ref(&literal), bytes);
@@ -487,7 +537,7 @@ mod tests {
         let period: Vec<u8> = (0..40u32).map(|n| (n * n * 7) as u8).collect();
         let (new, old) = (period.repeat(50_000), [&[1; 11], &period.repeat(30_000)[..]].concat());
         let (index, _) = index(std::slice::from_ref(&new));
-        assert!(index.anchors.len() as u64 <= Left::anchors(new.len() as u64, index.sampling));
+        assert!(index.anchors.len() as u64 <= index.left.amount.anchors(index.sampling));
         let mut best = index.nothing();
         best.add(index.agreements(&old, 0));
         let found = index.found(&best);

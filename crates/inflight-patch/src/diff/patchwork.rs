@@ -63,7 +63,7 @@ impl Patchwork {
     }
 
     /// Bytes of its literals.
-    fn literal_bytes(&self) -> u64 {
+    pub(super) fn literal_bytes(&self) -> u64 {
         self.literals.iter().map(|range| range.end - range.start).sum()
     }
 }

@@ -10,7 +10,7 @@ use super::super::DiffReport;
 use super::super::drafts::{Draft, Kept, Room};
 use super::super::effort::Effort;
 use super::super::known::Known;
-use super::super::left::{self, Best, Hits, Left, LeftIndex};
+use super::super::left::{self, Amount, Best, Hits, Left, LeftIndex};
 use super::super::patchwork::{Found, Patchwork};
 use super::super::plan::Plan;
 use super::completion::Completion;
@@ -108,20 +108,22 @@ async fn read_stretches(new: &Image, stretches: &[Patchwork], buffer: Buffer) ->
     new.read_ranges(&ranges, buffer).await
 }
 
-/// Reads stretches of literals and short copies, as many bytes of them as `most`.
+/// Reads stretches of literals and short copies, as many as can be indexed with the memory for that.
 async fn gather(
     job: &Job,
     new: &Image,
     drafts: &[Draft],
     plan: &Plan,
-    mut most: u64,
+    sampling: Sampling,
 ) -> Result<Left> {
-    let mut left = Left::with_capacity(most);
-    let units = drafts.iter().filter_map(|draft| {
+    let mut memory = plan.search_bytes;
+    let fitting = |draft: &Draft| {
         let mut stretches = draft.patchworks();
-        Left::fit(&mut stretches, &mut most);
+        left::fit(&mut stretches, &mut memory, sampling);
         (!stretches.is_empty()).then_some(stretches)
-    });
+    };
+    let units: Vec<Vec<Patchwork>> = drafts.iter().filter_map(fitting).collect();
+    let mut left = Left::with_capacity(Amount::of(units.iter().flatten()));
     let start = async |stretches: Vec<Patchwork>| {
         job.check()?;
         let bytes: u64 = stretches.iter().map(Patchwork::length).sum();
@@ -155,11 +157,11 @@ async fn search(
     plan: &Plan,
     report: &mut DiffReport,
 ) -> Result<Vec<Found>> {
-    let bytes = drafts.iter().flat_map(Draft::patchworks).map(|stretch| stretch.length()).sum();
-    let sampling = Left::sampling(bytes, sampling, plan.search_bytes);
-    report.note_search(job, plan, Left::index_bytes(bytes, sampling));
-    let most = bytes.min(Left::fitting(plan.search_bytes, sampling));
-    let left = gather(job, new, drafts, plan, most).await?;
+    let amounts = drafts.iter().map(|draft| Amount::of(&draft.patchworks()));
+    let amount = amounts.fold(Amount::default(), Amount::and);
+    let sampling = amount.sampling(sampling, plan.search_bytes);
+    report.note_search(job, plan, amount.memory(sampling));
+    let left = gather(job, new, drafts, plan, sampling).await?;
     let index = Arc::new(job.crew.hand().run(move || LeftIndex::of(left, sampling)).await);
     if index.is_empty() {
         return Ok(Vec::new());
