@@ -143,9 +143,9 @@ impl Anchors<'_> {
     /// how many places it looked.
     fn look_at(&mut self, at: usize, count: usize) -> (usize, usize) {
         let Sampling { bits, stride, phase, .. } = self.sampling;
-        let is_sparse = stride > 1 || bits == 0;
         #[cfg(target_arch = "x86_64")]
-        if !is_sparse
+        if stride == 1
+            && bits > 0
             && at + wide::READ_BYTES <= self.bytes.len()
             && crate::instructions::Instructions::used() >= crate::instructions::Instructions::Avx2
         {
@@ -154,9 +154,9 @@ impl Anchors<'_> {
             return unsafe { wide::list(bytes, count, bits, pattern, &mut self.places) };
         }
         let mut found = 0;
-        for place in 0..count {
-            let is_looked_at = !is_sparse || (at + place) % stride == phase % stride;
-            if is_looked_at && (bits == 0 || self.sampling.chooses(self.bytes, at + place)) {
+        let first = (stride + phase % stride - at % stride) % stride;
+        for place in (first..count).step_by(stride) {
+            if bits == 0 || self.sampling.chooses(self.bytes, at + place) {
                 self.places[found] = place as u8;
                 found += 1;
             }
@@ -488,15 +488,16 @@ mod tests {
         #[test]
         fn anchors_are_the_places_that_are_chosen(
             bytes in prop::collection::vec(0u8..4, 0..400),
-            bits in 1u32..4,
+            bits in 0u32..4,
+            (stride, phase) in prop::sample::select(vec![(1usize, 0usize), (1, 0), (4, 0), (24, 8)]),
             behind in 0usize..80,
             lookup in prop::sample::select(vec![8usize, 16, 32]),
             steps in prop::collection::vec(1usize..40, 0..400),
         ) {
-            let sampling = Sampling::of_bytes(bits, lookup);
+            let sampling = Sampling { bits, stride, phase, bytes: lookup };
             let end = bytes.len().saturating_sub(behind);
             let chosen: Vec<usize> = (0..(end + 1).saturating_sub(sampling.bytes))
-                .filter(|at| sampling.chooses(&bytes, *at))
+                .filter(|at| at % stride == phase && (bits == 0 || sampling.chooses(&bytes, *at)))
                 .collect();
             let mut all = Vec::new();
             sampling.anchors(&bytes, 0, end).each(|at| all.push(at));
