@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 pub(crate) enum Instructions {
     /// Nothing but what every processor has.
     Portable,
-    /// AVX2 with carry-less multiplication.
+    /// AVX2 with carry-less multiplication and what counts bits.
     Avx2,
     /// AVX-512 with carry-less multiplication of whole vectors.
     Avx512,

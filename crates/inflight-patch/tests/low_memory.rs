@@ -8,7 +8,7 @@ mod support {
 
 use std::path::Path;
 
-use inflight::Engine;
+use inflight::{Engine, OpenOptions, SimulatedDisk};
 use inflight_patch::{ApplyOptions, DiffOptions, Error, Job, apply, diff};
 use support::noise::noise;
 use support::program::{Function, program};
@@ -130,6 +130,30 @@ fn what_moved_is_read_once_and_the_old_file_twice_at_most() {
     let (read, renamed) = cost(&old, &new);
     assert!(read < 600 * MIB as u64, "{read} bytes of 320 MiB in both");
     assert!(renamed.abs_diff(patch) < 1 << 10, "{renamed} bytes, as good as {patch}");
+}
+
+#[test]
+fn what_moved_is_found_where_all_happens_on_one_thread() {
+    let disk = SimulatedDisk::new(7);
+    let engine = Engine::builder().memory_bytes_max(100 << 20).simulated(&disk);
+    let old = noise(32 * MIB, 6);
+    let new = old.rchunks(5 * MIB + 77).collect::<Vec<_>>().concat();
+    let report = engine.block_on(async {
+        engine.create_directory("/work", 0o755).await.expect("made");
+        for (name, content) in [("/work/old", &old), ("/work/new", &new)] {
+            let file = engine.open(name, OpenOptions::creating(0o644)).await.expect("opened");
+            for (number, part) in content.chunks(MIB).enumerate() {
+                let mut buffer = engine.buffer(MIB).await;
+                buffer.extend_from_slice(part);
+                file.write_all(buffer, (number * MIB) as u64).await.expect("written");
+            }
+            file.close().await.expect("closed");
+        }
+        let job = Job::new(&engine, 1).expect("a job");
+        let [old, new, patch] = ["/work/old", "/work/new", "/work/patch"].map(Path::new);
+        diff(&job, old, new, patch, DiffOptions::default()).await.expect("made")
+    });
+    assert!(report.patch_bytes < 8 << 10, "{} bytes for 7 members", report.patch_bytes);
 }
 
 /// Has the page cache give up a file, and says whether it did.

@@ -50,7 +50,7 @@ impl Sampling {
             end: to,
             looked: from,
             batch: from,
-            places: [0; BATCH + wide::MORE],
+            places: [0; BATCH],
             left: 0..0,
         }
     }
@@ -95,8 +95,8 @@ pub(crate) struct Anchors<'a> {
     left: Range<usize>,
 }
 
-/// Places in a batch, and room for some that do not count.
-type Places = [u8; BATCH + wide::MORE];
+/// Places in a batch.
+type Places = [u8; BATCH];
 
 impl Anchors<'_> {
     /// The first anchor at `from` or behind; `from` never goes back. When there is none, there is none
@@ -165,90 +165,84 @@ impl Anchors<'_> {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 mod wide {
+    use std::arch::x86_64::{
+        __m128i, __m256i, _mm_cvtsi32_si128, _mm256_and_si256, _mm256_cmpeq_epi32,
+        _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_mullo_epi32, _mm256_or_si256,
+        _mm256_set1_epi32, _mm256_srl_epi32, _mm256_xor_si256,
+    };
+
+    use super::{FACTORS, Places};
+
     /// How many places are written at a time, whether or not they are anchors.
-    pub(super) const MORE: usize = 4;
+    const MORE: usize = 4;
 
-    #[cfg(target_arch = "x86_64")]
-    pub(super) use x86::{READ_BYTES, list};
+    /// Places that are told at a time.
+    const STEP_BYTES: usize = 32;
+    /// Bytes that are looked at for them.
+    pub(super) const READ_BYTES: usize = STEP_BYTES + 8;
 
-    #[cfg(target_arch = "x86_64")]
-    mod x86 {
-        use std::arch::x86_64::{
-            __m128i, __m256i, _mm_cvtsi32_si128, _mm256_and_si256, _mm256_cmpeq_epi32,
-            _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_mullo_epi32, _mm256_or_si256,
-            _mm256_set1_epi32, _mm256_srl_epi32, _mm256_xor_si256,
-        };
-
-        use super::super::{FACTORS, Places};
-        use super::MORE;
-
-        /// Places that are told at a time.
-        const STEP_BYTES: usize = 32;
-        /// Bytes that are looked at for them.
-        pub(crate) const READ_BYTES: usize = STEP_BYTES + 8;
-
-        /// Lists the anchors among the first `count` places of `bytes`, as `Sampling::chooses` has them, or
-        /// among those for which there are bytes enough. Gives how many, and among how many.
-        #[target_feature(enable = "avx2,bmi1,popcnt")]
-        pub(crate) fn list(
-            bytes: &[u8],
-            count: usize,
-            bits: u32,
-            pattern: u32,
-            places: &mut Places,
-        ) -> (usize, usize) {
-            let (mut found, mut at) = (0, 0);
-            while at < count
-                && let Some(bytes) = bytes.get(at..at + READ_BYTES)
-            {
-                let mut mask = chosen(bytes, bits, pattern);
-                // What ends too late is none.
-                mask &= !0 >> STEP_BYTES.saturating_sub(count - at);
-                let behind = found + mask.count_ones() as usize;
-                loop {
-                    for place in &mut places[found..found + MORE] {
-                        *place = (at as u32 + mask.trailing_zeros()) as u8;
-                        mask &= mask.wrapping_sub(1);
-                    }
-                    if mask == 0 {
-                        break;
-                    }
-                    found += MORE;
+    /// Lists the anchors among the first `count` places of `bytes`, as `Sampling::chooses` has them, or
+    /// among those for which there are bytes enough. Gives how many, and among how many.
+    #[target_feature(enable = "avx2,bmi1,popcnt")]
+    pub(super) fn list(
+        bytes: &[u8],
+        count: usize,
+        bits: u32,
+        pattern: u32,
+        places: &mut Places,
+    ) -> (usize, usize) {
+        let (mut found, mut at) = (0, 0);
+        while at < count
+            && let Some(bytes) = bytes.get(at..at + READ_BYTES)
+        {
+            let mut mask = chosen(bytes, bits, pattern);
+            // What ends too late is none.
+            mask &= !0 >> STEP_BYTES.saturating_sub(count - at);
+            let behind = found + mask.count_ones() as usize;
+            loop {
+                for place in &mut places[found..found + MORE] {
+                    *place = (at as u32 + mask.trailing_zeros()) as u8;
+                    mask &= mask.wrapping_sub(1);
                 }
-                found = behind;
-                at += STEP_BYTES;
+                if mask == 0 {
+                    break;
+                }
+                found += MORE;
             }
-            (found, at.min(count))
+            found = behind;
+            at += STEP_BYTES;
         }
+        (found, at.min(count))
+    }
 
-        /// A bit for each of the first places that is an anchor.
-        #[inline]
-        #[target_feature(enable = "avx2,bmi1,popcnt")]
-        fn chosen(bytes: &[u8], bits: u32, pattern: u32) -> u32 {
-            assert!(bytes.len() >= READ_BYTES);
-            let load = |at: usize| -> __m256i {
-                assert!(at + 32 <= READ_BYTES);
-                // SAFETY: 32 bytes from `at` on lie in `bytes`, as asserted.
-                unsafe { _mm256_loadu_si256(bytes.as_ptr().add(at).cast()) }
-            };
-            let (first, second) =
-                (_mm256_set1_epi32(FACTORS[0] as i32), _mm256_set1_epi32(FACTORS[1] as i32));
-            let shift: __m128i = _mm_cvtsi32_si128(32 - bits as i32);
-            let wanted = _mm256_set1_epi32(pattern as i32);
-            // Lane k of step j is place 4k + j: so is byte j of lane k of what is gathered.
-            let mut gathered = _mm256_set1_epi32(0);
-            for step in 0..4 {
-                let hash = _mm256_xor_si256(
-                    _mm256_mullo_epi32(load(step), first),
-                    _mm256_mullo_epi32(load(step + 4), second),
-                );
-                let chosen = _mm256_cmpeq_epi32(_mm256_srl_epi32(hash, shift), wanted);
-                let byte = _mm256_set1_epi32((0xffu32 << (8 * step)) as i32);
-                gathered = _mm256_or_si256(gathered, _mm256_and_si256(chosen, byte));
-            }
-            _mm256_movemask_epi8(gathered) as u32
+    /// A bit for each of the first places that is an anchor.
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1,popcnt")]
+    fn chosen(bytes: &[u8], bits: u32, pattern: u32) -> u32 {
+        assert!(bytes.len() >= READ_BYTES);
+        let load = |at: usize| -> __m256i {
+            assert!(at + 32 <= READ_BYTES);
+            // SAFETY: 32 bytes from `at` on lie in `bytes`, as asserted.
+            unsafe { _mm256_loadu_si256(bytes.as_ptr().add(at).cast()) }
+        };
+        let (first, second) =
+            (_mm256_set1_epi32(FACTORS[0] as i32), _mm256_set1_epi32(FACTORS[1] as i32));
+        let shift: __m128i = _mm_cvtsi32_si128(32 - bits as i32);
+        let wanted = _mm256_set1_epi32(pattern as i32);
+        // Lane k of step j is place 4k + j: so is byte j of lane k of what is gathered.
+        let mut gathered = _mm256_set1_epi32(0);
+        for step in 0..4 {
+            let hash = _mm256_xor_si256(
+                _mm256_mullo_epi32(load(step), first),
+                _mm256_mullo_epi32(load(step + 4), second),
+            );
+            let chosen = _mm256_cmpeq_epi32(_mm256_srl_epi32(hash, shift), wanted);
+            let byte = _mm256_set1_epi32((0xffu32 << (8 * step)) as i32);
+            gathered = _mm256_or_si256(gathered, _mm256_and_si256(chosen, byte));
         }
+        _mm256_movemask_epi8(gathered) as u32
     }
 }
 

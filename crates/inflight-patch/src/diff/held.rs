@@ -213,7 +213,7 @@ impl Work {
         }
         let sampling = amount.sampling(sampling, plan.search_bytes);
         report.note_search(job, plan, amount.memory(sampling));
-        left::fit(&mut stretches, &mut plan.search_bytes.clone(), sampling);
+        left::fit(&mut stretches, &mut Amount::default(), sampling, plan.search_bytes);
         Search::Left(stretches, sampling)
     }
 

@@ -24,8 +24,8 @@ const ANCHOR_BYTES: u32 = 8;
 const ANCHORS_BESIDE_BYTES: u64 = 64;
 /// Anchors before one that are looked at for its like.
 const RECENT: usize = 8;
-/// How far before an anchor agreements are looked for: they were, if they go further back, at the
-/// anchor before.
+/// How far before an anchor agreements are looked for, at most: among what repeats there is always one
+/// that goes back a little.
 const BEHIND_BYTES_MAX: usize = 16 << 10;
 /// Anchors of old bytes that are looked up at once.
 const AT_ONCE: usize = 32;
@@ -132,6 +132,9 @@ impl Amount {
 
     /// Memory that an index of it takes with the bytes.
     pub(super) fn memory(self, sampling: Sampling) -> u64 {
+        if self.bytes == 0 {
+            return 0;
+        }
         // Places and hashes while it is made; slots, up to half of them more than asked for; first
         // places, all places, and what is best for each, twice.
         let each = 16 + 2 * SLOTS * 8 + FILTER_BITS / 4 + 16 + 8 + 2 * 16;
@@ -149,7 +152,7 @@ impl Amount {
         let fitting = |sampling: Sampling| {
             let needed = self.memory(sampling);
             let part = u128::from(self.anchored) * u128::from(memory.min(needed));
-            (part / u128::from(needed)) as u64
+            (part / u128::from(needed.max(1))) as u64
         };
         while sampling.expected(fitting(sampling)) > ANCHORS_MAX {
             sampling.bits += 1;
@@ -158,16 +161,24 @@ impl Amount {
     }
 }
 
-/// Leaves out of stretches what is more than can be indexed with so much memory, of which it takes what
-/// the others need.
-pub(super) fn fit(stretches: &mut Vec<Patchwork>, memory: &mut u64, sampling: Sampling) {
+/// Leaves out of stretches what is more than can be indexed with so much memory beside `taken`, which
+/// becomes what all take.
+pub(super) fn fit(
+    stretches: &mut Vec<Patchwork>,
+    taken: &mut Amount,
+    sampling: Sampling,
+    memory: u64,
+) {
     for stretch in &mut *stretches {
-        let needed = Amount::of([&*stretch]).memory(sampling);
-        if needed > *memory {
-            let fitting = u128::from(stretch.length()) * u128::from(*memory) / u128::from(needed);
+        let with = |stretch: &Patchwork| taken.and(Amount::of([stretch]));
+        while stretch.length() > 0 && with(stretch).memory(sampling) > memory {
+            let needed =
+                with(stretch).memory(sampling).saturating_sub(taken.memory(sampling)).max(1);
+            let room = memory.saturating_sub(taken.memory(sampling)).min(needed - 1);
+            let fitting = u128::from(stretch.length()) * u128::from(room) / u128::from(needed);
             stretch.truncate(fitting as u64);
         }
-        *memory -= needed.min(*memory);
+        *taken = with(stretch);
     }
     stretches.retain(|stretch| stretch.length() > 0);
 }
@@ -187,18 +198,25 @@ impl Left {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Where the bytes gathered around the literals of a stretch are, in order.
+    /// Where the bytes gathered around the literals of a stretch are, in order and apart from each other.
     fn around_literals(&self, stretch: usize) -> impl Iterator<Item = Range<usize>> {
         let (range, Stretch { new, first_literal, .. }) =
             (self.range(stretch), self.stretches[stretch]);
         let next = self.stretches.get(stretch + 1);
         let behind = next.map_or(self.literals.len(), |next| next.first_literal as usize);
-        let mut done = range.start;
-        self.literals[first_literal as usize..behind].iter().map(move |literal| {
+        let around = move |literal: &Range<u64>| {
             let at = |place: u64| range.start + place.saturating_sub(new) as usize;
-            let start = at(literal.start.saturating_sub(ANCHORS_BESIDE_BYTES)).max(done);
-            done = at(literal.end + ANCHORS_BESIDE_BYTES).min(range.end);
-            start..done
+            let start = at(literal.start.saturating_sub(ANCHORS_BESIDE_BYTES));
+            start..at(literal.end + ANCHORS_BESIDE_BYTES).min(range.end)
+        };
+        let literals = &self.literals[first_literal as usize..behind];
+        let mut all = literals.iter().map(around).peekable();
+        std::iter::from_fn(move || {
+            let mut joined = all.next()?;
+            while let Some(next) = all.next_if(|next| next.start <= joined.end) {
+                joined.end = next.end;
+            }
+            Some(joined)
         })
     }
 
@@ -451,6 +469,9 @@ impl Best {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::patchwork::patchworks;
+    use super::super::piece::{Part, Piece};
+
     use super::*;
 
     /// An index of stretches, each in a place of its own of a new image, and those places.
@@ -515,6 +536,63 @@ mod tests {
             let lost = 100 * (units - 1) * long.clone().count();
             let sum: usize = long.sum();
             prop_assert!(!once || index.gain(&found) + lost as u64 >= sum as u64);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_indexed_lies_around_literals_and_fits(
+            lengths in prop::collection::vec(
+                prop::collection::vec((0u64..300, 1u64..300), 1..6),
+                1..8,
+            ),
+            memory in 0u64..60_000,
+            bits in 1u32..5,
+        ) {
+            let sampling = Sampling::of_bytes(bits, 16);
+            let (mut stretches, mut place) = (Vec::new(), 500);
+            for pairs in lengths {
+                let (start, mut piece) = (place, Piece::default());
+                for (copied, literal) in pairs {
+                    piece.add_equal(place, copied);
+                    piece.parts.push(Part::LeftOut(literal as usize));
+                    place += copied + literal;
+                }
+                stretches.extend(patchworks(&piece, start));
+                place += 1000;
+            }
+            let mut left = Left::with_capacity(Amount::of(&stretches));
+            for stretch in &stretches {
+                left.add(stretch.range.start, &stretch.literals, &vec![1; stretch.length() as usize]);
+            }
+            for (number, stretch) in stretches.iter().enumerate() {
+                let base = left.range(number).start as u64;
+                let mut expected = vec![false; stretch.length() as usize];
+                for literal in &stretch.literals {
+                    let from = literal.start.saturating_sub(ANCHORS_BESIDE_BYTES).max(stretch.range.start);
+                    let to = (literal.end + ANCHORS_BESIDE_BYTES).min(stretch.range.end);
+                    let inside = |place: u64| (place - stretch.range.start) as usize;
+                    expected[inside(from)..inside(to)].fill(true);
+                }
+                let mut found = vec![false; expected.len()];
+                let mut before = None;
+                for range in left.around_literals(number) {
+                    prop_assert!(before.is_none_or(|before| before < range.start), "apart");
+                    before = Some(range.end);
+                    found[range.start - base as usize..range.end - base as usize].fill(true);
+                }
+                prop_assert_eq!(found, expected);
+            }
+            let all = Amount::of(&stretches);
+            let (mut fitting, mut taken) = (stretches.clone(), Amount::default());
+            fit(&mut fitting, &mut taken, sampling, memory);
+            prop_assert!(taken.memory(sampling) <= memory);
+            prop_assert_eq!(Amount::of(&fitting).memory(sampling), taken.memory(sampling));
+            // What is left out is no more than one of them would need.
+            let each = stretches.iter().map(|stretch| Amount::of([stretch]).memory(sampling));
+            let (most, enough) = (each.max().unwrap_or(0), all.memory(sampling) <= memory);
+            prop_assert!(taken.memory(sampling) + most >= memory.min(all.memory(sampling)));
+            prop_assert!(!enough || fitting == stretches);
         }
     }
 

@@ -62,6 +62,8 @@ struct State {
     capacity: usize,
     /// How many units may be held.
     most: usize,
+    /// Whether units are asked for in another order than they are read.
+    is_in_disorder: bool,
     /// Units that were given up.
     gone: HashSet<usize>,
     /// How many slices were read of units that are not held.
@@ -92,15 +94,20 @@ impl State {
     }
 }
 
-/// That a unit is being read.
-struct Loading<'a> {
-    units: &'a Units,
+/// That a unit is being read: those who wait for it look again when this is gone, however it ended.
+#[derive(Debug)]
+struct Loading {
+    units: Arc<Units>,
     unit: usize,
+    is_ahead: bool,
 }
 
-impl Drop for Loading<'_> {
+impl Drop for Loading {
     fn drop(&mut self) {
-        self.units.state().loading.remove(&self.unit);
+        let mut state = self.units.state();
+        state.loading.remove(&self.unit);
+        state.is_ahead &= !self.is_ahead;
+        drop(state);
         self.units.loaded.notify_all();
     }
 }
@@ -153,6 +160,10 @@ impl OldImage {
     /// Holds a unit that was just read.
     pub(crate) fn hold(&self, unit: usize, bytes: Buffer) {
         if let Held::Units(units) = &self.held {
+            if units.state().is_in_disorder && self.image.is_around_cache(units.units[unit].start) {
+                let mut state = units.state();
+                state.capacity = state.most;
+            }
             units.insert(unit, Arc::new(bytes));
         }
     }
@@ -166,14 +177,11 @@ impl OldImage {
         }
     }
 
-    /// It will be asked for in another order than it is read: as much is held as may be, if it is read
-    /// around the page cache, as that at `place` is.
-    pub(crate) fn expect_disorder(&self, place: u64) {
+    /// It will be asked for in another order than it is read: what is read around the page cache from now
+    /// on is held, as much of it as may be.
+    pub(crate) fn expect_disorder(&self) {
         if let Held::Units(units) = &self.held {
-            let mut state = units.state();
-            if self.image.is_around_cache(place) {
-                state.capacity = state.most;
-            }
+            units.state().is_in_disorder = true;
         }
     }
 
@@ -232,11 +240,10 @@ impl Units {
     }
 
     /// All bytes of a unit.
-    fn unit(&self, unit: usize) -> Result<Arc<Buffer>> {
+    fn unit(self: &Arc<Units>, unit: usize) -> Result<Arc<Buffer>> {
         match self.take(unit) {
-            Some(bytes) => Ok(bytes),
-            None => {
-                let _loading = Loading { units: self, unit };
+            Ok(bytes) => Ok(bytes),
+            Err(_loading) => {
                 let bytes = Arc::new(block_on(self.load(self.units[unit].clone()))?);
                 self.insert(unit, bytes.clone());
                 Ok(bytes)
@@ -245,13 +252,14 @@ impl Units {
     }
 
     /// A unit that is held, or that another thread reads. Else the caller has to read it.
-    fn take(&self, unit: usize) -> Option<Arc<Buffer>> {
+    fn take(self: &Arc<Units>, unit: usize) -> std::result::Result<Arc<Buffer>, Loading> {
         let mut state = self.state();
         loop {
             if let Some(bytes) = state.held(unit) {
-                return Some(bytes);
+                return Ok(bytes);
             }
-            if state.loading.insert(unit) {
+            // Where all happens on one thread, whoever waited would wait for itself.
+            if state.loading.insert(unit) || self.is_on_one_thread() {
                 break;
             }
             state = self.loaded.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -259,7 +267,11 @@ impl Units {
         if state.gone.remove(&unit) && self.image.is_around_cache(self.units[unit].start) {
             state.capacity = (state.capacity + GROWTH).min(state.most);
         }
-        None
+        Err(Loading { units: self.clone(), unit, is_ahead: false })
+    }
+
+    fn is_on_one_thread(&self) -> bool {
+        self.handle.driver() == DriverChoice::Simulated
     }
 
     async fn load(&self, range: Range<u64>) -> Result<Buffer> {
@@ -275,28 +287,25 @@ impl Units {
         state.shrink();
     }
 
-    /// Starts reading a unit that will probably be asked for next; one at a time. Not where all happens
-    /// on one thread: whoever asked for it then would wait for itself.
+    /// Starts reading a unit that will probably be asked for next; one at a time.
     fn fetch_ahead(self: &Arc<Units>, unit: usize) {
         let mut state = self.state();
         if unit >= self.units.len()
             || state.is_ahead
             || state.held.contains_key(&unit)
-            || self.handle.driver() == DriverChoice::Simulated
             || !state.loading.insert(unit)
         {
             return;
         }
         state.is_ahead = true;
         drop(state);
-        let this = self.clone();
+        let loading = Loading { units: self.clone(), unit, is_ahead: true };
         let task = async move {
-            let _loading = Loading { units: &this, unit };
+            let Loading { units, .. } = &loading;
             // An error shows again, with its place, when the unit is really needed.
-            if let Ok(bytes) = this.load(this.units[unit].clone()).await {
-                this.insert(unit, Arc::new(bytes));
+            if let Ok(bytes) = units.load(units.units[unit].clone()).await {
+                units.insert(unit, Arc::new(bytes));
             }
-            this.state().is_ahead = false;
         };
         self.handle.spawn(task).detach();
     }
@@ -425,10 +434,66 @@ pub(crate) fn common_suffix(a: &[u8], b: &[u8]) -> usize {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "changes files behind the engine's back")]
 mod tests {
+    use std::path::Path;
+
+    use inflight::Engine;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::image::Mismatch;
+    use crate::layout::UNIT_BYTES;
+    use crate::manifest::Preserve;
+    use crate::tree::{Tree, scan};
+
+    /// The image of a file, of which so many units are held.
+    fn in_units(engine: &Engine, file: &Path, units: usize) -> OldImage {
+        let scanned = engine.block_on(async {
+            let tree = Tree::open(engine, file).await.expect("there");
+            scan(tree, Preserve::default()).await.expect("listed")
+        });
+        let image = Image::new(scanned.tree, Arc::new(scanned.manifest), Mismatch::Changed);
+        OldImage::in_units(image, engine.handle().clone(), units, units)
+    }
+
+    #[test]
+    fn who_asks_for_what_another_reads_waits_for_it() {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        let bytes: Vec<u8> = (0..16 * UNIT_BYTES).map(|at| ((at * at) >> 13) as u8).collect();
+        let file = place.path().join("old");
+        std::fs::write(&file, &bytes).expect("written");
+        let engine = Engine::new().expect("an engine");
+        let old = in_units(&engine, &file, 16);
+        let before = engine.metrics().bytes_read;
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                let (mut view, bytes) = (old.view(), &bytes);
+                scope.spawn(move || assert_eq!(view.equal_ahead(bytes, 0).unwrap(), bytes.len()));
+            }
+        });
+        let read = engine.metrics().bytes_read - before;
+        assert!(read < 18 * UNIT_BYTES, "{read} bytes of {}", bytes.len());
+    }
+
+    #[test]
+    fn what_cannot_be_read_leaves_nobody_waiting() {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        let file = place.path().join("old");
+        std::fs::write(&file, vec![7; 4 * UNIT_BYTES as usize]).expect("written");
+        let engine = Engine::new().expect("an engine");
+        let old = in_units(&engine, &file, 4);
+        std::fs::write(&file, vec![7; UNIT_BYTES as usize]).expect("written");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                let mut view = old.view();
+                scope.spawn(move || {
+                    let same = vec![7; 3 * UNIT_BYTES as usize];
+                    assert!(view.equal_ahead(&same, UNIT_BYTES).is_err(), "it is shorter by now");
+                });
+            }
+        });
+    }
 
     proptest! {
         #[test]

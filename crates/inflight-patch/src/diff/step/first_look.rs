@@ -26,12 +26,14 @@ use crate::pump::pump;
 /// How many units of the old image are known, at least, behind the counterpart of a new unit that is
 /// matched.
 const UNITS_AHEAD: usize = 8;
-/// In so many parts new units are matched in step with old ones: where more than half of a part was not
-/// found by then, things moved, and the other parts wait.
+/// In so many parts new units are matched in step with old ones, of so many units at least.
 const PARTS: usize = 32;
+const PART_UNITS_MIN: usize = 8;
+/// Where in so many parts in a row more than half was not found by then, things probably moved, and all
+/// other units wait. If they are new instead, the old tree is read again for those that had not moved.
+const PARTS_OF_DISORDER: usize = 2;
 
 /// A unit of one of the trees, in the order in which they are read.
-#[derive(Debug, PartialEq, Eq)]
 enum Item {
     Old { number: usize, range: Range<u64> },
     New { number: usize, range: Range<u64>, horizon: u64 },
@@ -94,7 +96,7 @@ impl Units {
 
     /// The next part of what is in step: new units, each behind the old ones that it is matched with.
     fn part(&mut self) -> Vec<Item> {
-        let length = self.new.len().div_ceil(PARTS).min(self.in_step.len());
+        let length = self.new.len().div_ceil(PARTS).max(PART_UNITS_MIN).min(self.in_step.len());
         let mut items = Vec::new();
         for (number, known) in self.in_step.drain(..length).collect::<Vec<_>>() {
             items.extend(self.old_until(known));
@@ -102,6 +104,11 @@ impl Units {
             items.push(Item::New { number, range: self.new[number].clone(), horizon });
         }
         items
+    }
+
+    /// Whether most of the new units are left.
+    fn most_wait(&self) -> bool {
+        2 * (self.in_step.len() + self.waiting.len()) > self.new.len()
     }
 
     /// The old units that are left.
@@ -180,14 +187,13 @@ pub(super) async fn first_look(
         room: Room::new(job, plan),
         drafts: units.new.iter().map(|_| None).collect(),
     };
-    while !units.in_step.is_empty() {
+    let mut disorder = 0;
+    while !units.in_step.is_empty() && disorder < PARTS_OF_DISORDER {
         let seen = look.at(units.part()).await?;
-        if seen.left * 2 > seen.bytes {
-            break;
-        }
+        disorder = if seen.left * 2 > seen.bytes { disorder + 1 } else { 0 };
     }
-    if let (false, Some(last)) = (units.in_step.is_empty(), units.next_old.checked_sub(1)) {
-        known.image.expect_disorder(units.old[last].start);
+    if units.most_wait() {
+        known.image.expect_disorder();
     }
     look.at(units.rest_of_old()).await?;
     look.at(units.rest_of_new()).await?;

@@ -62,7 +62,7 @@ pub(super) async fn second_look(
     Ok((drafts, completion.with_found(found, memory)))
 }
 
-/// Matches what is left of drafts again, and copies that are short.
+/// Matches what is left of drafts again that have not seen all of the old tree, and copies that are short.
 async fn look_up(
     job: &Job,
     drafts: Vec<Draft>,
@@ -116,14 +116,14 @@ async fn gather(
     plan: &Plan,
     sampling: Sampling,
 ) -> Result<Left> {
-    let mut memory = plan.search_bytes;
+    let mut taken = Amount::default();
     let fitting = |draft: &Draft| {
         let mut stretches = draft.patchworks();
-        left::fit(&mut stretches, &mut memory, sampling);
+        left::fit(&mut stretches, &mut taken, sampling, plan.search_bytes);
         (!stretches.is_empty()).then_some(stretches)
     };
     let units: Vec<Vec<Patchwork>> = drafts.iter().filter_map(fitting).collect();
-    let mut left = Left::with_capacity(Amount::of(units.iter().flatten()));
+    let mut left = Left::with_capacity(taken);
     let start = async |stretches: Vec<Patchwork>| {
         job.check()?;
         let bytes: u64 = stretches.iter().map(Patchwork::length).sum();
