@@ -106,9 +106,9 @@ impl Units {
         items
     }
 
-    /// Whether most of the new units are left.
+    /// Whether most of the new units have nothing to be in step with.
     fn most_wait(&self) -> bool {
-        2 * (self.in_step.len() + self.waiting.len()) > self.new.len()
+        2 * self.waiting.len() > self.new.len()
     }
 
     /// The old units that are left.
@@ -187,12 +187,15 @@ pub(super) async fn first_look(
         room: Room::new(job, plan),
         drafts: units.new.iter().map(|_| None).collect(),
     };
+    if units.most_wait() {
+        known.image.expect_disorder();
+    }
     let mut disorder = 0;
     while !units.in_step.is_empty() && disorder < PARTS_OF_DISORDER {
         let seen = look.at(units.part()).await?;
         disorder = if seen.left * 2 > seen.bytes { disorder + 1 } else { 0 };
     }
-    if units.most_wait() {
+    if !units.in_step.is_empty() {
         known.image.expect_disorder();
     }
     look.at(units.rest_of_old()).await?;
