@@ -117,19 +117,19 @@ fn what_moved_is_read_once_and_the_old_file_twice_at_most() {
     let [old, new] = ["old", "new"].map(|name| place.path().join(name));
     std::fs::create_dir(&old).expect("made");
     std::fs::create_dir(&new).expect("made");
-    // The last members first: most of the old file is behind what is read in step with it. Read as
-    // before that was noticed, it was 734 and 836 MiB; how much it is depends a little on who comes first.
-    let bytes = noise(160 * MIB, 5);
+    // The last members first: most of the old file is behind what is read in step with it. It is 1,103 to
+    // 1,117 MiB, as who comes first decides a little; where nothing waits it is 1,264 at least.
+    let bytes = noise(320 * MIB, 5);
     let members = bytes.rchunks(9 * MIB + 321).collect::<Vec<_>>().concat();
     std::fs::write(old.join("1.pack"), &bytes).expect("written");
     std::fs::write(new.join("1.pack"), &members).expect("written");
     let (read, patch) = cost(&old, &new);
-    assert!(read < 680 * MIB as u64, "{read} bytes of 320 MiB in both");
-    assert!(patch < 20 << 10, "{patch} bytes for 18 members");
+    assert!(read < 1190 * MIB as u64, "{read} bytes of 640 MiB in both");
+    assert!(patch < 40 << 10, "{patch} bytes for 36 members");
     // Under another name there is nothing to read it in step with.
     std::fs::rename(new.join("1.pack"), new.join("0.pack")).expect("renamed");
     let (read, renamed) = cost(&old, &new);
-    assert!(read < 620 * MIB as u64, "{read} bytes of 320 MiB in both");
+    assert!(read < 1150 * MIB as u64, "{read} bytes of 640 MiB in both");
     assert!(renamed.abs_diff(patch) < 1 << 10, "{renamed} bytes, as good as {patch}");
 }
 

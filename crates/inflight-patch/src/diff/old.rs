@@ -160,10 +160,11 @@ impl OldImage {
     /// Holds a unit that was just read.
     pub(crate) fn hold(&self, unit: usize, bytes: Buffer) {
         if let Held::Units(units) = &self.held {
-            if units.state().is_in_disorder && self.image.is_around_cache(units.units[unit].start) {
-                let mut state = units.state();
+            let mut state = units.state();
+            if state.is_in_disorder && self.image.is_around_cache(units.units[unit].start) {
                 state.capacity = state.most;
             }
+            drop(state);
             units.insert(unit, Arc::new(bytes));
         }
     }
