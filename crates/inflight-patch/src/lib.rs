@@ -36,6 +36,7 @@ mod job;
 #[doc(hidden)]
 pub mod kernels;
 mod layout;
+mod lz;
 mod manifest;
 mod paths;
 mod prefetch;

@@ -17,7 +17,7 @@ impl Preset {
         match self {
             Preset::Fast => Compression::Zstd(FAST_LEVEL),
             Preset::Default => Compression::Zstd(9),
-            Preset::Small => Compression::Lzma,
+            Preset::Small => Compression::Lz,
         }
     }
 
@@ -43,7 +43,7 @@ impl Preset {
         match self {
             Preset::Fast => 4 << 20,
             Preset::Default => 8 << 20,
-            Preset::Small => 112 << 20,
+            Preset::Small => 96 << 20,
         }
     }
 }
@@ -62,8 +62,8 @@ pub(crate) enum Compression {
     /// zstd with the search of its levels from 16 on, which weighs what things cost: 5 to 10 %
     /// smaller than level 9, and ten times as long to make.
     ZstdOptimal,
-    /// A tenth smaller than the highest of those, and several times as long to decode.
-    Lzma,
+    /// Our own: a tenth smaller than the highest of those, and several times as long to decode.
+    Lz,
 }
 
 /// Blocks so short are compressed in more than one way, but by `fast`: it takes hardly any time then.
@@ -72,15 +72,15 @@ const SHORT_BYTES: usize = 64 << 10;
 impl Compression {
     /// Whether so many bytes are compressed with zstd.
     pub(crate) const fn tries_zstd(self, length: usize) -> bool {
-        !matches!(self, Compression::Lzma) || length <= SHORT_BYTES
+        !matches!(self, Compression::Lz) || length <= SHORT_BYTES
     }
 
-    /// Whether so many bytes are compressed with LZMA.
-    pub(crate) const fn tries_lzma(self, length: usize) -> bool {
+    /// Whether so many bytes are compressed with our own.
+    pub(crate) const fn tries_lz(self, length: usize) -> bool {
         match self {
             Compression::Zstd(level) => level > FAST_LEVEL && length <= SHORT_BYTES,
             Compression::ZstdOptimal => length <= SHORT_BYTES,
-            Compression::Lzma => true,
+            Compression::Lz => true,
         }
     }
 }

@@ -150,7 +150,7 @@ impl Versions {
             ("compress literals, zstd 3", "decompress literals, zstd", Compression::Zstd(3)),
             ("compress literals, zstd 9", "", Compression::Zstd(9)),
             ("compress literals, zstd optimal", "", Compression::ZstdOptimal),
-            ("compress literals, LZMA", "decompress literals, LZMA", Compression::Lzma),
+            ("compress literals, LZ and rANS", "decompress literals, LZ and rANS", Compression::Lz),
         ];
         for (name, back, compression) in ways {
             stages.push(Stage::new(name, literal_bytes, move || {

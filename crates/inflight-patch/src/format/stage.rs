@@ -4,14 +4,12 @@
 //! reader that does not know one says its name and goes no further. New stages come as new names:
 //! nothing else in the format changes for them.
 
-use std::io::{Read, Write};
-
-use lzma_rust2::{LzmaOptions, LzmaReader, LzmaWriter};
 use zstd::zstd_safe::CParameter;
 
 use super::block::BlockKind;
 use super::wire::{Cursor, put_bytes, put_varint};
 use crate::damage::Damage;
+use crate::lz::{self, Settings};
 use crate::preset::Compression;
 
 /// The payload is the raw bytes.
@@ -20,14 +18,11 @@ pub(crate) const STORED: u8 = 0;
 pub(crate) const ZSTD: u8 = 1;
 /// The payload is one zstd frame that goes on behind the new manifest. For the old manifest only.
 pub(crate) const ZSTD_BESIDE: u8 = 2;
-/// The payload is one byte of properties and an LZMA stream without an end mark.
-pub(crate) const LZMA: u8 = 3;
+/// The payload is what [`crate::lz`] makes.
+pub(crate) const LZ: u8 = 3;
 
 /// What this version writes and reads; a stage's number is its place.
-const KNOWN: [(&str, u64); 4] = [("stored", 1), ("zstd", 1), ("zstd-beside", 1), ("lzma", 1)];
-
-/// How far back an LZMA stream may refer.
-const LZMA_WINDOW_BYTES: usize = 8 << 20;
+const KNOWN: [(&str, u64); 4] = [("stored", 1), ("zstd", 1), ("zstd-beside", 1), ("lz-rans", 1)];
 
 /// The payload of the block that lists the stages.
 pub(super) fn encode_table() -> Vec<u8> {
@@ -89,16 +84,16 @@ pub(crate) fn encode(
 ) -> Option<(u8, Vec<u8>)> {
     // Whoever opens a patch needs the index before the table of stages.
     let is_index = kind == BlockKind::Index;
-    let lzma_alone = match compression.tries_lzma(raw.len()) && !is_index {
-        true => (LZMA, lzma(kind, raw)),
-        false => (LZMA, None),
+    let lz_alone = match compression.tries_lz(raw.len()) && !is_index {
+        true => (LZ, Some(lz(kind, raw))),
+        false => (LZ, None),
     };
     let zstd_alone = match compression.tries_zstd(raw.len()) || is_index {
         true => (ZSTD, zstd(raw, compression, None)),
         false => (ZSTD, None),
     };
     let beside = (ZSTD_BESIDE, beside.and_then(|beside| zstd(raw, compression, Some(beside))));
-    let ways = [zstd_alone, lzma_alone, beside]
+    let ways = [zstd_alone, lz_alone, beside]
         .into_iter()
         .filter_map(|(stage, payload)| Some((stage, payload?)));
     ways.min_by_key(|(_, payload)| payload.len())
@@ -108,7 +103,7 @@ fn zstd(raw: &[u8], compression: Compression, beside: Option<&[u8]>) -> Option<V
     let level = match compression {
         Compression::Zstd(level) => level,
         Compression::ZstdOptimal => 16,
-        Compression::Lzma => 19,
+        Compression::Lz => 19,
     };
     let mut compressor = match beside {
         Some(beside) => zstd::bulk::Compressor::with_dictionary(level, beside),
@@ -135,24 +130,14 @@ fn zstd(raw: &[u8], compression: Compression, beside: Option<&[u8]>) -> Option<V
     compressor.compress(raw).ok()
 }
 
-fn lzma(kind: BlockKind, raw: &[u8]) -> Option<Vec<u8>> {
-    let mut options = LzmaOptions::with_preset(6);
-    // How many bits of the byte before tell what a byte may be (for numbers fewer than for bytes of
-    // files), and how many of its place: nothing but where numbers have a fixed width.
-    (options.lc, options.lp, options.pb) = match kind {
-        BlockKind::Literals => (4, 0, 0),
-        BlockKind::Corrections => (1, 2, 2),
-        _ => (2, 0, 0),
+fn lz(kind: BlockKind, raw: &[u8]) -> Vec<u8> {
+    // Of numbers little else tells than whether they go on, or which byte of them it is.
+    let (bits_before, bits_of_place, farther) = match kind {
+        BlockKind::Literals => (4, 0, true),
+        BlockKind::Corrections => (0, 2, false),
+        _ => (1, 0, false),
     };
-    options.dict_size = window(raw.len());
-    let out = vec![options.get_props()];
-    let mut writer = LzmaWriter::new_no_header(out, &options, false).ok()?;
-    writer.write_all(raw).ok()?;
-    writer.finish().ok()
-}
-
-fn window(raw_length: usize) -> u32 {
-    raw_length.clamp(4096, LZMA_WINDOW_BYTES) as u32
+    lz::compress(raw, Settings { bits_before, bits_of_place, farther })
 }
 
 /// Turns a payload into exactly `raw_length` bytes. The caller has bounded that length. `beside` is
@@ -171,8 +156,10 @@ pub(crate) fn decode(
     }
     let wrong =
         |what: String| Damage::new(0, format!("a compressed block does not decode: {what}"));
+    if stage == LZ {
+        return lz::decompress(payload, raw_length).map_err(|damage| wrong(damage.what));
+    }
     let raw = match (stage, beside) {
-        (LZMA, _) => unlzma(payload, raw_length),
         (ZSTD_BESIDE, Some(beside)) => zstd::bulk::Decompressor::with_dictionary(beside)
             .and_then(|mut decompressor| decompressor.decompress(payload, raw_length)),
         (ZSTD_BESIDE, None) => {
@@ -187,23 +174,6 @@ pub(crate) fn decode(
     match raw.len() == raw_length {
         true => Ok(raw),
         false => Err(wrong(format!("{} bytes in place of {raw_length}", raw.len()))),
-    }
-}
-
-fn unlzma(payload: &[u8], raw_length: usize) -> std::io::Result<Vec<u8>> {
-    let Some((&properties, stream)) = payload.split_first() else {
-        return Err(std::io::Error::other("it is empty"));
-    };
-    let (length, window) = (raw_length as u64, window(raw_length));
-    let mut reader = LzmaReader::new_with_props(stream, length, properties, window, None)?;
-    // The stream must be at its end where the raw bytes are.
-    reader.set_relaxed_end_condition(false);
-    let mut raw = vec![0; raw_length];
-    reader.read_exact(&mut raw)?;
-    let (behind, buffered) = reader.into_parts();
-    match behind.is_empty() && buffered.is_empty() {
-        true => Ok(raw),
-        false => Err(std::io::Error::other("it goes on behind its end")),
     }
 }
 
@@ -231,13 +201,11 @@ mod tests {
     proptest! {
         #[test]
         fn every_compression_round_trips(raw in raw(), beside in raw()) {
-            for compression in [Compression::Zstd(3), Compression::ZstdOptimal, Compression::Lzma] {
+            for compression in [Compression::Zstd(3), Compression::ZstdOptimal, Compression::Lz] {
                 for kind in [BlockKind::Literals, BlockKind::Instructions, BlockKind::Index] {
                     let (stage, payload) = encode(kind, &raw, compression, None).unwrap();
                     prop_assert_eq!(&decode(stage, &payload, raw.len(), None).unwrap(), &raw);
-                    // An LZMA stream ends where it is told to.
-                    let longer = decode(stage, &payload, raw.len() + 1, None);
-                    prop_assert!(longer.is_err() || stage == LZMA);
+                    prop_assert!(decode(stage, &payload, raw.len() + 1, None).is_err());
                     prop_assert!(kind != BlockKind::Index || stage <= ZSTD);
                 }
                 let kind = BlockKind::OldManifest;
@@ -245,26 +213,16 @@ mod tests {
                 prop_assert_eq!(&decode(stage, &payload, raw.len(), Some(&beside)).unwrap(), &raw);
             }
         }
-
-        #[test]
-        fn any_bytes_are_lzma_or_refused(payload: Vec<u8>, length in 0usize..5000) {
-            if let Ok(raw) = decode(LZMA, &payload, length, None) {
-                prop_assert_eq!(raw.len(), length);
-            }
-        }
     }
 
     #[test]
-    fn lzma_that_is_cut_off_or_too_long_is_refused() {
+    fn what_is_wrong_with_a_payload_is_told() {
         let raw: Vec<u8> = (0..5000u32).flat_map(|n| (n / 3).to_le_bytes()).collect();
-        let (stage, payload) = encode(BlockKind::Literals, &raw, Compression::Lzma, None).unwrap();
-        assert!(payload.len() < raw.len() / 2 && stage == LZMA);
-        let decode = |payload: &[u8]| decode(LZMA, payload, raw.len(), None);
-        assert_eq!(decode(&payload).unwrap(), raw);
-        assert!(decode(&payload[..payload.len() - 6]).is_err());
-        assert!(decode(&[&payload[..], b"x"].concat()).unwrap_err().what.contains("behind"));
-        assert!(decode(&[&[225], &payload[1..]].concat()).is_err(), "no such properties");
-        assert!(decode(&[]).is_err());
+        let (stage, payload) = encode(BlockKind::Literals, &raw, Compression::Lz, None).unwrap();
+        assert!(payload.len() < raw.len() / 4 && stage == LZ);
+        let error = decode(LZ, &[&payload[..], b"x"].concat(), raw.len(), None).unwrap_err();
+        assert_eq!(error.what, "a compressed block does not decode: it goes on behind its end");
+        assert!(decode(ZSTD, &payload, raw.len(), None).is_err());
     }
 
     #[test]
