@@ -120,14 +120,17 @@ pub(crate) fn decompress(payload: &[u8], length: usize) -> Result<Vec<u8>, Damag
             return Err(wrong("literals reach past the end"));
         };
         let mut last = before(made, position);
-        let mut expected = expected(made, position, history.distances[0]);
-        while position < made.len() {
-            let byte = match expected.take() {
-                Some(expected) => models.broken(&mut decoder, position, last[0], expected, 0),
-                None => models.literal(&mut decoder, position, last, 0),
-            };
+        if position < made.len()
+            && let Some(expected) = expected(made, position, history.distances[0])
+        {
+            let byte = models.broken(&mut decoder, position, last[0], expected, 0);
             made[position] = byte;
             last = [byte, last[0]];
+            position += 1;
+        }
+        for place in &mut made[position..] {
+            *place = models.literal(&mut decoder, position, last, 0);
+            last = [*place, last[0]];
             position += 1;
         }
         if run == RUN_MAX || position == length {

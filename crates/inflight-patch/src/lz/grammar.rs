@@ -144,14 +144,18 @@ impl History {
         match command {
             Command::Again => self.last = Kind::Again,
             Command::Recent { place, .. } => {
-                let distance = self.distances[place];
-                self.distances.copy_within(..place, 1);
-                self.distances[0] = distance;
+                let [last, second, third, fourth] = self.distances;
+                self.distances = match place {
+                    0 => self.distances,
+                    1 => [second, last, third, fourth],
+                    2 => [third, last, second, fourth],
+                    _ => [fourth, last, second, third],
+                };
                 self.last = Kind::Recent;
             }
             Command::Repeat { distance, .. } => {
-                self.distances.copy_within(..3, 1);
-                self.distances[0] = distance;
+                let [last, second, third, _] = self.distances;
+                self.distances = [distance, last, second, third];
                 self.last = Kind::Repeat;
             }
         }
@@ -450,13 +454,11 @@ impl Lengths {
         let symbol = coder.symbol(&mut self.first, symbol);
         let Some(more) = symbol.checked_sub(LENGTH_FROM[0]) else { return symbol };
         let rest = number.wrapping_sub(LENGTH_FROM[more]);
-        self.more[more][..=more].iter_mut().enumerate().fold(
-            LENGTH_FROM[more],
-            |sum, (place, model)| {
-                let shift = 4 * (more - place);
-                sum + (coder.symbol(model, rest >> shift & 15) << shift)
-            },
-        )
+        let mut sum = 0;
+        for (place, model) in self.more[more][..=more].iter_mut().enumerate() {
+            sum = sum << 4 | coder.symbol(model, rest >> (4 * (more - place)) & 15);
+        }
+        LENGTH_FROM[more] + sum
     }
 }
 

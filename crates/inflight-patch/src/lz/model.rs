@@ -18,7 +18,8 @@ const LEAST: u16 = 32;
 /// A model of symbols from 0 to 15.
 ///
 /// The element of a symbol is how likely all those before it are, of [`WHOLE`]. That of symbol 0
-/// would be 0. In its place is how much was learnt, which moves towards `WHOLE` as the others move.
+/// would be 0. In its place is how much was learnt, which moves towards `WHOLE` as the others move, less
+/// `WHOLE`: as a signed number it is below every place, as 0 would be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(32))]
 pub(super) struct Model([u16; 16]);
@@ -28,7 +29,7 @@ static TARGETS: [Model; 16] = {
     let mut targets = [Model([0; 16]); 16];
     let mut seen = 0;
     while seen < 16 {
-        targets[seen].0[0] = (WHOLE - 1) as u16;
+        targets[seen].0[0] = NOTHING + (WHOLE - 1) as u16;
         let mut symbol = 1;
         while symbol < 16 {
             targets[seen].0[symbol] = match symbol <= seen {
@@ -56,13 +57,16 @@ static RATES: [u8; 1 << RATE_BITS] = {
 };
 const RATE_BITS: u32 = 8;
 
+/// What stands where nothing was learnt.
+const NOTHING: u16 = 1 << 15;
+
 /// A model that learnt less is young: what it expects counts for little.
-const GROWN: u16 = 30 << 10;
+const GROWN: u16 = NOTHING + (30 << 10);
 
 impl Model {
     /// All symbols are as likely, and nothing was learnt.
     pub(super) const NEW: Model = {
-        let mut model = [0; 16];
+        let mut model = [NOTHING; 16];
         let mut symbol = 1;
         while symbol < 16 {
             model[symbol] = (symbol as u32 * WHOLE / 16) as u16;
@@ -85,7 +89,7 @@ impl Model {
     /// The symbol in whose range `place`, below 2^[`BITS`], is.
     #[inline(always)]
     pub(super) fn symbol_at(&self, place: u32) -> usize {
-        let above = self.elements_above(place as i16) & !1 | 1 << 16;
+        let above = self.elements_above(place as i16) | 1 << 16;
         above.trailing_zeros() as usize - 1
     }
 
@@ -148,13 +152,12 @@ mod vectors {
         pub(super) fn moved(&self, target: &Model, rate: u8) -> Model {
             let (here, target) = (self.vectors(), target.vectors());
             // SAFETY: the processor has SSE2.
-            Model::of(unsafe {
+            unsafe {
                 let rate = _mm_cvtsi32_si128(i32::from(rate));
-                [0, 1].map(|half| {
-                    let way = _mm_sub_epi16(target[half], here[half]);
-                    _mm_add_epi16(here[half], _mm_sra_epi16(way, rate))
-                })
-            })
+                let low = _mm_sra_epi16(_mm_sub_epi16(target[0], here[0]), rate);
+                let high = _mm_sra_epi16(_mm_sub_epi16(target[1], here[1]), rate);
+                Model::of([_mm_add_epi16(here[0], low), _mm_add_epi16(here[1], high)])
+            }
         }
 
         /// The mean of two models, rounded up.
@@ -162,7 +165,7 @@ mod vectors {
         pub(super) fn between(&self, other: &Model) -> Model {
             let (one, two) = (self.vectors(), other.vectors());
             // SAFETY: the processor has SSE2.
-            Model::of([0, 1].map(|half| unsafe { _mm_avg_epu16(one[half], two[half]) }))
+            unsafe { Model::of([_mm_avg_epu16(one[0], two[0]), _mm_avg_epu16(one[1], two[1])]) }
         }
     }
 }

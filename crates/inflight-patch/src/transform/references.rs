@@ -24,6 +24,9 @@ use space::{OldExecutable, Region, RegionKind, Space, cut_image};
 
 use crate::format::Instruction;
 
+/// References whose targets are asked for ahead of time.
+const AHEAD: usize = 8;
+
 /// Corrects what is copied from old executables into one new one.
 #[derive(Debug)]
 pub(crate) struct Relocator {
@@ -102,6 +105,7 @@ impl Relocator {
         for alignment in part.alignments(&self.old) {
             let Alignment { space, old, new, length } = alignment;
             let from = &self.old[space as usize];
+            let known = self.map.of(space);
             let start = (from.start + u64::from(old) - part.old) as usize;
             for (region, range) in from.space.cut(old..old + length) {
                 let place = new + (range.start - old);
@@ -118,14 +122,17 @@ impl Relocator {
                     names: self.names_moved(&from.space, region, to),
                     base: self.new.base.wrapping_sub(from.space.base) as i64,
                 };
-                for reference in &*scratch {
+                for (number, reference) in scratch.iter().enumerate() {
+                    if let (Some(known), Some(ahead)) = (known, scratch.get(number + AHEAD)) {
+                        known.prepare(ahead.target);
+                    }
                     let Reference { at, width, target, origin } = *reference;
                     let backwards = origin == Origin::Behind;
                     // What stays together moves along, whatever else was copied from there.
                     let along = target.wrapping_sub(region.spot + offset) < range.len() as u32;
                     let new_target = match along {
                         true => (i64::from(target) + moved.itself) as u32,
-                        false => self.predict(space, target),
+                        false => known.and_then(|known| known.follow(target)).unwrap_or(target),
                     };
                     let predicted = Predicted {
                         at: inside + at,

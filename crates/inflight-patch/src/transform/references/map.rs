@@ -6,6 +6,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use rayon::prelude::*;
 
 use super::space::{OldExecutable, Space};
+use crate::prefetch::prefetch;
 
 /// Spots in one bucket of the map.
 const BUCKET_BITS: u32 = 10;
@@ -54,23 +55,33 @@ impl Piece {
 
 /// What is known about one old executable.
 #[derive(Debug, Default)]
-struct SpaceMap {
+pub(super) struct SpaceMap {
     /// Sorted by old spot.
     pieces: Vec<Piece>,
-    /// For each bucket, the longest piece that reaches into it, which is the one that is asked for
-    /// nearly always; of no length where there is none.
-    longest: Vec<Piece>,
-    /// For each bucket, where in `lists` the others are that do; one more at the end.
+    buckets: Vec<Bucket>,
+    /// For each bucket of pieces, where in `lists` the others are that do; one more at the end.
     heads: Vec<u32>,
     lists: Vec<u32>,
     /// For each bucket, the first piece that starts in it or behind.
     firsts: Vec<u32>,
-    /// Targets whose place was told, and a bit for each 16 spots in which there are any.
+    /// Targets whose place was told.
     told: HashMap<u32, u32, SpotHash>,
-    told_near: Vec<u64>,
 }
 
-/// The word of [`SpaceMap::told_near`] that a target is told in, and its bit there.
+/// What nearly always answers for the spots of a bucket, in one place.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    /// A bit for each 16 spots in which there are any whose place was told.
+    told_near: u64,
+    /// The longest piece that reaches into it; of no length where there is none.
+    longest: Piece,
+}
+
+impl Bucket {
+    const EMPTY: Bucket = Bucket { told_near: 0, longest: Piece { old: 0, new: 0, length: 0 } };
+}
+
+/// The bucket that a target is told in, and its bit there.
 fn near(target: u32) -> (usize, u64) {
     ((target >> BUCKET_BITS) as usize, 1 << (target >> (BUCKET_BITS - 6) & 63))
 }
@@ -144,19 +155,25 @@ impl SpotMap {
     pub(crate) fn tell(&mut self, space: u32, target: u32, place: u32) {
         let space = self.space(space);
         space.told.insert(target, place);
-        let (word, bit) = near(target);
-        if word >= space.told_near.len() {
-            space.told_near.resize(word + 1, 0);
+        let (bucket, bit) = near(target);
+        if bucket >= space.buckets.len() {
+            space.buckets.resize(bucket + 1, Bucket::EMPTY);
         }
-        space.told_near[word] |= bit;
+        space.buckets[bucket].told_near |= bit;
     }
 
     /// The new spot of an old target: where it was told to be, else where the longest copy has it,
     /// else where the nearest copy would.
     #[inline]
     pub(crate) fn follow(&self, space: u32, target: u32) -> Option<u32> {
+        self.of(space)?.follow(target)
+    }
+
+    /// What is known about one old executable, if anything is.
+    #[inline]
+    pub(super) fn of(&self, space: u32) -> Option<&SpaceMap> {
         let place = self.spaces.binary_search_by_key(&space, |(number, _)| *number).ok()?;
-        self.spaces[place].1.follow(target)
+        Some(&self.spaces[place].1)
     }
 
     fn space(&mut self, space: u32) -> &mut SpaceMap {
@@ -202,7 +219,7 @@ impl SpaceMap {
         }
         // However many copies somebody makes of the same bytes, a look-up takes a bounded time.
         self.heads = vec![0; buckets + 1];
-        self.longest = vec![Piece { old: 0, new: 0, length: 0 }; buckets];
+        self.buckets = vec![Bucket::EMPTY; buckets];
         for bucket in 0..buckets {
             let list = &mut lists[counts[bucket] as usize..counts[bucket + 1] as usize];
             list.sort_unstable_by_key(|number| {
@@ -210,26 +227,37 @@ impl SpaceMap {
             });
             let mut list = list.iter().take(BUCKET_PIECES_MAX);
             if let Some(longest) = list.next() {
-                self.longest[bucket] = self.pieces[*longest as usize];
+                self.buckets[bucket].longest = self.pieces[*longest as usize];
             }
             self.lists.extend(list);
             self.heads[bucket + 1] = self.lists.len() as u32;
         }
     }
 
+    /// Has what answers for a target fetched, which will be asked for soon.
     #[inline]
-    fn follow(&self, target: u32) -> Option<u32> {
-        let (bucket, bit) = near(target);
-        if self.told_near.get(bucket).is_some_and(|near| near & bit != 0)
-            && let Some(place) = self.told.get(&target)
-        {
-            return Some(*place);
+    pub(super) fn prepare(&self, target: u32) {
+        if let Some(bucket) = self.buckets.get(near(target).0) {
+            prefetch(bucket);
         }
-        if let Some(longest) = self.longest.get(bucket) {
-            if longest.covers(target) {
-                return Some(longest.follow(target));
+    }
+
+    /// As [`SpotMap::follow`], in this executable.
+    #[inline]
+    pub(super) fn follow(&self, target: u32) -> Option<u32> {
+        let (number, bit) = near(target);
+        if let Some(bucket) = self.buckets.get(number) {
+            if bucket.told_near & bit != 0
+                && let Some(place) = self.told.get(&target)
+            {
+                return Some(*place);
             }
-            let list = &self.lists[self.heads[bucket] as usize..self.heads[bucket + 1] as usize];
+            if bucket.longest.covers(target) {
+                return Some(bucket.longest.follow(target));
+            }
+        }
+        if let Some([from, to]) = self.heads.get(number..number + 2) {
+            let list = &self.lists[*from as usize..*to as usize];
             let mut pieces = list.iter().map(|number| &self.pieces[*number as usize]);
             // Longer ones come first.
             if let Some(piece) = pieces.find(|piece| piece.covers(target)) {
