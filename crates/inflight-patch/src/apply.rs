@@ -13,6 +13,7 @@ mod build;
 mod finish;
 mod groups;
 mod inputs;
+mod outline;
 mod packs;
 mod piece;
 mod staging;

@@ -5,16 +5,14 @@ use std::sync::Arc;
 
 use inflight::stream::Ordered;
 
-use super::packs::{Opened, Outline, Packs};
-use super::piece::{Group, Piece, Relocation, Source};
+use super::outline::{Decoded, Outline};
+use super::packs::{Opened, Packs};
+use super::piece::{Group, Piece, Source};
 use crate::crew::Work;
 use crate::damage::Damage;
 use crate::error::Result;
-use crate::format::{
-    Corrections, Executable, GapLists, GroupInstructions, Instruction, PatchFile, Payloads,
-};
+use crate::format::{Corrections, GapLists, Instruction, PatchFile, Payloads};
 use crate::job::Job;
-use crate::transform::references::{Relocator, copy_parts};
 
 /// Groups decoded ahead.
 const GROUPS_AHEAD: usize = 2;
@@ -24,22 +22,14 @@ pub(super) struct Pieces<'a> {
     job: &'a Job,
     patch: &'a PatchFile,
     packs: Packs<'a>,
-    /// Groups of the pack under way that nobody decodes yet.
+    /// The first group of the pack under way, if it is decoded already and not yet used.
+    first: Option<Result<Decoded, Damage>>,
+    /// Groups of that pack that nobody decodes yet.
     waiting: std::vec::IntoIter<Outline>,
     ahead: Ordered<Work<Result<Decoded, Damage>>>,
-    /// What the groups of that pack have besides, once it is there.
+    /// What all of its groups have besides, once it is there.
     streams: Streams,
     current: Current,
-}
-
-/// A group as far as it was decoded from its outline.
-struct Decoded {
-    at: u64,
-    instructions: GroupInstructions,
-    /// What corrects its copies, if an executable begins in it.
-    relocation: Option<Relocation>,
-    /// Whether it goes on with the executable of the group before.
-    goes_on: bool,
 }
 
 /// The streams of the groups of a pack.
@@ -69,7 +59,8 @@ impl<'a> Pieces<'a> {
         let ahead = Ordered::new(GROUPS_AHEAD);
         let (packs, waiting) = (Packs::new(job, patch), Vec::new().into_iter());
         let streams = Streams::There(Vec::new().into_iter());
-        Pieces { job, patch, packs, waiting, ahead, streams, current: Current::default() }
+        let current = Current::default();
+        Pieces { job, patch, packs, first: None, waiting, ahead, streams, current }
     }
 
     /// Lets the crew decode the next groups of the pack under way.
@@ -78,26 +69,27 @@ impl<'a> Pieces<'a> {
             && let Some(outline) = self.waiting.next()
         {
             let image_bytes = self.patch.image_bytes();
-            self.ahead.push(self.job.crew.hand().run(move || {
-                let at = outline.at;
-                decode(outline, image_bytes).map_err(|damage| damage.inside(at))
-            }));
+            self.ahead.push(self.job.crew.hand().run(move || outline.decode(image_bytes)));
         }
     }
 
     /// Goes to the next group; says whether there is one.
     async fn next_group(&mut self) -> Result<bool> {
-        if self.ahead.is_empty() {
-            let Some(Opened { outlines, streams }) = self.packs.next().await? else {
+        if self.first.is_none() && self.ahead.is_empty() {
+            let Some(Opened { first, outlines, streams }) = self.packs.next().await? else {
                 return Ok(false);
             };
+            self.first = first;
             self.waiting = outlines.into_iter();
             self.streams = Streams::Coming(streams);
             self.decode_ahead();
         }
         // A block that does not decode is told before a group that does not agree with it.
         let payloads = self.streams.next().await?;
-        let decoded = self.ahead.next().await.expect("a pack has groups");
+        let decoded = match self.first.take() {
+            Some(decoded) => decoded,
+            None => self.ahead.next().await.expect("a pack has groups"),
+        };
         let decoded = decoded.map_err(|damage| self.patch.damaged(damage))?;
         self.decode_ahead();
         self.current.finish().map_err(|damage| self.damaged(damage))?;
@@ -168,41 +160,6 @@ impl Streams {
             Streams::Coming(_) => unreachable!("they are there now"),
         }
     }
-}
-
-/// Makes of an outline what it stands for. Work for the crew.
-fn decode(outline: Outline, (old_bytes, new_bytes): (u64, u64)) -> Result<Decoded, Damage> {
-    let Outline { at, goes_on, executable, instructions, more, lengths } = outline;
-    let [_, _, literals, _, _, misses, _] = lengths;
-    let instructions = GroupInstructions::decode(&instructions, old_bytes, new_bytes)?;
-    let executable = match executable.is_empty() {
-        true => None,
-        false => Some(Executable::decode(&executable, old_bytes)?),
-    };
-    if instructions.literal_bytes() != literals as u64 {
-        return Err(Damage::new(0, "a group's instructions do not use up its literals"));
-    }
-    if executable.is_none() && !goes_on && misses > 0 {
-        return Err(Damage::new(0, "misses in a group that is no executable"));
-    }
-    let mut relocation = None;
-    if let Some(executable) = executable {
-        let more = more.iter().map(|raw| GroupInstructions::decode(raw, old_bytes, new_bytes));
-        let more = more.collect::<Result<Vec<GroupInstructions>, Damage>>()?;
-        let all = || std::iter::once(&instructions).chain(&more);
-        let length = all().map(GroupInstructions::length).fold(0, u64::saturating_add);
-        if u64::from(executable.space.length()) != length {
-            return Err(Damage::new(0, "an executable is not as long as its instructions say"));
-        }
-        let copies = copy_parts(all().flat_map(|group| &group.list));
-        let mut relocator = Relocator::new(Arc::new(executable.old), executable.space, copies);
-        for told in executable.told {
-            relocator.tell(told.space, told.target, told.change);
-        }
-        let (start, relocator) = (instructions.start, Arc::new(relocator));
-        relocation = Some(Relocation { start, relocator });
-    }
-    Ok(Decoded { at, instructions, relocation, goes_on })
 }
 
 impl Current {

@@ -10,7 +10,9 @@ use inflight::stream::Ordered;
 use inflight::{Buffer, Task};
 use rayon::prelude::*;
 
+use super::outline::{Decoded, Outline};
 use crate::crew::{Hand, Work};
+use crate::damage::Damage;
 use crate::error::Result;
 use crate::format::{
     BlockEntry, BlockKind, PatchFile, PayloadLengths, Payloads, groups_of_pack, packs, split_blocks,
@@ -33,24 +35,14 @@ struct Pack {
 /// A pack that is being decompressed.
 #[derive(Debug)]
 pub(super) struct Opened {
+    /// Its first group, if what that looks like is in this pack alone: what corrects an executable
+    /// takes long to make, so whoever decompressed it goes on with that. Others would come to it
+    /// when all streams are decompressed.
+    pub(super) first: Option<Result<Decoded, Damage>>,
+    /// The other groups.
     pub(super) outlines: Vec<Outline>,
     /// What all groups have besides, in their order.
     pub(super) streams: Work<Result<Vec<Payloads>>>,
-}
-
-/// What a group looks like.
-#[derive(Debug)]
-pub(super) struct Outline {
-    /// Where the pack's first block is in the patch, for messages.
-    pub(super) at: u64,
-    /// Whether it goes on with the executable of the group before.
-    pub(super) goes_on: bool,
-    pub(super) executable: Vec<u8>,
-    pub(super) instructions: Vec<u8>,
-    /// The instructions of the groups that go on with its executable.
-    pub(super) more: Vec<Vec<u8>>,
-    /// How long each of its payloads is.
-    pub(super) lengths: PayloadLengths,
 }
 
 /// All packs of a patch, in order.
@@ -135,7 +127,8 @@ async fn open(patch: PatchFile, pack: Pack, hand: Hand) -> Result<Opened> {
     let (its, its_groups) = (patch.clone(), groups.clone());
     let outlines = hand.run(move || open_outlines(&its, &pack, &its_groups, outlines));
     let streams = hand.run(move || open_streams(&patch, &groups, streams));
-    Ok(Opened { outlines: outlines.await?, streams })
+    let (first, outlines) = outlines.await?;
+    Ok(Opened { first, outlines, streams })
 }
 
 /// How a pack is cut into groups. Work for the crew.
@@ -151,14 +144,19 @@ fn cut(
     Ok((pack, Arc::new(groups)))
 }
 
-/// Decompresses what the groups of a pack look like. Work for the crew.
+/// Decompresses what the groups of a pack look like, and decodes the first. Work for the crew.
 fn open_outlines(
     patch: &PatchFile,
     pack: &Pack,
     groups: &[PayloadLengths],
     blocks: Vec<Sealed>,
-) -> Result<Vec<Outline>> {
-    let mut blocks = decode(patch, blocks)?;
+) -> Result<(Option<Result<Decoded, Damage>>, Vec<Outline>)> {
+    // One thread by itself, if there are few: while it waited for a block that another one took, it
+    // would begin with a long stream, and what comes next here would wait for that.
+    let mut blocks = match pack.more.is_empty() {
+        true => blocks.iter().map(|sealed| decode_one(patch, sealed)).collect::<Result<_>>()?,
+        false => decode(patch, blocks)?,
+    };
     let more = blocks.split_off(blocks.len() - pack.more.len());
     let mut more = Some(more.into_iter().map(|(_, raw)| raw).collect());
     let split = split_blocks(groups, blocks);
@@ -173,7 +171,13 @@ fn open_outlines(
             lengths: *lengths,
         }
     };
-    Ok(split.into_iter().zip(groups).map(outline).collect())
+    let mut outlines = split.into_iter().zip(groups).map(outline);
+    // A map of an executable of several packs takes memory that is bounded for one at a time.
+    let first = match pack.more.is_empty() {
+        true => outlines.next().map(|outline| outline.decode(patch.image_bytes())),
+        false => None,
+    };
+    Ok((first, outlines.collect()))
 }
 
 /// Decompresses what the groups of a pack have besides, in their order. Work for the crew.
@@ -188,6 +192,9 @@ fn open_streams(
 }
 
 fn decode(patch: &PatchFile, blocks: Vec<Sealed>) -> Result<Vec<(BlockKind, Vec<u8>)>> {
-    let decode = |(block, sealed): &Sealed| Ok((block.kind, patch.decode(block, sealed)?));
-    blocks.par_iter().with_max_len(1).map(decode).collect()
+    blocks.par_iter().with_max_len(1).map(|sealed| decode_one(patch, sealed)).collect()
+}
+
+fn decode_one(patch: &PatchFile, (block, sealed): &Sealed) -> Result<(BlockKind, Vec<u8>)> {
+    Ok((block.kind, patch.decode(block, sealed)?))
 }
