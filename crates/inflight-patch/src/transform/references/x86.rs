@@ -22,22 +22,21 @@ pub(super) fn scan(space: &Space, spot: u32, bytes: &[u8], mut found: impl FnMut
             found(reference);
         }
     };
-    let mut at = 0;
+    let places = bytes.len().saturating_sub(4);
     #[cfg(target_arch = "x86_64")]
     if Instructions::used() >= Instructions::Avx2 {
-        while at + wide::READ_BYTES <= bytes.len() {
+        let mut list = [0; wide::LIST];
+        for start in (0..places).step_by(wide::BLOCK_BYTES) {
+            let count = (places - start).min(wide::BLOCK_BYTES);
             // SAFETY: the processor has the instructions.
-            let mut places = unsafe { wide::candidates(&bytes[at..at + wide::READ_BYTES], reach) };
-            while places != 0 {
-                look(at + places.trailing_zeros() as usize);
-                places &= places - 1;
+            let found = unsafe { wide::list(&bytes[start..], count, reach, &mut list) };
+            for place in &list[..found] {
+                look(start + usize::from(*place));
             }
-            at += wide::STEP_BYTES;
         }
+        return;
     }
-    for at in at..bytes.len().saturating_sub(4) {
-        look(at);
-    }
+    (0..places).for_each(look);
 }
 
 /// The reference whose opcode ends, or whose ModR/M byte is, at `at`.
@@ -134,15 +133,55 @@ mod wide {
         _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8,
     };
 
+    /// Places among which candidates are listed at a time.
+    pub(super) const BLOCK_BYTES: usize = 256;
+    /// How many places are written at a time, whether or not they are candidates.
+    const MORE: usize = 4;
+    /// Room for a list.
+    pub(super) const LIST: usize = BLOCK_BYTES + MORE;
+
     /// Places that are told at a time.
-    pub(super) const STEP_BYTES: usize = 32;
+    const STEP_BYTES: usize = 32;
     /// Bytes that are looked at for them.
-    pub(super) const READ_BYTES: usize = STEP_BYTES + 6;
+    const READ_BYTES: usize = STEP_BYTES + 6;
+
+    /// Lists the candidates among the first `count` places of `bytes`, at most [`BLOCK_BYTES`]; gives
+    /// how many there are. As good as without branches: no processor foresees which places they are.
+    #[target_feature(enable = "avx2,bmi1,popcnt")]
+    pub(super) fn list(bytes: &[u8], count: usize, reach: u8, list: &mut [u8; LIST]) -> usize {
+        let (mut found, mut at) = (0, 0);
+        while at < count {
+            let mut mask = match bytes.get(at..at + READ_BYTES) {
+                Some(bytes) => candidates(bytes, reach),
+                None => {
+                    let mut padded = [0; READ_BYTES];
+                    padded[..bytes.len() - at].copy_from_slice(&bytes[at..]);
+                    candidates(&padded, reach)
+                }
+            };
+            mask &= !0 >> STEP_BYTES.saturating_sub(count - at);
+            let behind = found + mask.count_ones() as usize;
+            loop {
+                for place in &mut list[found..found + MORE] {
+                    *place = (at as u32 + mask.trailing_zeros()) as u8;
+                    mask &= mask.wrapping_sub(1);
+                }
+                if mask == 0 {
+                    break;
+                }
+                found += MORE;
+            }
+            found = behind;
+            at += STEP_BYTES;
+        }
+        found
+    }
 
     /// The first places, a bit for each, at which there may be a reference: every one that
     /// `reference` accepts, and few others.
+    #[inline]
     #[target_feature(enable = "avx2")]
-    pub(super) fn candidates(bytes: &[u8], reach: u8) -> u32 {
+    fn candidates(bytes: &[u8], reach: u8) -> u32 {
         assert!(bytes.len() >= READ_BYTES);
         let load = |at: usize| -> __m256i {
             assert!(at + 32 <= READ_BYTES);
@@ -209,7 +248,26 @@ static ONE_BYTE: [u8; 256] = {
 
 /// Whether the byte at `at` may be the ModR/M byte of an instruction, and then how many bytes of
 /// immediate follow its displacement.
+#[inline]
 fn immediate_bytes(bytes: &[u8], at: usize) -> Option<usize> {
+    // Most opcodes are one byte, behind none that could be a part of a longer one.
+    if let Some(before) = at.checked_sub(8).and_then(|start| bytes[start..].first_chunk::<8>()) {
+        let [.., fifth, fourth, third, second, opcode] = *before;
+        let is_longer = (second == 0x0f)
+            | (third == 0x0f && second & !2 == 0x38)
+            | (third == 0xc5)
+            | (fourth == 0xc4)
+            | (fifth == 0x62);
+        if !is_longer {
+            return after_one_byte(opcode, bytes[at]);
+        }
+    }
+    after_any(bytes, at)
+}
+
+/// The same behind any opcode.
+#[inline(never)]
+fn after_any(bytes: &[u8], at: usize) -> Option<usize> {
     let before = |count: usize| at.checked_sub(count).map(|place| bytes[place]);
     let opcode = before(1)?;
     let second = before(2);
@@ -228,17 +286,18 @@ fn immediate_bytes(bytes: &[u8], at: usize) -> Option<usize> {
         let immediate = third || matches!(opcode, 0x70..=0x73 | 0xc2 | 0xc4..=0xc6);
         return Some(usize::from(immediate));
     }
+    after_one_byte(opcode, bytes[at])
+}
+
+/// The same behind an opcode of one byte.
+#[inline]
+fn after_one_byte(opcode: u8, modrm: u8) -> Option<usize> {
     let immediate = ONE_BYTE[usize::from(opcode)];
-    if immediate == 0xff {
-        return None;
-    }
     // `test` has an immediate, the others of its group do not.
-    let test = bytes[at] >> 3 & 7 == 0;
-    match opcode {
-        0xf6 if test => Some(1),
-        0xf7 if test => Some(4),
-        _ => Some(usize::from(immediate)),
+    if opcode & 0xfe == 0xf6 && modrm >> 3 & 7 == 0 {
+        return Some(if opcode == 0xf6 { 1 } else { 4 });
     }
+    (immediate != 0xff).then_some(usize::from(immediate))
 }
 
 #[cfg(test)]
