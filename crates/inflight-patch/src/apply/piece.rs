@@ -7,7 +7,7 @@ use inflight::Buffer;
 
 use crate::damage::Damage;
 use crate::format::Places;
-use crate::transform::references::{CopyPart, Relocator};
+use crate::transform::references::{CopyPart, Relocator, Scratch};
 
 /// What the pieces of a group share.
 #[derive(Debug, Default)]
@@ -95,7 +95,7 @@ impl Piece {
             corrections: self.corrections.iter(),
             seen: 0,
         };
-        let mut scratch = Vec::new();
+        let mut scratch = Scratch::default();
         let mut copied = 0u64;
         for source in &self.sources {
             match source {
@@ -104,18 +104,21 @@ impl Piece {
                     copy(old.clone(), out);
                     let length = out.len() - at;
                     let bytes = &mut out.as_mut_slice()[at..];
-                    let mut as_they_are = Vec::new();
-                    if let Some(relocation) = &group.relocation {
-                        let relocator = &relocation.relocator;
+                    let relocated = group.relocation.as_ref().map(|relocation| {
                         let new = relocation.place(self.start + (at - start) as u64);
                         let part = CopyPart { old: old.start, new, length: length as u32 };
+                        (&relocation.relocator, part)
+                    });
+                    if let Some((relocator, part)) = relocated {
                         relocator.relocate(part, bytes, &mut scratch, |predicted| {
                             predicted.value.wrapping_add(misses.next() as u64)
                         });
-                        as_they_are.extend(relocator.told_as_they_are(part));
                     }
                     let end = copied + length as u64;
-                    let mut as_they_are = as_they_are.into_iter().peekable();
+                    let mut as_they_are = relocated
+                        .into_iter()
+                        .flat_map(|(relocator, part)| relocator.told_as_they_are(part))
+                        .peekable();
                     while let Some(place) = places.take_below(end) {
                         let difference = differences.next().copied().unwrap_or(0);
                         let at = (place - copied) as usize;

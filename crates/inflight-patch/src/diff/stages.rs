@@ -20,7 +20,7 @@ use crate::preset::{Compression, Preset};
 use crate::transform::elf;
 use crate::transform::references::scan::scan;
 use crate::transform::references::space::{OldExecutable, RegionKind, Space};
-use crate::transform::references::{CopyPart, Relocator};
+use crate::transform::references::{CopyPart, Relocator, Scratch};
 
 /// Bytes that are compressed.
 const LITERAL_BYTES: usize = 1 << 20;
@@ -220,16 +220,14 @@ impl Versions {
     }
 
     fn predict(&self) -> u64 {
-        let (mut bytes, mut scratch, mut missed) = (Vec::new(), Vec::new(), 0);
+        let (mut bytes, mut scratch, mut missed) = (Vec::new(), Scratch::default(), 0);
         for part in self.copies.iter().copied().map(part) {
             let old = part.old as usize..part.old as usize + part.length as usize;
             let real = &self.new[part.new as usize..][..part.length as usize];
             bytes.clear();
             bytes.extend_from_slice(&self.old[old]);
             self.relocator.relocate(part, &mut bytes, &mut scratch, |predicted| {
-                let mut raw = [0; 8];
-                raw[..predicted.width].copy_from_slice(&real[predicted.at..][..predicted.width]);
-                let value = u64::from_le_bytes(raw);
+                let value = predicted.real(real);
                 missed += u64::from(predicted.miss(value) != 0);
                 value
             });

@@ -18,9 +18,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use map::{Alignment, SpotMap};
-use reference::{Origin, Reference};
+use reference::{Origin, Reference, read_value};
 use scan::scan;
-use space::{OldExecutable, Region, RegionKind, Space, cut_image};
+use space::{OldExecutable, Region, RegionKind, Space, cut_image_near};
 
 use crate::format::Instruction;
 
@@ -61,14 +61,33 @@ pub(crate) fn copy_parts<'a>(
 impl CopyPart {
     /// The parts of it that come from old executables.
     pub(crate) fn alignments(self, old: &[OldExecutable]) -> impl Iterator<Item = Alignment> {
+        self.alignments_near(old, &mut 0)
+    }
+
+    /// The same where it probably comes from the executable of a number, which is kept up.
+    fn alignments_near<'a>(
+        self,
+        old: &'a [OldExecutable],
+        near: &mut usize,
+    ) -> impl Iterator<Item = Alignment> + use<'a> {
         let CopyPart { old: start, new, length } = self;
         let range = start..start + u64::from(length);
-        cut_image(old, range).map(move |(space, range)| {
+        cut_image_near(old, range, near).map(move |(space, range)| {
             let place = old[space as usize].start + u64::from(range.start);
             let new = new + (place - start) as u32;
             Alignment { space, old: range.start, new, length: range.end - range.start }
         })
     }
+}
+
+/// What correcting one part leaves for the next one.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    references: Vec<Reference>,
+    /// Where the last part came from and went to: most parts are near.
+    executable: usize,
+    old_region: usize,
+    new_region: usize,
 }
 
 impl Relocator {
@@ -78,7 +97,9 @@ impl Relocator {
         new: Space,
         copies: impl Iterator<Item = CopyPart>,
     ) -> Relocator {
-        let map = SpotMap::new(&old, &new, copies.flat_map(|copy| copy.alignments(&old)));
+        let mut near = 0;
+        let alignments = copies.flat_map(|copy| copy.alignments_near(&old, &mut near));
+        let map = SpotMap::new(&old, &new, alignments);
         Relocator { old, new, map }
     }
 
@@ -99,31 +120,34 @@ impl Relocator {
         &self,
         part: CopyPart,
         bytes: &mut [u8],
-        scratch: &mut Vec<Reference>,
+        scratch: &mut Scratch,
         mut value: impl FnMut(&Predicted) -> u64,
     ) {
-        for alignment in part.alignments(&self.old) {
+        let Scratch { references, executable, old_region, new_region } = scratch;
+        for alignment in part.alignments_near(&self.old, executable) {
             let Alignment { space, old, new, length } = alignment;
             let from = &self.old[space as usize];
             let known = self.map.of(space);
             let start = (from.start + u64::from(old) - part.old) as usize;
-            for (region, range) in from.space.cut(old..old + length) {
+            for (region, range) in from.space.cut_near(old..old + length, old_region) {
                 let place = new + (range.start - old);
-                let number = self.new.region_at(place);
+                let number = self.new.region_near(place, new_region);
                 let Some(to) = self.new.regions.get(number) else { continue };
                 let inside = start + (range.start - old) as usize;
                 let bytes = &mut bytes[inside..inside + range.len()];
-                scratch.clear();
+                references.clear();
                 let offset = range.start - region.start;
-                scan(&from.space, region, offset, bytes, |reference| scratch.push(reference));
-                let moved = Moved {
-                    itself: shift(region.spot + offset, to.spot + (place - to.start)),
-                    region: shift(region.spot, to.spot),
-                    names: self.names_moved(&from.space, region, to),
-                    base: self.new.base.wrapping_sub(from.space.base) as i64,
-                };
-                for (number, reference) in scratch.iter().enumerate() {
-                    if let (Some(known), Some(ahead)) = (known, scratch.get(number + AHEAD)) {
+                scan(&from.space, region, offset, bytes, |reference| references.push(reference));
+                let itself = shift(region.spot + offset, to.spot + (place - to.start));
+                let moved = Moved([
+                    from.space.base.wrapping_sub(self.new.base) as i64,
+                    itself,
+                    itself,
+                    shift(region.spot, to.spot),
+                    self.names_moved(&from.space, region, to),
+                ]);
+                for (number, reference) in references.iter().enumerate() {
+                    if let (Some(known), Some(ahead)) = (known, references.get(number + AHEAD)) {
                         known.prepare(ahead.target);
                     }
                     let Reference { at, width, target, origin } = *reference;
@@ -131,7 +155,7 @@ impl Relocator {
                     // What stays together moves along, whatever else was copied from there.
                     let along = target.wrapping_sub(region.spot + offset) < range.len() as u32;
                     let new_target = match along {
-                        true => (i64::from(target) + moved.itself) as u32,
+                        true => (i64::from(target) + itself) as u32,
                         false => known.and_then(|known| known.follow(target)).unwrap_or(target),
                     };
                     let predicted = Predicted {
@@ -144,7 +168,7 @@ impl Relocator {
                         value: moved.predict(reference, bytes, new_target),
                     };
                     let real = value(&predicted);
-                    bytes[at..at + width].copy_from_slice(&real.to_le_bytes()[..width]);
+                    reference.write(bytes, real);
                 }
             }
         }
@@ -211,6 +235,12 @@ pub(crate) struct Predicted {
 }
 
 impl Predicted {
+    /// The value in its place in `bytes`, which are those of the part.
+    #[inline]
+    pub(crate) fn real(&self, bytes: &[u8]) -> u64 {
+        read_value(&bytes[self.at..], self.width)
+    }
+
     /// How far `real` is from what was predicted.
     pub(crate) fn miss(&self, real: u64) -> i64 {
         let miss = real.wrapping_sub(self.value) as i64;
@@ -222,27 +252,18 @@ fn shift(from: u32, to: u32) -> i64 {
     i64::from(to) - i64::from(from)
 }
 
-/// How far the origins of references moved.
-struct Moved {
-    itself: i64,
-    region: i64,
-    names: i64,
-    base: i64,
-}
+/// How far the origins of references moved, in the order of [`Origin`].
+struct Moved([i64; 5]);
 
 impl Moved {
     fn predict(&self, reference: &Reference, bytes: &[u8], new_target: u32) -> u64 {
-        let mut raw = [0; 8];
-        raw[..reference.width].copy_from_slice(&bytes[reference.at..][..reference.width]);
         let target = shift(reference.target, new_target);
+        let change = target.wrapping_sub(self.0[reference.origin as usize]);
         let change = match reference.origin {
-            Origin::Zero => target.wrapping_add(self.base),
-            Origin::Itself => target - self.itself,
-            Origin::Behind => self.itself - target,
-            Origin::Region => target - self.region,
-            Origin::Names => target - self.names,
+            Origin::Behind => change.wrapping_neg(),
+            _ => change,
         };
-        let value = u64::from_le_bytes(raw).wrapping_add(change as u64);
+        let value = reference.read(bytes).wrapping_add(change as u64);
         match reference.width {
             4 => value & 0xffff_ffff,
             _ => value,

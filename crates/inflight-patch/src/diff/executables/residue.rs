@@ -9,7 +9,7 @@ use super::tell;
 use crate::diff::group::Residue;
 use crate::diff::piece::for_each_difference;
 use crate::format::{GapList, GroupInstructions, Told};
-use crate::transform::references::{CopyPart, Relocator, copy_parts};
+use crate::transform::references::{CopyPart, Relocator, Scratch, copy_parts};
 
 /// What a group of an executable has besides its instructions.
 #[derive(Debug, Default)]
@@ -94,7 +94,7 @@ fn look(
     new: &[u8],
 ) -> Seen {
     let mut seen = Seen::default();
-    let (mut bytes, mut scratch) = (Vec::new(), Vec::new());
+    let (mut bytes, mut scratch) = (Vec::new(), Scratch::default());
     let (mut copied, mut ordinal) = (0u64, 0);
     let mut position = piece.start;
     let literal = |range: Range<u32>, seen: &mut Seen| {
@@ -114,9 +114,7 @@ fn look(
         bytes.extend_from_slice(&old[start as usize..start as usize + length as usize]);
         let real = &new[from as usize..from as usize + length as usize];
         relocator.relocate(part, &mut bytes, &mut scratch, |predicted| {
-            let mut raw = [0; 8];
-            raw[..predicted.width].copy_from_slice(&real[predicted.at..][..predicted.width]);
-            let value = u64::from_le_bytes(raw);
+            let value = predicted.real(real);
             seen.note(ordinal, predicted, predicted.miss(value));
             ordinal += 1;
             value

@@ -26,3 +26,31 @@ pub(crate) struct Reference {
     pub(crate) target: u32,
     pub(crate) origin: Origin,
 }
+
+impl Reference {
+    /// Its value.
+    #[inline]
+    pub(crate) fn read(&self, bytes: &[u8]) -> u64 {
+        read_value(&bytes[self.at..], self.width)
+    }
+
+    /// Puts another one there.
+    #[inline]
+    pub(crate) fn write(&self, bytes: &mut [u8], value: u64) {
+        let bytes = &mut bytes[self.at..];
+        match self.width {
+            4 => *bytes.first_chunk_mut().expect("4 bytes") = (value as u32).to_le_bytes(),
+            _ => *bytes.first_chunk_mut().expect("8 bytes") = value.to_le_bytes(),
+        }
+    }
+}
+
+/// The value of 4 or 8 bytes at the start of these.
+#[inline]
+pub(crate) fn read_value(bytes: &[u8], width: usize) -> u64 {
+    // Not a copy of so many bytes: that would be a call.
+    match width {
+        4 => u64::from(u32::from_le_bytes(*bytes.first_chunk().expect("4 bytes"))),
+        _ => u64::from_le_bytes(*bytes.first_chunk().expect("8 bytes")),
+    }
+}

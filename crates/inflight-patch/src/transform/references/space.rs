@@ -114,24 +114,30 @@ impl Space {
         self.regions.partition_point(|region| region.end() <= place)
     }
 
+    /// The same where it probably is the region of a number; that becomes the one that it is.
+    #[inline]
+    pub(crate) fn region_near(&self, place: u32, near: &mut usize) -> usize {
+        let holds = |region: &Region| region.start <= place && place < region.end();
+        if !self.regions.get(*near).is_some_and(holds) {
+            *near = self.region_at(place);
+        }
+        *near
+    }
+
     /// Cuts a range of the file at the ends of regions.
     pub(crate) fn cut(&self, range: Range<u32>) -> impl Iterator<Item = (&Region, Range<u32>)> {
         self.cut_near(range, &mut 0)
     }
 
-    /// The same where the range probably starts in the region of a number; that becomes the one in which
-    /// it does.
+    /// The same where the range probably starts in the region of a number, as
+    /// [`region_near`](Space::region_near) has it.
     pub(crate) fn cut_near<'a>(
         &'a self,
         range: Range<u32>,
         near: &mut usize,
     ) -> impl Iterator<Item = (&'a Region, Range<u32>)> + use<'a> {
         let Range { start, end } = range;
-        let holds = |region: &Region| region.start <= start && start < region.end();
-        if !self.regions.get(*near).is_some_and(holds) {
-            *near = self.region_at(start);
-        }
-        self.regions[*near..]
+        self.regions[self.region_near(start, near)..]
             .iter()
             .take_while(move |region| region.start < end)
             .map(move |region| (region, region.start.max(start)..region.end().min(end)))
@@ -158,8 +164,22 @@ pub(crate) fn cut_image(
     executables: &[OldExecutable],
     range: Range<u64>,
 ) -> impl Iterator<Item = (u32, Range<u32>)> {
-    let first = executables.partition_point(|executable| executable.end() <= range.start);
+    cut_image_near(executables, range, &mut 0)
+}
+
+/// The same where the range probably starts in the executable of a number; that becomes the one in
+/// which it does, or the first behind.
+pub(crate) fn cut_image_near<'a>(
+    executables: &'a [OldExecutable],
+    range: Range<u64>,
+    near: &mut usize,
+) -> impl Iterator<Item = (u32, Range<u32>)> + use<'a> {
     let Range { start, end } = range;
+    let holds = |executable: &OldExecutable| (executable.start..executable.end()).contains(&start);
+    if !executables.get(*near).is_some_and(holds) {
+        *near = executables.partition_point(|executable| executable.end() <= start);
+    }
+    let first = *near;
     let inside = executables[first..].iter().enumerate();
     inside.take_while(move |(_, executable)| executable.start < end).map(move |(at, executable)| {
         let from = start.max(executable.start) - executable.start;
@@ -200,6 +220,35 @@ mod tests {
                 .collect();
             prop_assert_eq!(parts, expected);
             prop_assert_eq!(near, space.region_at(start));
+        }
+
+        #[test]
+        fn images_are_cut_alike_wherever_they_are_looked_at_first(
+            executables in prop::collection::vec((0u64..9, 1u32..20), 0..6),
+            start in 0u64..120,
+            length in 0u64..60,
+            near in 0usize..8,
+        ) {
+            let mut old: Vec<OldExecutable> = Vec::new();
+            for (gap, length) in executables {
+                let start = old.last().map_or(0, OldExecutable::end) + gap;
+                let region = Region { kind: RegionKind::Plain, start: 0, length, spot: 0, link: 0 };
+                let space = Space { regions: vec![region], ..Space::default() };
+                old.push(OldExecutable { start, space });
+            }
+            let range = start..start + length;
+            let mut near = near;
+            let parts: Vec<_> = cut_image_near(&old, range.clone(), &mut near).collect();
+            let inside = |(number, executable): (usize, &OldExecutable)| {
+                let from = range.start.max(executable.start);
+                let to = range.end.min(executable.end());
+                let part = (from..to).contains(&from);
+                let place = |place: u64| (place - executable.start) as u32;
+                part.then(|| (number as u32, place(from)..place(to)))
+            };
+            let expected: Vec<_> = old.iter().enumerate().filter_map(inside).collect();
+            let parts: Vec<_> = parts.into_iter().filter(|(_, part)| !part.is_empty()).collect();
+            prop_assert_eq!(parts, expected);
         }
     }
 }
