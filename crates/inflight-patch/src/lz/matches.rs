@@ -15,7 +15,7 @@ const DEPTH_MAX: usize = 48;
 const WINDOW_MAX: usize = 8 << 20;
 
 /// Bits of the hashes of three and four bytes, at most.
-const HASH_BITS_MAX: u32 = 18;
+const HASH_BITS_MAX: u32 = 20;
 
 /// A repeat that starts at a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
