@@ -67,8 +67,15 @@ pub(super) fn bytes_at_once(patch: &PatchFile) -> u64 {
     let largest = packs.iter().map(|pack| raw(&pack.blocks)).max().unwrap_or(0);
     // The instructions of an executable are all needed at once, and a map of them.
     let mapped = packs.iter().map(|pack| MAPPED_FOOTPRINT * raw(&pack.more)).max().unwrap_or(0);
+    // So are those of the packs ahead that no other goes on with.
+    let outline =
+        |block: &&BlockEntry| matches!(block.kind, BlockKind::Instructions | BlockKind::Executable);
+    let outlines = packs.iter().filter(|pack| pack.more.is_empty());
+    let outlines = outlines.map(|pack| pack.blocks.iter().filter(outline));
+    let ahead = outlines.map(|blocks| blocks.map(|block| u64::from(block.raw_bytes)).sum::<u64>());
+    let ahead = PACKS_AHEAD as u64 * MAPPED_FOOTPRINT * ahead.max().unwrap_or(0);
     // Stored and decoded, and instructions as they are worked with.
-    (PACKS_AHEAD as u64 + 2) * (2 * largest) + mapped + (24 << 20)
+    (PACKS_AHEAD as u64 + 2) * (2 * largest) + mapped + ahead + (24 << 20)
 }
 
 /// Hands out one pack after the other.
@@ -151,8 +158,8 @@ fn open_outlines(
     groups: &[PayloadLengths],
     blocks: Vec<Sealed>,
 ) -> Result<(Option<Result<Decoded, Damage>>, Vec<Outline>)> {
-    // One thread by itself, if there are few: while it waited for a block that another one took, it
-    // would begin with a long stream, and what comes next here would wait for that.
+    // One thread by itself, but where there are those of many packs: while it waited for a block that
+    // another one took, it would begin with a long stream, and what comes next here would wait for that.
     let mut blocks = match pack.more.is_empty() {
         true => blocks.iter().map(|sealed| decode_one(patch, sealed)).collect::<Result<_>>()?,
         false => decode(patch, blocks)?,
@@ -172,7 +179,7 @@ fn open_outlines(
         }
     };
     let mut outlines = split.into_iter().zip(groups).map(outline);
-    // A map of an executable of several packs takes memory that is bounded for one at a time.
+    // What an executable of several packs takes is allowed for one at a time.
     let first = match pack.more.is_empty() {
         true => outlines.next().map(|outline| outline.decode(patch.image_bytes())),
         false => None,

@@ -62,7 +62,7 @@ impl Executable {
         let mut cursor = Cursor::new(payload);
         let old = old_executables(&mut cursor, old_bytes)?;
         let space = space(&mut cursor)?;
-        let told = places_told(&mut cursor, old.len())?;
+        let told = places_told(&mut cursor, &old)?;
         cursor.finish("an executable")?;
         Ok(Executable { old, space, told })
     }
@@ -91,7 +91,7 @@ fn old_executables(cursor: &mut Cursor<'_>, old_bytes: u64) -> Result<Vec<OldExe
     Ok(list)
 }
 
-fn places_told(cursor: &mut Cursor<'_>, old: usize) -> Result<Vec<Told>, Damage> {
+fn places_told(cursor: &mut Cursor<'_>, old: &[OldExecutable]) -> Result<Vec<Told>, Damage> {
     let count = cursor.count("the number of places told")?;
     let mut told = Vec::with_capacity(count.min(cursor.remaining() / 3));
     let (mut number, mut target) = (0u64, 0u64);
@@ -104,7 +104,11 @@ fn places_told(cursor: &mut Cursor<'_>, old: usize) -> Result<Vec<Told>, Damage>
         let again = told.last().is_some_and(|last: &Told| {
             (u64::from(last.space), u64::from(last.target)) == (number, target)
         });
-        if number >= old as u64 || target > SPOT_MAX || again {
+        // What is kept for an executable is in proportion to its file.
+        let executable = usize::try_from(number).ok().and_then(|number| old.get(number));
+        let is_spot =
+            |executable: &OldExecutable| target < spots_max(executable.space.length().into());
+        if !executable.is_some_and(is_spot) || again {
             return Err(Damage::new(0, "a place is told of nothing"));
         }
         told.push(Told { space: number as u32, target: target as u32, change: 0 });
@@ -214,7 +218,7 @@ mod tests {
         #[test]
         fn executables_round_trip(
             spaces in prop::collection::vec((0u64..1 << 40, any_space()), 1..4),
-            told in prop::collection::btree_set((0u32..3, 0u32..1 << 30), 0..20),
+            told in prop::collection::btree_set((0u32..3, 0u32..1 << 20), 0..20),
             change: i64,
         ) {
             let mut position = 0;
@@ -232,6 +236,16 @@ mod tests {
             let encoded = executable.encode();
             prop_assert_eq!(&Executable::decode(&encoded, position).unwrap(), &executable);
             prop_assert!(Executable::decode(&encoded, position - 1).is_err());
+        }
+
+        #[test]
+        fn what_is_told_is_a_spot_of_an_old_executable(mut space in any_space(), far in 0u32..2) {
+            space.loaded = 0;
+            let target = spots_max(space.length().into()) as u32 - 1 + far;
+            let old = vec![OldExecutable { start: 0, space: space.clone() }];
+            let told = vec![Told { space: 0, target, change: 0 }];
+            let encoded = Executable { space, old, told }.encode();
+            prop_assert_eq!(Executable::decode(&encoded, 1 << 40).is_ok(), far == 0);
         }
 
         #[test]

@@ -6,7 +6,7 @@
 
 use std::hint::select_unpredictable;
 
-use super::model::{BITS, Model};
+use super::model::{BITS, Model, RATE_MAX};
 
 /// What writes symbols, reads them, or weighs what they would cost. Whoever reads passes anything
 /// for a symbol, and gets what it is.
@@ -24,12 +24,12 @@ pub(super) trait Coder {
 /// The most bits that are coded at once without a model.
 pub(super) const BITS_MAX: u32 = 15;
 
-/// A state is never below that between symbols, and so below 2^63.
+/// A state is never below that between symbols where it was written, and so below 2^63. What is read may
+/// be anything: the product of a length below 2^15 and the rest of a state never overflows.
 const STATE_MIN: u64 = 1 << 31;
 
-/// How slowly models learn in the end, and those that know more about the place: they have met less.
-const RATE_MAX: u8 = 7;
-const RICHER_RATE_MAX: u8 = 6;
+/// How slowly models learn in the end that know more about the place: they have met less.
+const RICHER_RATE_MAX: u8 = RATE_MAX - 1;
 
 fn learn_both(one: &mut Model, richer: &mut Model, symbol: usize) {
     one.learn(symbol, RATE_MAX);

@@ -9,7 +9,7 @@ pub(super) const REPEAT_MIN: usize = 2;
 
 /// Literals after which a new run starts: a run is told in parts of up to 15.
 pub(super) const RUN_MAX: usize = 273 * RUN_PART;
-const RUN_PART: usize = 15;
+pub(super) const RUN_PART: usize = 15;
 
 /// The longest repeat.
 pub(super) const REPEAT_MAX: usize = REPEAT_MIN + LENGTH_FROM[4] - 1;
@@ -223,18 +223,31 @@ impl Models {
         history: &History,
         length: usize,
     ) -> usize {
-        let models = self.settings.place(position) * RUN_MODELS;
-        let mut context = models + 16 * history.last as usize + usize::from(history.run);
         let (mut left, mut total) = (length, 0);
         loop {
-            let part = coder.symbol(&mut self.runs[context], left.min(RUN_PART));
+            let model = self.run_part(position, history, total / RUN_PART);
+            let part = coder.symbol(model, left.min(RUN_PART));
             total += part;
             if part < RUN_PART || total == RUN_MAX {
                 return total;
             }
             left = left.wrapping_sub(RUN_PART);
-            context = models + 16 * KINDS;
         }
+    }
+
+    /// The model of a part of a run that starts at `position`, by how many parts are before it.
+    #[inline(always)]
+    pub(super) fn run_part(
+        &mut self,
+        position: usize,
+        history: &History,
+        before: usize,
+    ) -> &mut Model {
+        let context = match before {
+            0 => 16 * history.last as usize + usize::from(history.run),
+            _ => 16 * KINDS,
+        };
+        &mut self.runs[self.settings.place(position) * RUN_MODELS + context]
     }
 
     /// A literal behind these two bytes, the nearest first: its high half, then its low one.
@@ -352,7 +365,7 @@ impl Models {
         };
         let Some(count) = parts.rest_bits() else { return parts.whole() };
         let mut rest = 0;
-        let mut modelled = count.min(4);
+        let modelled = count.min(4);
         let mut plain = count - modelled;
         while plain > 0 {
             let some = plain.min(BITS_MAX);
@@ -361,9 +374,8 @@ impl Models {
             rest |= coder.bits(some, parts.rest >> shift & ((1 << some) - 1)) << shift;
         }
         if modelled > 0 {
-            let model = &mut self.trailing[modelled as usize];
-            modelled = (1 << modelled) - 1;
-            rest |= coder.symbol(model, (parts.rest & modelled) as usize) as u32 & modelled;
+            let (model, mask) = (&mut self.trailing[modelled as usize], (1 << modelled) - 1);
+            rest |= coder.symbol(model, (parts.rest & mask) as usize) as u32 & mask;
         }
         Distance { rest, ..parts }.whole()
     }
@@ -437,7 +449,7 @@ pub(super) struct Lengths {
     more: [[Model; 4]; 4],
 }
 
-/// The first number with so many symbols more than one, less one; and the first that cannot be told.
+/// The first number that takes one symbol more, two, three and four; and the first that cannot be told.
 const LENGTH_FROM: [usize; 5] = [12, 28, 284, 4380, 69916];
 
 impl Lengths {

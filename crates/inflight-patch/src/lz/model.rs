@@ -43,6 +43,9 @@ static TARGETS: [Model; 16] = {
     targets
 };
 
+/// How slowly models learn in the end: by how many bits the way to a target is shortened.
+pub(super) const RATE_MAX: u8 = 7;
+
 /// By how many bits the way to a target is shortened, by the highest bits of what was learnt: an
 /// eighth of the way at first, in the end a 128th.
 static RATES: [u8; 1 << RATE_BITS] = {
@@ -50,7 +53,8 @@ static RATES: [u8; 1 << RATE_BITS] = {
     let mut learnt = 0;
     while learnt < rates.len() {
         let left = rates.len() - 1 - learnt;
-        rates[learnt] = [7, 7, 6, 6, 5, 5, 4, 4, 3][(usize::BITS - left.leading_zeros()) as usize];
+        rates[learnt] =
+            [RATE_MAX, 7, 6, 6, 5, 5, 4, 4, 3][(usize::BITS - left.leading_zeros()) as usize];
         learnt += 1;
     }
     rates

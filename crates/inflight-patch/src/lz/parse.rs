@@ -4,7 +4,8 @@
 //! byte is kept, in prices that the models make at this moment.
 
 use super::grammar::{
-    Command, DISTANCE_LENGTHS, History, Kind, LENGTH_KINDS, Models, REPEAT_MAX, REPEAT_MIN, RUN_MAX,
+    Command, DISTANCE_LENGTHS, History, Kind, LENGTH_KINDS, Models, REPEAT_MAX, REPEAT_MIN,
+    RUN_MAX, RUN_PART,
 };
 use super::matches::{LONG_ENOUGH, Matches, Repeat, common};
 use super::model::Model;
@@ -63,11 +64,14 @@ impl Commands {
     }
 }
 
+/// What every way has cost before its first step: more than what a run costs less with a literal more.
+const PRICE_START: u32 = 1 << 16;
+
 /// What lengths cost. They change slowly, and are made anew once in a while.
 type LengthPrices = [[u16; LONG_ENOUGH]; LENGTH_KINDS];
 
-/// Bytes after which they are.
-const LENGTHS_LAST: usize = 256;
+/// Bytes after which they are made anew.
+const LENGTHS_EVERY: usize = 256;
 
 /// Where a way has come to, and what it has cost.
 #[derive(Debug, Clone, Copy)]
@@ -100,13 +104,23 @@ impl Cursor {
                 None => models.literal(price, position, before, byte),
             };
         });
-        // A new run starts where one is full.
-        let (start, longer) = (position - run, (run + 1) % RUN_MAX);
-        let mut ends = |run| price(|price| _ = models.run(price, start, &history, run));
-        let (now, then) = (ends(run), ends(longer));
+        // The last part of the run becomes longer. Behind a full one there is one more, and where the
+        // run is full, a new one.
+        let (start, before, last) = (position - run, run / RUN_PART, run % RUN_PART);
+        let part = |model: &Model, part| price(|price| price.add(model, part));
+        let model = models.run_part(start, &history, before);
+        let (now, mut then) = (part(model, last), part(model, last + 1));
+        let longer = (run + 1) % RUN_MAX;
+        if last + 1 == RUN_PART {
+            let model = match longer {
+                0 => models.run_part(position + 1, &history, 0),
+                _ => models.run_part(start, &history, before + 1),
+            };
+            then += part(model, 0);
+        }
         Cursor {
             position: position + 1,
-            price: (self.price + literal + then).saturating_sub(now),
+            price: self.price + literal + then - now,
             history,
             run: longer,
         }
@@ -178,8 +192,8 @@ pub(super) struct Parser<'a> {
     reached: usize,
     found: Vec<Repeat>,
     lengths: Box<LengthPrices>,
-    /// Where their prices are made anew.
-    lengths_last: usize,
+    /// Where they are made anew.
+    lengths_until: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -192,7 +206,7 @@ impl<'a> Parser<'a> {
             reached: 0,
             found: Vec::new(),
             lengths: Box::new([[0; LONG_ENOUGH]; LENGTH_KINDS]),
-            lengths_last: 0,
+            lengths_until: 0,
         }
     }
 
@@ -206,15 +220,15 @@ impl<'a> Parser<'a> {
     ) {
         steps.clear();
         let start = self.position;
-        if start >= self.lengths_last {
-            self.lengths_last = start + LENGTHS_LAST;
+        if start >= self.lengths_until {
+            self.lengths_until = start + LENGTHS_EVERY;
             for (prices, lengths) in self.lengths.iter_mut().zip(&mut models.lengths) {
                 for (number, length) in prices.iter_mut().enumerate() {
                     *length = price(|price| _ = lengths.code(price, number)) as u16;
                 }
             }
         }
-        let cursor = Cursor { position: start, price: 0, history: *history, run };
+        let cursor = Cursor { position: start, price: PRICE_START, history: *history, run };
         self.nodes[0] = Node { way: Way::One(Step::Literal), cursor };
         self.reached = 0;
         let mut here = 0;

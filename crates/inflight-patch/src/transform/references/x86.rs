@@ -143,7 +143,7 @@ mod wide {
     /// Places that are told at a time.
     const STEP_BYTES: usize = 32;
     /// Bytes that are looked at for them.
-    const READ_BYTES: usize = STEP_BYTES + 6;
+    const READ_BYTES: usize = STEP_BYTES + 5;
 
     /// Lists the candidates among the first `count` places of `bytes`, at most [`BLOCK_BYTES`]; gives
     /// how many there are. As good as without branches: no processor foresees which places they are.
@@ -251,8 +251,8 @@ static ONE_BYTE: [u8; 256] = {
 #[inline]
 fn immediate_bytes(bytes: &[u8], at: usize) -> Option<usize> {
     // Most opcodes are one byte, behind none that could be a part of a longer one.
-    if let Some(before) = at.checked_sub(8).and_then(|start| bytes[start..].first_chunk::<8>()) {
-        let [.., fifth, fourth, third, second, opcode] = *before;
+    if let Some(before) = at.checked_sub(5).and_then(|start| bytes[start..].first_chunk::<5>()) {
+        let [fifth, fourth, third, second, opcode] = *before;
         let is_longer = (second == 0x0f)
             | (third == 0x0f && second & !2 == 0x38)
             | (third == 0xc5)
@@ -346,6 +346,23 @@ mod tests {
                 }
             }
             prop_assert_eq!(found, expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_before_tell_the_same_wherever_they_are_looked_at(
+            bytes in prop::collection::vec(
+                prop_oneof![
+                    prop::sample::select(b"\x0f\x38\x3a\xc4\xc5\x62\xf6\xf7\x8b\x80".to_vec()),
+                    any::<u8>(),
+                ],
+                1..12,
+            ),
+        ) {
+            for at in 0..bytes.len() {
+                prop_assert_eq!(immediate_bytes(&bytes, at), after_any(&bytes, at));
+            }
         }
     }
 
