@@ -6,7 +6,7 @@ use std::sync::Arc;
 use inflight::stream::Ordered;
 
 use super::outline::{Decoded, Outline};
-use super::packs::{Opened, Packs};
+use super::packs::{Opened, Outlines, Packs};
 use super::piece::{Group, Piece, Source};
 use crate::crew::Work;
 use crate::damage::Damage;
@@ -76,11 +76,13 @@ impl<'a> Pieces<'a> {
     /// Goes to the next group; says whether there is one.
     async fn next_group(&mut self) -> Result<bool> {
         if self.first.is_none() && self.ahead.is_empty() {
-            let Some(Opened { first, outlines, streams }) = self.packs.next().await? else {
+            let Some(Opened { outlines: Outlines { first, others }, streams }) =
+                self.packs.next().await?
+            else {
                 return Ok(false);
             };
             self.first = first;
-            self.waiting = outlines.into_iter();
+            self.waiting = others.into_iter();
             self.streams = Streams::Coming(streams);
             self.decode_ahead();
         }

@@ -35,14 +35,19 @@ struct Pack {
 /// A pack that is being decompressed.
 #[derive(Debug)]
 pub(super) struct Opened {
-    /// Its first group, if what that looks like is in this pack alone: what corrects an executable
+    pub(super) outlines: Outlines,
+    /// What all groups have besides, in their order.
+    pub(super) streams: Work<Result<Vec<Payloads>>>,
+}
+
+/// What the groups of a pack look like.
+#[derive(Debug)]
+pub(super) struct Outlines {
+    /// The first one decoded, if what it looks like is in this pack alone: what corrects an executable
     /// takes long to make, so whoever decompressed it goes on with that. Others would come to it
     /// when all streams are decompressed.
     pub(super) first: Option<Result<Decoded, Damage>>,
-    /// The other groups.
-    pub(super) outlines: Vec<Outline>,
-    /// What all groups have besides, in their order.
-    pub(super) streams: Work<Result<Vec<Payloads>>>,
+    pub(super) others: Vec<Outline>,
 }
 
 /// All packs of a patch, in order.
@@ -134,8 +139,7 @@ async fn open(patch: PatchFile, pack: Pack, hand: Hand) -> Result<Opened> {
     let (its, its_groups) = (patch.clone(), groups.clone());
     let outlines = hand.run(move || open_outlines(&its, &pack, &its_groups, outlines));
     let streams = hand.run(move || open_streams(&patch, &groups, streams));
-    let (first, outlines) = outlines.await?;
-    Ok(Opened { first, outlines, streams })
+    Ok(Opened { outlines: outlines.await?, streams })
 }
 
 /// How a pack is cut into groups. Work for the crew.
@@ -157,7 +161,7 @@ fn open_outlines(
     pack: &Pack,
     groups: &[PayloadLengths],
     blocks: Vec<Sealed>,
-) -> Result<(Option<Result<Decoded, Damage>>, Vec<Outline>)> {
+) -> Result<Outlines> {
     // One thread by itself, but where there are those of many packs: while it waited for a block that
     // another one took, it would begin with a long stream, and what comes next here would wait for that.
     let mut blocks = match pack.more.is_empty() {
@@ -184,7 +188,7 @@ fn open_outlines(
         true => outlines.next().map(|outline| outline.decode(patch.image_bytes())),
         false => None,
     };
-    Ok((first, outlines.collect()))
+    Ok(Outlines { first, others: outlines.collect() })
 }
 
 /// Decompresses what the groups of a pack have besides, in their order. Work for the crew.
