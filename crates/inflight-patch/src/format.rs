@@ -70,6 +70,20 @@ pub mod testing {
         super::reader::raw_blocks(bytes)
     }
 
+    /// What the stage `lz-rans` makes of bytes, with the settings of a number.
+    #[must_use]
+    pub fn compress_lz(bytes: &[u8], settings: u8) -> Option<Vec<u8>> {
+        Some(crate::lz::compress(bytes, crate::lz::Settings::from_byte(settings)?))
+    }
+
+    /// What such a payload decodes to.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn decompress_lz(payload: &[u8], length: usize) -> Result<Vec<u8>, crate::Damage> {
+        crate::lz::decompress(payload, length)
+    }
+
     /// Decodes everything a patch holds; for fuzzing the reader.
     ///
     /// # Errors

@@ -31,7 +31,7 @@ impl Settings {
         (self.bits_before + 9 * (self.bits_of_place + 3 * farther)) as u8
     }
 
-    pub(super) fn from_byte(byte: u8) -> Option<Settings> {
+    pub(crate) fn from_byte(byte: u8) -> Option<Settings> {
         let byte = u32::from(byte);
         (byte < 54).then_some(Settings {
             bits_before: byte % 9,
