@@ -54,6 +54,30 @@ fn choose(available: &[Instructions], wish: Option<&str>) -> Instructions {
     wish.filter(|wish| available.contains(wish)).unwrap_or(best)
 }
 
+/// How many places [`list_bits`] writes at a time: a list needs room for so many more.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const BITS_MORE: usize = 4;
+
+/// Lists where the bits of a mask are, counted from `at`, behind the `found` places of a list; gives how
+/// many there are then. It writes several at a time, whether or not there are so many: no processor
+/// foresees how many bits there are.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "bmi1,popcnt")]
+pub(crate) fn list_bits(mut mask: u32, at: usize, list: &mut [u8], mut found: usize) -> usize {
+    let behind = found + mask.count_ones() as usize;
+    loop {
+        for place in &mut list[found..found + BITS_MORE] {
+            *place = (at as u32 + mask.trailing_zeros()) as u8;
+            mask &= mask.wrapping_sub(1);
+        }
+        if mask == 0 {
+            return behind;
+        }
+        found += BITS_MORE;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Instructions::{Avx2, Avx512, Portable};

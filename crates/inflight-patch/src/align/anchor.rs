@@ -174,9 +174,7 @@ mod wide {
     };
 
     use super::{FACTORS, Places};
-
-    /// How many places are written at a time, whether or not they are anchors.
-    const MORE: usize = 4;
+    use crate::instructions::list_bits;
 
     /// Places that are told at a time.
     const STEP_BYTES: usize = 32;
@@ -200,18 +198,7 @@ mod wide {
             let mut mask = chosen(bytes, bits, pattern);
             // What ends too late is none.
             mask &= !0 >> STEP_BYTES.saturating_sub(count - at);
-            let behind = found + mask.count_ones() as usize;
-            loop {
-                for place in &mut places[found..found + MORE] {
-                    *place = (at as u32 + mask.trailing_zeros()) as u8;
-                    mask &= mask.wrapping_sub(1);
-                }
-                if mask == 0 {
-                    break;
-                }
-                found += MORE;
-            }
-            found = behind;
+            found = list_bits(mask, at, places, found);
             at += STEP_BYTES;
         }
         (found, at.min(count))

@@ -133,12 +133,12 @@ mod wide {
         _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8,
     };
 
+    use crate::instructions::{BITS_MORE, list_bits};
+
     /// Places among which candidates are listed at a time.
     pub(super) const BLOCK_BYTES: usize = 256;
-    /// How many places are written at a time, whether or not they are candidates.
-    const MORE: usize = 4;
     /// Room for a list.
-    pub(super) const LIST: usize = BLOCK_BYTES + MORE;
+    pub(super) const LIST: usize = BLOCK_BYTES + BITS_MORE;
 
     /// Places that are told at a time.
     const STEP_BYTES: usize = 32;
@@ -160,18 +160,7 @@ mod wide {
                 }
             };
             mask &= !0 >> STEP_BYTES.saturating_sub(count - at);
-            let behind = found + mask.count_ones() as usize;
-            loop {
-                for place in &mut list[found..found + MORE] {
-                    *place = (at as u32 + mask.trailing_zeros()) as u8;
-                    mask &= mask.wrapping_sub(1);
-                }
-                if mask == 0 {
-                    break;
-                }
-                found += MORE;
-            }
-            found = behind;
+            found = list_bits(mask, at, list, found);
             at += STEP_BYTES;
         }
         found
