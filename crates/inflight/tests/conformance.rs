@@ -299,7 +299,8 @@ fn metrics_tell_what_went_through() {
             // A worker counts after it told us, and may be held up in between.
             for _ in 0..10_000 {
                 let now = engine.metrics();
-                let bytes = now.bytes_written + now.bytes_read;
+                let bytes =
+                    now.bytes_written - before.bytes_written + now.bytes_read - before.bytes_read;
                 if now.failed > before.failed && bytes >= 2 * 200 * 4096 {
                     break;
                 }
