@@ -70,10 +70,12 @@ pub mod testing {
         super::reader::raw_blocks(bytes)
     }
 
-    /// What the stage `lz-rans` makes of bytes, with the settings of a number.
+    /// What the stage `lz-rans` makes of bytes, with the settings of a number and a quick or a thorough
+    /// search.
     #[must_use]
-    pub fn compress_lz(bytes: &[u8], settings: u8) -> Option<Vec<u8>> {
-        Some(crate::lz::compress(bytes, crate::lz::Settings::from_byte(settings)?))
+    pub fn compress_lz(bytes: &[u8], settings: u8, is_quick: bool) -> Option<Vec<u8>> {
+        let search = if is_quick { crate::lz::Search::Quick } else { crate::lz::Search::Thorough };
+        Some(crate::lz::compress(bytes, crate::lz::Settings::from_byte(settings)?, search))
     }
 
     /// What such a payload decodes to.

@@ -6,27 +6,49 @@
 //! it knows nothing of patches.
 
 mod coder;
+mod find;
 mod grammar;
-mod matches;
 mod model;
 mod parse;
 mod price;
+mod tariff;
 
 pub(crate) use grammar::Settings;
 
 use coder::{Decoder, Encoder};
+use find::{Buckets, Find, Trees};
 use grammar::{Command, History, Models, RUN_MAX};
 use parse::{Parser, Step, before, expected};
+use price::BIT;
 
 use crate::damage::Damage;
 
 /// Bytes after which symbols are written: so many are kept until then.
 const SEGMENT_BYTES: usize = 1 << 20;
 
+/// How hard to look for a cheaper way to say the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Search {
+    /// The latest repeats, not at every byte.
+    Quick,
+    /// The longest repeats.
+    Thorough,
+}
+
 /// Compresses bytes, fewer than 2^32.
-pub(crate) fn compress(bytes: &[u8], settings: Settings) -> Vec<u8> {
+pub(crate) fn compress(bytes: &[u8], settings: Settings, search: Search) -> Vec<u8> {
+    match search {
+        Search::Quick => write(bytes, settings, Parser::<Buckets>::new(bytes, settings, BIT / 2)),
+        Search::Thorough => write(bytes, settings, Parser::<Trees>::new(bytes, settings, 0)),
+    }
+}
+
+fn write<'a, F: Find<'a>>(
+    bytes: &'a [u8],
+    settings: Settings,
+    mut parser: Parser<'a, F>,
+) -> Vec<u8> {
     let mut models = Models::new(settings);
-    let mut parser = Parser::new(bytes);
     let mut writer = Writer {
         bytes,
         position: 0,
@@ -183,6 +205,10 @@ mod tests {
         })
     }
 
+    fn search() -> impl Strategy<Value = Search> {
+        prop_oneof![Just(Search::Quick), Just(Search::Thorough)]
+    }
+
     /// Bytes that are new, that repeat what is before, or that nearly do.
     fn bytes() -> impl Strategy<Value = Vec<u8>> {
         let part = (0usize..4, any::<u16>(), 1usize..300, any::<u8>());
@@ -222,8 +248,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_compressed_decompresses(bytes in bytes(), settings in settings()) {
-            let payload = compress(&bytes, settings);
+        fn what_was_compressed_decompresses(
+            bytes in bytes(),
+            settings in settings(),
+            search in search(),
+        ) {
+            let payload = compress(&bytes, settings, search);
             prop_assert_eq!(&decompress(&payload, bytes.len()).unwrap(), &bytes);
             for length in [bytes.len() + 1, bytes.len().saturating_sub(1)] {
                 if length != bytes.len() {
@@ -248,10 +278,11 @@ mod tests {
         fn what_was_damaged_is_refused_or_as_long(
             bytes in bytes(),
             settings in settings(),
+            search in search(),
             place: prop::sample::Index,
             change in 1u8..=255,
         ) {
-            let mut payload = compress(&bytes, settings);
+            let mut payload = compress(&bytes, settings, search);
             let place = place.index(payload.len());
             payload[place] ^= change;
             // Some damage makes other bytes, or even the same: checksums are in front of this.
@@ -265,7 +296,7 @@ mod tests {
     fn segments_follow_each_other() {
         let part = noise(50_000);
         let bytes: Vec<u8> = part.iter().copied().cycle().take(3 * SEGMENT_BYTES + 17).collect();
-        let payload = compress(&bytes, numbers());
+        let payload = compress(&bytes, numbers(), Search::Thorough);
         assert!(payload.len() < part.len() + part.len() / 50, "{} bytes", payload.len());
         assert_eq!(decompress(&payload, bytes.len()).unwrap(), bytes);
         // The first literals fill runs that no command is behind.
@@ -275,7 +306,7 @@ mod tests {
     #[test]
     fn bytes_without_order_grow_by_little() {
         let bytes = noise(300_000);
-        let payload = compress(&bytes, numbers());
+        let payload = compress(&bytes, numbers(), Search::Thorough);
         assert!(payload.len() < bytes.len() + bytes.len() / 50, "{} bytes", payload.len());
         assert_eq!(decompress(&payload, bytes.len()).unwrap(), bytes);
     }
@@ -293,7 +324,7 @@ mod tests {
         };
         let bytes: Vec<u8> = (0..noise.len()).flat_map(record).collect();
         let settings = Settings { bits_before: 0, bits_of_place: 2, farther: false };
-        let payload = compress(&bytes, settings);
+        let payload = compress(&bytes, settings, Search::Thorough);
         assert_eq!(decompress(&payload, bytes.len()).unwrap(), bytes);
         assert!(payload.len() < 100_000, "{} bytes", payload.len());
     }
@@ -301,7 +332,7 @@ mod tests {
     #[test]
     fn what_is_cut_off_or_too_long_is_refused() {
         let bytes: Vec<u8> = (0..5000u32).flat_map(|n| (n / 3).to_le_bytes()).collect();
-        let payload = compress(&bytes, numbers());
+        let payload = compress(&bytes, numbers(), Search::Thorough);
         assert!(payload.len() < bytes.len() / 4);
         let what = |payload: &[u8]| decompress(payload, bytes.len()).unwrap_err().what;
         for cut in 0..payload.len() {

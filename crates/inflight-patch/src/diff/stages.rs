@@ -16,6 +16,7 @@ use crate::align::{Copy, extend::Scoring};
 use crate::digest::{self, UnitDigest};
 use crate::format::{BlockKind, GroupInstructions, Instruction, decode_stage, encode_stage};
 use crate::layout::UNIT_BYTES;
+use crate::lz::Search;
 use crate::preset::{Compression, Preset};
 use crate::transform::elf;
 use crate::transform::references::scan::scan;
@@ -146,11 +147,16 @@ impl Versions {
                     .map_or(0, |group| group.length())
             }),
         ];
+        let lz = Compression::Lz;
         let ways = [
             ("compress literals, zstd 3", "decompress literals, zstd", Compression::Zstd(3)),
             ("compress literals, zstd 9", "", Compression::Zstd(9)),
-            ("compress literals, zstd optimal", "", Compression::ZstdOptimal),
-            ("compress literals, LZ and rANS", "decompress literals, LZ and rANS", Compression::Lz),
+            (
+                "compress literals, LZ and rANS, quick",
+                "decompress literals, LZ and rANS",
+                lz(Search::Quick),
+            ),
+            ("compress literals, LZ and rANS", "", lz(Search::Thorough)),
         ];
         for (name, back, compression) in ways {
             stages.push(Stage::new(name, literal_bytes, move || {

@@ -4,12 +4,10 @@
 //! reader that does not know one says its name and goes no further. New stages come as new names:
 //! nothing else in the format changes for them.
 
-use zstd::zstd_safe::CParameter;
-
 use super::block::BlockKind;
 use super::wire::{Cursor, put_bytes, put_varint};
 use crate::damage::Damage;
-use crate::lz::{self, Settings};
+use crate::lz::{self, Search, Settings};
 use crate::preset::Compression;
 
 /// The payload is the raw bytes.
@@ -84,10 +82,8 @@ pub(crate) fn encode(
 ) -> Option<(u8, Vec<u8>)> {
     // Whoever opens a patch needs the index before the table of stages.
     let is_index = kind == BlockKind::Index;
-    let lz_alone = match compression.tries_lz(raw.len()) && !is_index {
-        true => (LZ, Some(lz(kind, raw))),
-        false => (LZ, None),
-    };
+    let search = compression.lz(raw.len()).filter(|_| !is_index);
+    let lz_alone = (LZ, search.map(|search| lz(kind, raw, search)));
     let zstd_alone = match compression.tries_zstd(raw.len()) || is_index {
         true => (ZSTD, zstd(raw, compression, None)),
         false => (ZSTD, None),
@@ -102,27 +98,14 @@ pub(crate) fn encode(
 fn zstd(raw: &[u8], compression: Compression, beside: Option<&[u8]>) -> Option<Vec<u8>> {
     let level = match compression {
         Compression::Zstd(level) => level,
-        Compression::ZstdOptimal => 16,
-        Compression::Lz => 19,
+        Compression::Lz(Search::Quick) => 16,
+        Compression::Lz(Search::Thorough) => 19,
     };
     let mut compressor = match beside {
         Some(beside) => zstd::bulk::Compressor::with_dictionary(level, beside),
         None => zstd::bulk::Compressor::new(level),
     }
     .ok()?;
-    if compression == Compression::ZstdOptimal && beside.is_none() {
-        // Level 16 with matches of three bytes and the tables of level 14: what changes in files is
-        // made of short ones.
-        let settings = [
-            CParameter::WindowLog(22),
-            CParameter::HashLog(20),
-            CParameter::ChainLog(21),
-            CParameter::SearchLog(3),
-            CParameter::MinMatch(3),
-            CParameter::TargetLength(24),
-        ];
-        settings.into_iter().try_for_each(|setting| compressor.set_parameter(setting)).ok()?;
-    }
     // Our own checksum is behind every block already.
     compressor.include_checksum(false).ok()?;
     compressor.include_contentsize(false).ok()?;
@@ -130,14 +113,14 @@ fn zstd(raw: &[u8], compression: Compression, beside: Option<&[u8]>) -> Option<V
     compressor.compress(raw).ok()
 }
 
-fn lz(kind: BlockKind, raw: &[u8]) -> Vec<u8> {
+fn lz(kind: BlockKind, raw: &[u8], search: Search) -> Vec<u8> {
     // Of numbers little else tells than whether they go on, or which byte of them it is.
     let (bits_before, bits_of_place, farther) = match kind {
         BlockKind::Literals => (4, 0, true),
         BlockKind::Corrections => (0, 2, false),
         _ => (1, 0, false),
     };
-    lz::compress(raw, Settings { bits_before, bits_of_place, farther })
+    lz::compress(raw, Settings { bits_before, bits_of_place, farther }, search)
 }
 
 /// Turns a payload into exactly `raw_length` bytes. The caller has bounded that length. `beside` is
@@ -201,7 +184,8 @@ mod tests {
     proptest! {
         #[test]
         fn every_compression_round_trips(raw in raw(), beside in raw()) {
-            for compression in [Compression::Zstd(3), Compression::ZstdOptimal, Compression::Lz] {
+            let ours = [Search::Quick, Search::Thorough].map(Compression::Lz);
+            for compression in [Compression::Zstd(3), ours[0], ours[1]] {
                 for kind in [BlockKind::Literals, BlockKind::Instructions, BlockKind::Index] {
                     let (stage, payload) = encode(kind, &raw, compression, None).unwrap();
                     prop_assert_eq!(&decode(stage, &payload, raw.len(), None).unwrap(), &raw);
@@ -218,7 +202,8 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_payload_is_told() {
         let raw: Vec<u8> = (0..5000u32).flat_map(|n| (n / 3).to_le_bytes()).collect();
-        let (stage, payload) = encode(BlockKind::Literals, &raw, Compression::Lz, None).unwrap();
+        let (stage, payload) =
+            encode(BlockKind::Literals, &raw, Compression::Lz(Search::Quick), None).unwrap();
         assert!(payload.len() < raw.len() / 4 && stage == LZ);
         let error = decode(LZ, &[&payload[..], b"x"].concat(), raw.len(), None).unwrap_err();
         assert_eq!(error.what, "a compressed block does not decode: it goes on behind its end");

@@ -87,7 +87,7 @@ impl Coder for Encoder {
     }
 
     fn symbol_of_two(&mut self, one: &mut Model, richer: &mut Model, symbol: usize) -> usize {
-        self.keep(one.with(richer).range(symbol));
+        self.keep(one.range_with(richer, symbol));
         learn_both(one, richer, symbol);
         symbol
     }

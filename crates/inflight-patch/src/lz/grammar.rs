@@ -44,6 +44,24 @@ impl Settings {
         position & ((1 << self.bits_of_place) - 1)
     }
 
+    /// The model of a part of a run that starts at `position`, by how many parts are before it.
+    #[inline(always)]
+    pub(super) fn run_context(self, position: usize, history: &History, before: usize) -> usize {
+        let context = match before {
+            0 => 16 * history.last as usize + usize::from(history.run),
+            _ => 16 * KINDS,
+        };
+        self.place(position) * RUN_MODELS + context
+    }
+
+    /// The model of what a command is, by what was last.
+    #[inline(always)]
+    pub(super) fn command_context(self, position: usize, history: &History, run: usize) -> usize {
+        let kinds = history.older as usize * KINDS + history.last as usize;
+        let past = (run.min(5) * KINDS * KINDS + kinds) * 2 + usize::from(history.was_long);
+        self.place(position) * COMMAND_MODELS + past
+    }
+
     fn places(self) -> usize {
         1 << self.bits_of_place
     }
@@ -177,15 +195,15 @@ pub(super) struct Models {
     high_broken: [Model; 16],
     low_broken: Vec<Model>,
     /// Parts of runs, by what was last, and those that go on.
-    runs: Vec<Model>,
+    pub(super) runs: Vec<Model>,
     /// What a command is.
-    commands: Vec<Model>,
+    pub(super) commands: Vec<Model>,
     pub(super) lengths: [Lengths; LENGTH_KINDS],
     /// Distances: how many bits, by the repeat's length; the highest ones; and the lowest, by how
     /// many those are.
-    scales: [Model; DISTANCE_LENGTHS],
-    leading: [[Model; 16]; 2],
-    trailing: [Model; 5],
+    pub(super) scales: [Model; DISTANCE_LENGTHS],
+    pub(super) leading: [[Model; 16]; 2],
+    pub(super) trailing: [Model; 5],
 }
 
 /// Models of runs for each place, and of commands.
@@ -237,17 +255,8 @@ impl Models {
 
     /// The model of a part of a run that starts at `position`, by how many parts are before it.
     #[inline(always)]
-    pub(super) fn run_part(
-        &mut self,
-        position: usize,
-        history: &History,
-        before: usize,
-    ) -> &mut Model {
-        let context = match before {
-            0 => 16 * history.last as usize + usize::from(history.run),
-            _ => 16 * KINDS,
-        };
-        &mut self.runs[self.settings.place(position) * RUN_MODELS + context]
+    fn run_part(&mut self, position: usize, history: &History, before: usize) -> &mut Model {
+        &mut self.runs[self.settings.run_context(position, history, before)]
     }
 
     /// A literal behind these two bytes, the nearest first: its high half, then its low one.
@@ -338,10 +347,8 @@ impl Models {
 
     /// The model of what a command is, by what was last.
     #[inline(always)]
-    pub(super) fn kinds(&mut self, position: usize, history: &History, run: usize) -> &mut Model {
-        let kinds = history.older as usize * KINDS + history.last as usize;
-        let past = (run.min(5) * KINDS * KINDS + kinds) * 2 + usize::from(history.was_long);
-        &mut self.commands[self.settings.place(position) * COMMAND_MODELS + past]
+    fn kinds(&mut self, position: usize, history: &History, run: usize) -> &mut Model {
+        &mut self.commands[self.settings.command_context(position, history, run)]
     }
 
     /// How far before a repeat of this length comes from, less one: its highest bits and how many
@@ -386,8 +393,11 @@ impl Models {
 const LENGTHS_FROM: usize = 5;
 const LONG: usize = 10;
 
+/// Repeats with their distance from this length on have the same symbol.
+pub(super) const LONG_FROM: usize = REPEAT_MIN + LONG;
+
 /// The lengths that are told of repeats with a distance; those of recent ones come first.
-const LONGER: usize = 2;
+pub(super) const LONGER: usize = 2;
 
 /// Distances have models by so many lengths, the last for all that are longer.
 pub(super) const DISTANCE_LENGTHS: usize = 4;
@@ -397,18 +407,18 @@ pub(super) const LENGTH_KINDS: usize = 3;
 
 /// A distance in parts.
 #[derive(Debug, Clone, Copy)]
-struct Distance {
+pub(super) struct Distance {
     /// How many bits there are, and the second of them.
-    slot: u32,
+    pub(super) slot: u32,
     /// The two after these.
-    leading: u32,
+    pub(super) leading: u32,
     /// All others.
-    rest: u32,
+    pub(super) rest: u32,
 }
 
 impl Distance {
     #[inline(always)]
-    fn of(distance: u32) -> Distance {
+    pub(super) fn of(distance: u32) -> Distance {
         if distance < 4 {
             return Distance { slot: distance, leading: 0, rest: 0 };
         }
@@ -425,7 +435,7 @@ impl Distance {
 
     /// How many bits the rest has.
     #[inline(always)]
-    fn rest_bits(&self) -> Option<u32> {
+    pub(super) fn rest_bits(&self) -> Option<u32> {
         (self.slot / 2).checked_sub(3)
     }
 

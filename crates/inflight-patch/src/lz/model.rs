@@ -90,6 +90,21 @@ impl Model {
         (start, end - start)
     }
 
+    /// The same, as two models expect it together: see [`Model::with`].
+    #[inline(always)]
+    pub(super) fn range_with(&self, richer: &Model, symbol: usize) -> (u32, u32) {
+        let trusted = self.trusted(richer);
+        let mean = |one: u16, two: u16| (u32::from(one) + u32::from(two)).div_ceil(2) as u16;
+        let element = |symbol: usize| {
+            let both = mean(self.0[symbol], richer.0[symbol]);
+            u32::from(mean(both, trusted.0[symbol]))
+        };
+        let symbol = symbol & 15;
+        let start = select_unpredictable(symbol == 0, 0, element(symbol));
+        let end = select_unpredictable(symbol == 15, WHOLE, element((symbol + 1) & 15));
+        (start, end - start)
+    }
+
     /// The symbol in whose range `place`, below 2^[`BITS`], is.
     #[inline(always)]
     pub(super) fn symbol_at(&self, place: u32) -> usize {
@@ -111,8 +126,12 @@ impl Model {
     /// three quarters, but for one quarter as long as it is young.
     #[inline(always)]
     pub(super) fn with(&self, richer: &Model) -> Model {
-        let trusted = if richer.0[0] < GROWN { self } else { richer };
-        self.between(richer).between(trusted)
+        self.between(richer).between(self.trusted(richer))
+    }
+
+    #[inline(always)]
+    fn trusted<'a>(&'a self, richer: &'a Model) -> &'a Model {
+        if richer.0[0] < GROWN { self } else { richer }
     }
 }
 
@@ -249,6 +268,13 @@ mod tests {
                     prop_assert_eq!(model.symbol_at(end - 1), symbol);
                 }
                 prop_assert_eq!(end, WHOLE);
+            }
+        }
+
+        #[test]
+        fn one_range_of_two_models_is_as_in_all(one in learnt(), two in learnt()) {
+            for symbol in 0..16 {
+                prop_assert_eq!(one.range_with(&two, symbol), one.with(&two).range(symbol));
             }
         }
 

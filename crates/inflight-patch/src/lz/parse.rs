@@ -3,13 +3,13 @@
 //! The idea is the "optimal parsing" of LZMA: as long as repeats overlap, the cheapest way to each
 //! byte is kept, in prices that the models make at this moment.
 
+use super::find::{Find, Found, LONG_ENOUGH, Repeat, common};
 use super::grammar::{
-    Command, DISTANCE_LENGTHS, History, Kind, LENGTH_KINDS, Models, REPEAT_MAX, REPEAT_MIN,
-    RUN_MAX, RUN_PART,
+    Command, DISTANCE_LENGTHS, History, Kind, LONG_FROM, Models, REPEAT_MAX, REPEAT_MIN, RUN_MAX,
+    RUN_PART, Settings,
 };
-use super::matches::{LONG_ENOUGH, Matches, Repeat, common};
-use super::model::Model;
 use super::price::price;
+use super::tariff::Tariff;
 
 /// The most bytes over which ways are compared before one is taken: prices get old.
 const BYTES_MAX: usize = 2048;
@@ -30,72 +30,65 @@ impl Step {
     }
 }
 
-/// How many places models can tell apart.
-const PLACES: usize = 4;
-
-/// What commands of one kind cost at one place, but for distances and lengths.
-struct Commands {
-    kinds: Model,
-    /// The price so far, and what it costs on top that no literal follows, by the place behind.
-    prices: [u32; PLACES],
-}
-
-impl Commands {
-    #[inline(always)]
-    fn at(models: &mut Models, cursor: &Cursor, last: Kind) -> Commands {
-        let Cursor { position, price: before, history, run } = *cursor;
-        let kinds = *models.kinds(position, &history, run);
-        let behind = history.behind(run, last);
-        let bits_of_place = models.settings.bits_of_place;
-        let mut no_run = |place| price(|price| _ = models.run(price, place, &behind, 0));
-        let prices = match bits_of_place {
-            0 => [no_run(0); PLACES],
-            bits => std::array::from_fn(|place| no_run(place % (1 << bits))),
-        };
-        Commands { kinds, prices: prices.map(|no_run| before + no_run) }
-    }
-
-    /// The price behind a command, without that of its distance.
-    #[inline(always)]
-    fn price(&self, cursor: &Cursor, lengths: &LengthPrices, command: &Command) -> u32 {
-        let length = command.told_length().map_or(0, |(kind, number)| lengths[kind][number]);
-        let kind = price(|price| price.add(&self.kinds, command.symbol()));
-        self.prices[(cursor.position + command.length()) % PLACES] + u32::from(length) + kind
-    }
-}
-
 /// What every way has cost before its first step: more than what a run costs less with a literal more.
 const PRICE_START: u32 = 1 << 16;
 
-/// What lengths cost. They change slowly, and are made anew once in a while.
-type LengthPrices = [[u16; LONG_ENOUGH]; LENGTH_KINDS];
-
-/// Bytes after which they are made anew.
-const LENGTHS_EVERY: usize = 256;
+/// Nobody has come there yet.
+const FAR: u32 = u32::MAX;
 
 /// Where a way has come to, and what it has cost.
 #[derive(Debug, Clone, Copy)]
 struct Cursor {
     position: usize,
     price: u32,
+    past: Past,
+}
+
+/// What is past there.
+#[derive(Debug, Clone, Copy)]
+struct Past {
     history: History,
     /// Literals since the last command.
     run: usize,
 }
 
+impl Past {
+    fn literal(self) -> Past {
+        Past { run: (self.run + 1) % RUN_MAX, ..self }
+    }
+
+    fn command(self, command: Command) -> Past {
+        Past { history: self.history.after(self.run, command), run: 0 }
+    }
+
+    fn way(self, way: Way) -> Past {
+        match way {
+            Way::One(Step::Literal) => self.literal(),
+            Way::One(Step::Command(command)) => self.command(command),
+            Way::LiteralThenRecent(length) => self.literal().command(recent(length)),
+            Way::CommandThenRecent(command, length) => {
+                self.command(command).literal().command(recent(length))
+            }
+        }
+    }
+}
+
+fn recent(length: usize) -> Command {
+    Command::Recent { place: 0, length }
+}
+
 impl Cursor {
     /// How many bytes from here on are like those so far before, of so many at most.
+    #[inline(always)]
     fn agree(&self, bytes: &[u8], distance: u32, limit: usize) -> usize {
-        let limit = limit.min(bytes.len() - self.position);
-        match self.position.checked_sub(distance as usize) {
-            Some(place) => common(&bytes[place..], &bytes[self.position..], 0, limit),
-            None => 0,
-        }
+        let Some(place) = self.position.checked_sub(distance as usize) else { return 0 };
+        let (here, there) = (&bytes[self.position..], &bytes[place..]);
+        common(there, here, 0, limit.min(here.len()))
     }
 
     /// One literal on. What a run costs that ends here is in the price at each byte.
-    fn literal(&self, models: &mut Models, bytes: &[u8]) -> Cursor {
-        let Cursor { position, history, run, .. } = *self;
+    fn literal(&self, models: &mut Models, tariff: &Tariff, bytes: &[u8]) -> Cursor {
+        let Cursor { position, past: Past { history, run }, .. } = *self;
         let (byte, before) = (bytes[position], before(bytes, position));
         let expected = expected(bytes, position, history.distances[0]).filter(|_| run == 0);
         let literal = price(|price| {
@@ -107,37 +100,72 @@ impl Cursor {
         // The last part of the run becomes longer. Behind a full one there is one more, and where the
         // run is full, a new one.
         let (start, before, last) = (position - run, run / RUN_PART, run % RUN_PART);
-        let part = |model: &Model, part| price(|price| price.add(model, part));
-        let model = models.run_part(start, &history, before);
-        let (now, mut then) = (part(model, last), part(model, last + 1));
-        let longer = (run + 1) % RUN_MAX;
+        let parts = tariff.run_part(start, &history, before);
+        let (now, mut then) = (u32::from(parts[last]), u32::from(parts[last + 1]));
         if last + 1 == RUN_PART {
-            let model = match longer {
-                0 => models.run_part(position + 1, &history, 0),
-                _ => models.run_part(start, &history, before + 1),
+            let parts = match (run + 1) % RUN_MAX {
+                0 => tariff.run_part(position + 1, &history, 0),
+                _ => tariff.run_part(start, &history, before + 1),
             };
-            then += part(model, 0);
+            then += u32::from(parts[0]);
         }
         Cursor {
             position: position + 1,
             price: self.price + literal + then - now,
-            history,
-            run: longer,
-        }
-    }
-
-    /// One command on, for that price.
-    fn command(&self, command: Command, price: u32) -> Cursor {
-        Cursor {
-            position: self.position + command.length(),
-            price,
-            history: self.history.after(self.run, command),
-            run: 0,
+            past: self.past.literal(),
         }
     }
 }
 
-/// What leads from one node to another.
+/// How many places models can tell apart.
+const PLACES: usize = 4;
+
+/// What commands of one kind cost that start at one place.
+struct Commands<'a> {
+    tariff: &'a Tariff,
+    symbols: &'a [u16; 16],
+    /// The price so far, and what it costs on top that no literal follows, by the place behind.
+    behind: [u32; PLACES],
+    position: usize,
+}
+
+impl<'a> Commands<'a> {
+    #[inline(always)]
+    fn at(tariff: &'a Tariff, settings: Settings, cursor: &Cursor, kind: Kind) -> Commands<'a> {
+        let Cursor { position, price, past: Past { history, run } } = *cursor;
+        let behind = history.behind(run, kind);
+        let no_run = |place| price + u32::from(tariff.run_part(place, &behind, 0)[0]);
+        Commands {
+            tariff,
+            symbols: tariff.command(position, &history, run),
+            behind: match settings.bits_of_place {
+                0 => [no_run(0); PLACES],
+                bits => std::array::from_fn(|place| no_run(place % (1 << bits))),
+            },
+            position,
+        }
+    }
+
+    /// The price behind a command, without that of its distance.
+    #[inline(always)]
+    fn price(&self, command: &Command) -> u32 {
+        let length =
+            command.told_length().map_or(0, |(kind, number)| self.tariff.lengths(kind)[number]);
+        self.behind(command.length()) + self.symbol(command) + u32::from(length)
+    }
+
+    #[inline(always)]
+    fn symbol(&self, command: &Command) -> u32 {
+        u32::from(self.symbols[command.symbol() & 15])
+    }
+
+    #[inline(always)]
+    fn behind(&self, length: usize) -> u32 {
+        self.behind[(self.position + length) % PLACES]
+    }
+}
+
+/// What leads from one byte to another.
 #[derive(Debug, Clone, Copy)]
 enum Way {
     One(Step),
@@ -148,6 +176,7 @@ enum Way {
 }
 
 impl Way {
+    #[inline(always)]
     fn length(&self) -> usize {
         match self {
             Way::One(step) => step.length(),
@@ -158,55 +187,109 @@ impl Way {
 
     /// Its steps, the last one first.
     fn back(&self, steps: &mut Vec<Step>) {
-        let recent = |length: usize| Step::Command(Command::Recent { place: 0, length });
         match *self {
             Way::One(step) => steps.push(step),
-            Way::LiteralThenRecent(length) => steps.extend([recent(length), Step::Literal]),
+            Way::LiteralThenRecent(length) => {
+                steps.extend([Step::Command(recent(length)), Step::Literal]);
+            }
             Way::CommandThenRecent(command, length) => {
-                steps.extend([recent(length), Step::Literal, Step::Command(command)]);
+                let steps_back =
+                    [Step::Command(recent(length)), Step::Literal, Step::Command(command)];
+                steps.extend(steps_back);
             }
         }
     }
 }
 
-/// The cheapest way to a byte.
-#[derive(Debug, Clone, Copy)]
-struct Node {
-    way: Way,
-    cursor: Cursor,
+/// How far ways may lead.
+const REACH_MAX: usize = BYTES_MAX + 2 * LONG_ENOUGH + 1;
+
+/// The cheapest ways to the next bytes.
+#[derive(Debug)]
+struct Ways {
+    prices: Vec<u32>,
+    /// The last part of each.
+    last: Vec<Way>,
+    /// The farthest byte that there is a way to.
+    reached: usize,
 }
 
-const FAR: Node = Node {
-    way: Way::One(Step::Literal),
-    cursor: Cursor { position: 0, price: u32::MAX, history: History::NEW, run: 0 },
-};
+impl Ways {
+    fn new() -> Ways {
+        Ways {
+            prices: vec![FAR; REACH_MAX + 1],
+            last: vec![Way::One(Step::Literal); REACH_MAX + 1],
+            reached: 0,
+        }
+    }
+
+    /// Keeps a way from one byte to another, if it is cheaper than what was known.
+    #[inline(always)]
+    fn reach(&mut self, from: usize, way: Way, price: u32) {
+        let to = from + way.length();
+        if price < self.prices[to] {
+            self.prices[to] = price;
+            self.last[to] = way;
+            self.reached = self.reached.max(to);
+        }
+    }
+
+    /// The same with all commands of these lengths, which must be told, and have a symbol in common. `price` is
+    /// what all of them have in common.
+    #[inline(always)]
+    fn reach_all(
+        &mut self,
+        from: usize,
+        commands: &Commands,
+        lengths: std::ops::RangeInclusive<usize>,
+        price: u32,
+        command: impl Fn(usize) -> Command,
+    ) {
+        let (first, last) = lengths.into_inner();
+        let Some((kind, number)) = command(first).told_length() else { return };
+        let told = &commands.tariff.lengths(kind)[number..=number + last - first];
+        let prices = &mut self.prices[from + first..=from + last];
+        let ways = &mut self.last[from + first..=from + last];
+        for (place, ((known, way), told)) in prices.iter_mut().zip(ways).zip(told).enumerate() {
+            let length = first + place;
+            let price = price + commands.behind(length) + u32::from(*told);
+            if price < *known {
+                *known = price;
+                *way = Way::One(Step::Command(command(length)));
+                self.reached = self.reached.max(from + length);
+            }
+        }
+    }
+}
 
 /// Chooses steps.
 #[derive(Debug)]
-pub(super) struct Parser<'a> {
+pub(super) struct Parser<'a, F> {
     bytes: &'a [u8],
-    matches: Matches<'a>,
+    find: F,
+    /// A byte that costs only so much more than the one before is inside of something: what starts
+    /// there is not looked for.
+    inside: u32,
     position: usize,
-    nodes: Vec<Node>,
-    /// The farthest node that there is a way to.
-    reached: usize,
-    found: Vec<Repeat>,
-    lengths: Box<LengthPrices>,
-    /// Where they are made anew.
-    lengths_until: usize,
+    settings: Settings,
+    tariff: Tariff,
+    ways: Ways,
+    pasts: Vec<Past>,
+    found: Found,
 }
 
-impl<'a> Parser<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Parser<'a> {
+impl<'a, F: Find<'a>> Parser<'a, F> {
+    pub(super) fn new(bytes: &'a [u8], settings: Settings, inside: u32) -> Parser<'a, F> {
         Parser {
             bytes,
-            matches: Matches::new(bytes),
+            find: F::new(bytes),
+            inside,
             position: 0,
-            nodes: vec![FAR; BYTES_MAX + 2 * LONG_ENOUGH + 1],
-            reached: 0,
-            found: Vec::new(),
-            lengths: Box::new([[0; LONG_ENOUGH]; LENGTH_KINDS]),
-            lengths_until: 0,
+            settings,
+            tariff: Tariff::new(settings),
+            ways: Ways::new(),
+            pasts: vec![Past { history: History::NEW, run: 0 }; REACH_MAX + 1],
+            found: Found::NONE,
         }
     }
 
@@ -220,180 +303,173 @@ impl<'a> Parser<'a> {
     ) {
         steps.clear();
         let start = self.position;
-        if start >= self.lengths_until {
-            self.lengths_until = start + LENGTHS_EVERY;
-            for (prices, lengths) in self.lengths.iter_mut().zip(&mut models.lengths) {
-                for (number, length) in prices.iter_mut().enumerate() {
-                    *length = price(|price| _ = lengths.code(price, number)) as u16;
-                }
-            }
-        }
-        let cursor = Cursor { position: start, price: PRICE_START, history: *history, run };
-        self.nodes[0] = Node { way: Way::One(Step::Literal), cursor };
-        self.reached = 0;
+        self.tariff.renew(models, start);
+        self.ways.prices[0] = PRICE_START;
+        self.ways.reached = 0;
+        let mut past = Past { history: *history, run };
         let mut here = 0;
         let long = loop {
-            let is_alone = here > 0 && (here == self.reached || here >= BYTES_MAX);
+            let is_alone = here > 0 && (here == self.ways.reached || here >= BYTES_MAX);
             if is_alone || start + here == self.bytes.len() {
                 break None;
             }
-            let mut found = std::mem::take(&mut self.found);
-            self.matches.next(&mut found);
-            let long = self.look(models, here, &found);
-            self.found = found;
-            if long.is_some() {
-                break long;
+            if here > 0 {
+                past = match self.ways.last[here] {
+                    Way::One(Step::Literal) => past.literal(),
+                    way => self.pasts[here - way.length()].way(way),
+                };
+            }
+            self.pasts[here] = past;
+            let (price, next) = (self.ways.prices[here], self.ways.prices[here + 1]);
+            if next.saturating_sub(self.inside) <= price {
+                self.find.skip(1);
+            } else {
+                let cursor = Cursor { position: start + here, price, past };
+                self.find.next(&mut self.found);
+                let long = self.look(models, here, &cursor);
+                if long.is_some() {
+                    break long;
+                }
             }
             here += 1;
         };
         self.position = start + here;
         let mut place = here;
         while place > 0 {
-            let way = self.nodes[place].way;
+            let way = self.ways.last[place];
             way.back(steps);
             place -= way.length();
         }
         steps.reverse();
-        self.nodes[1..=self.reached].fill(FAR);
+        self.ways.prices[1..=self.ways.reached].fill(FAR);
         if let Some(command) = long {
-            let step = Step::Command(command);
-            steps.push(step);
-            self.matches.skip(step.length() - 1);
-            self.position += step.length();
+            steps.push(Step::Command(command));
+            self.find.skip(command.length() - 1);
+            self.position += command.length();
         }
     }
 
-    /// Looks where a node leads; gives what is so long that nothing else is worth a look.
-    fn look(&mut self, models: &mut Models, here: usize, found: &[Repeat]) -> Option<Command> {
-        let (bytes, cursor) = (self.bytes, self.nodes[here].cursor);
-        let distances = cursor.history.distances;
-        let recent: [usize; 4] = std::array::from_fn(|place| {
-            let is_first = !distances[..place].contains(&distances[place]);
-            if is_first { cursor.agree(bytes, distances[place], REPEAT_MAX) } else { 0 }
-        });
-        let longest = (0..4).max_by_key(|place| (recent[*place], 3 - place)).expect("of four");
-        if recent[longest] >= LONG_ENOUGH {
-            return Some(Command::Recent { place: longest, length: recent[longest] });
+    /// Looks where ways lead from a byte; gives what is so long that nothing else is worth a look.
+    fn look(&mut self, models: &mut Models, here: usize, cursor: &Cursor) -> Option<Command> {
+        let (bytes, settings) = (self.bytes, self.settings);
+        let distances = cursor.past.history.distances;
+        let recent = distances.map(|distance| cursor.agree(bytes, distance, LONG_ENOUGH));
+        let is_long = |length: usize| length >= LONG_ENOUGH;
+        if recent.into_iter().any(is_long) {
+            let lengths = distances.map(|distance| cursor.agree(bytes, distance, REPEAT_MAX));
+            let place = (0..4).max_by_key(|place| (lengths[*place], 3 - place)).expect("of four");
+            return Some(Command::Recent { place, length: lengths[place] });
         }
         if let Some(Repeat { distance, .. }) =
-            found.last().filter(|repeat| repeat.length >= LONG_ENOUGH)
+            self.found.iter().last().filter(|found| is_long(found.length))
         {
             let length = cursor.agree(bytes, *distance, REPEAT_MAX);
             return Some(Command::Repeat { distance: *distance, length });
         }
-        let literal = cursor.literal(models, bytes);
-        self.reach(here, Way::One(Step::Literal), literal.price, || literal);
+        let Parser { tariff, ways, found, .. } = self;
+        let literal = cursor.literal(models, tariff, bytes);
+        ways.reach(here, Way::One(Step::Literal), literal.price);
+        let mut on = GoesOn { bytes, settings, tariff, models, here, cursor };
         if recent[0] == 0 {
-            self.goes_on(models, here, &literal, Way::LiteralThenRecent);
+            on.literal(ways, &literal, Way::LiteralThenRecent);
         } else {
-            let commands = Commands::at(models, &cursor, Kind::Again);
-            self.take(here, &commands, Command::Again, 0);
+            let price = Commands::at(tariff, settings, cursor, Kind::Again).price(&Command::Again);
+            ways.reach(here, Way::One(Step::Command(Command::Again)), price);
         }
         if recent.iter().any(|length| *length >= REPEAT_MIN) {
-            let commands = Commands::at(models, &cursor, Kind::Recent);
+            let commands = Commands::at(tariff, settings, cursor, Kind::Recent);
             for (place, longest) in recent.into_iter().enumerate() {
-                for length in REPEAT_MIN..=longest {
-                    self.take(here, &commands, Command::Recent { place, length }, 0);
-                }
                 if longest >= REPEAT_MIN {
-                    let command = Command::Recent { place, length: longest };
-                    self.breaks(models, here, &commands, command, 0);
+                    let command = |length| Command::Recent { place, length };
+                    let price = commands.symbol(&command(longest));
+                    ways.reach_all(here, &commands, REPEAT_MIN..=longest, price, command);
+                    on.command(ways, command(longest), || commands.price(&command(longest)));
                 }
             }
         }
-        if found.is_empty() {
+        if found.iter().len() == 0 {
             return None;
         }
-        let commands = Commands::at(models, &cursor, Kind::Repeat);
-        let mut shortest = REPEAT_MIN;
+        let commands = Commands::at(tariff, settings, cursor, Kind::Repeat);
+        let mut length = REPEAT_MIN;
         for Repeat { length: longest, distance } in found.iter().copied() {
-            let mut far = 0;
-            for length in shortest..=longest {
-                // Distances of short repeats have models of their own.
-                if length == shortest || length < REPEAT_MIN + DISTANCE_LENGTHS {
-                    let number = length - REPEAT_MIN;
-                    far = price(|price| _ = models.distance(price, number, distance - 1));
+            let command = |length| Command::Repeat { distance, length };
+            let far = |length: usize| tariff.distance(length - REPEAT_MIN, distance - 1);
+            // Distances of the shortest have models of their own, and short lengths symbols.
+            let mut price_far = far(length);
+            while length <= longest.min(LONG_FROM - 1) {
+                if length < REPEAT_MIN + DISTANCE_LENGTHS {
+                    price_far = far(length);
                 }
-                self.take(here, &commands, Command::Repeat { distance, length }, far);
+                let price = commands.price(&command(length)) + price_far;
+                ways.reach(here, Way::One(Step::Command(command(length))), price);
+                length += 1;
             }
-            shortest = longest + 1;
-            let command = Command::Repeat { distance, length: longest };
-            self.breaks(models, here, &commands, command, far);
+            if length <= longest {
+                let price = commands.symbol(&command(longest)) + price_far;
+                ways.reach_all(here, &commands, length..=longest, price, command);
+            }
+            on.command(ways, command(longest), || commands.price(&command(longest)) + price_far);
+            length = longest + 1;
         }
         None
     }
+}
 
-    /// Looks where a command leads.
+/// Looks where it leads that the last repeat goes on behind a literal. Another way may reach that
+/// literal for less and have forgotten the repeat.
+struct GoesOn<'a> {
+    bytes: &'a [u8],
+    settings: Settings,
+    tariff: &'a Tariff,
+    models: &'a mut Models,
+    here: usize,
+    cursor: &'a Cursor,
+}
+
+impl GoesOn<'_> {
+    /// The literal is the one that a command breaks at.
     #[inline(always)]
-    fn take(&mut self, here: usize, commands: &Commands, command: Command, far: u32) {
-        let from = &self.nodes[here].cursor;
-        let price = commands.price(from, &self.lengths, &command) + far;
-        let place = here + command.length();
-        if price < self.nodes[place].cursor.price {
-            let cursor = from.command(command, price);
-            self.nodes[place] = Node { way: Way::One(Step::Command(command)), cursor };
-            self.reached = self.reached.max(place);
+    fn command(&mut self, ways: &mut Ways, command: Command, price: impl FnOnce() -> u32) {
+        let GoesOn { bytes, cursor, .. } = *self;
+        let position = cursor.position + command.length();
+        let distance = match command {
+            Command::Repeat { distance, .. } => distance,
+            Command::Recent { place, .. } => cursor.past.history.distances[place],
+            Command::Again => return,
+        };
+        let (behind, from) = (position + 1, position + 1 - distance as usize);
+        let is_like = bytes
+            .get(behind..behind + REPEAT_MIN)
+            .is_some_and(|bytes_behind| bytes_behind == &bytes[from..from + REPEAT_MIN]);
+        if is_like {
+            let behind = Cursor { position, price: price(), past: cursor.past.command(command) };
+            let literal = behind.literal(self.models, self.tariff, bytes);
+            self.literal(ways, &literal, |recent| Way::CommandThenRecent(command, recent));
         }
     }
 
-    /// Looks where a command leads with the literal that it breaks at, if it goes on behind that.
-    fn breaks(
-        &mut self,
-        models: &mut Models,
-        here: usize,
-        commands: &Commands,
-        command: Command,
-        far: u32,
-    ) {
-        let from = self.nodes[here].cursor;
-        let price = commands.price(&from, &self.lengths, &command) + far;
-        let behind = from.command(command, price);
-        if behind.position + REPEAT_MIN < self.bytes.len() {
-            let on = Cursor { position: behind.position + 1, ..behind };
-            if on.agree(self.bytes, behind.history.distances[0], REPEAT_MIN) == REPEAT_MIN {
-                let literal = behind.literal(models, self.bytes);
-                let way = |recent| Way::CommandThenRecent(command, recent);
-                self.goes_on(models, here, &literal, way);
-            }
-        }
-    }
-
-    /// Looks where it leads that the last repeat goes on behind a literal. Another way may reach that
-    /// literal for less and have forgotten the repeat.
-    fn goes_on(
-        &mut self,
-        models: &mut Models,
-        here: usize,
-        literal: &Cursor,
-        way: impl Fn(usize) -> Way,
-    ) {
-        let distance = literal.history.distances[0];
+    fn literal(&mut self, ways: &mut Ways, literal: &Cursor, way: impl Fn(usize) -> Way) {
+        let distance = literal.past.history.distances[0];
         let length = literal.agree(self.bytes, distance, LONG_ENOUGH);
         if length >= REPEAT_MIN {
-            let recent = Command::Recent { place: 0, length };
-            let commands = Commands::at(models, literal, Kind::Recent);
-            let price = commands.price(literal, &self.lengths, &recent);
-            self.reach(here, way(length), price, || literal.command(recent, price));
-        }
-    }
-
-    #[inline(always)]
-    fn reach(&mut self, here: usize, way: Way, price: u32, cursor: impl FnOnce() -> Cursor) {
-        let place = here + way.length();
-        let node = &mut self.nodes[place];
-        if price < node.cursor.price {
-            *node = Node { way, cursor: cursor() };
-            self.reached = self.reached.max(place);
+            let commands = Commands::at(self.tariff, self.settings, literal, Kind::Recent);
+            ways.reach(self.here, way(length), commands.price(&recent(length)));
         }
     }
 }
 
 /// The two bytes before a position, the nearest first; zeros where there is nothing.
+#[inline(always)]
 pub(super) fn before(bytes: &[u8], position: usize) -> [u8; 2] {
-    [1, 2].map(|back| position.checked_sub(back).map_or(0, |place| bytes[place]))
+    match bytes.get(..position).and_then(<[u8]>::last_chunk::<2>) {
+        Some([second, first]) => [*first, *second],
+        None => [bytes[..position].last().copied().unwrap_or(0), 0],
+    }
 }
 
 /// The byte that a repeat would have gone on with.
+#[inline(always)]
 pub(super) fn expected(bytes: &[u8], position: usize, distance: u32) -> Option<u8> {
     position.checked_sub(distance as usize).map(|place| bytes[place])
 }

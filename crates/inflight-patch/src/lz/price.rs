@@ -4,7 +4,7 @@ use super::coder::{BITS_MAX, Coder};
 use super::model::{BITS, Model};
 
 /// Parts of a bit in which prices are counted.
-const BIT: u32 = 64;
+pub(super) const BIT: u32 = 64;
 
 /// What a likelihood costs, by its highest bits.
 static PRICES: [u16; 1 << PRICE_BITS] = {
@@ -50,20 +50,19 @@ pub(super) struct Price(u32);
 
 impl Price {
     #[inline(always)]
-    pub(super) fn add(&mut self, model: &Model, symbol: usize) {
-        let (_, length) = model.range(symbol);
+    fn add(&mut self, (_, length): (u32, u32)) {
         self.0 += u32::from(PRICES[(length >> (BITS - PRICE_BITS)) as usize]);
     }
 }
 
 impl Coder for Price {
     fn symbol(&mut self, model: &mut Model, symbol: usize) -> usize {
-        self.add(model, symbol);
+        self.add(model.range(symbol));
         symbol
     }
 
     fn symbol_of_two(&mut self, one: &mut Model, richer: &mut Model, symbol: usize) -> usize {
-        self.add(&one.with(richer), symbol);
+        self.add(one.range_with(richer, symbol));
         symbol
     }
 
@@ -72,6 +71,15 @@ impl Coder for Price {
         self.0 += count * BIT;
         value
     }
+}
+
+/// What each symbol of a model costs.
+pub(super) fn prices_of(model: &Model) -> [u16; 16] {
+    std::array::from_fn(|symbol| {
+        let mut price = Price::default();
+        price.add(model.range(symbol));
+        price.0 as u16
+    })
 }
 
 /// What some code costs.
