@@ -70,12 +70,13 @@ pub mod testing {
         super::reader::raw_blocks(bytes)
     }
 
-    /// What the stage `lz-rans` makes of bytes, with the settings of a number and a quick or a thorough
-    /// search.
+    /// What the stage `lz-rans` makes of bytes, with the settings of a number, for each way to search.
     #[must_use]
-    pub fn compress_lz(bytes: &[u8], settings: u8, is_quick: bool) -> Option<Vec<u8>> {
-        let search = if is_quick { crate::lz::Search::Quick } else { crate::lz::Search::Thorough };
-        Some(crate::lz::compress(bytes, crate::lz::Settings::from_byte(settings)?, search))
+    pub fn compress_lz(bytes: &[u8], settings: u8) -> Option<[Vec<u8>; 3]> {
+        use crate::lz::{Search, Settings, compress};
+        let settings = Settings::from_byte(settings)?;
+        let searches = [Search::Lazy, Search::Quick, Search::Thorough];
+        Some(searches.map(|search| compress(bytes, settings, search)))
     }
 
     /// What such a payload decodes to.

@@ -16,9 +16,9 @@ mod tariff;
 pub(crate) use grammar::Settings;
 
 use coder::{Decoder, Encoder};
-use find::{Buckets, Find, Trees};
+use find::{Buckets, Trees};
 use grammar::{Command, History, Models, RUN_MAX};
-use parse::{Parser, Step, before, expected};
+use parse::{Lazy, Optimal, Parse, Step, before, expected};
 use price::BIT;
 
 use crate::damage::Damage;
@@ -29,25 +29,24 @@ const SEGMENT_BYTES: usize = 1 << 20;
 /// How hard to look for a cheaper way to say the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Search {
-    /// The latest repeats, not at every byte.
+    /// The best of the latest repeats, unless the next byte has a better one.
+    Lazy,
+    /// The cheapest of all ways with the latest repeats, but from inside of what is cheap.
     Quick,
-    /// The longest repeats.
+    /// The cheapest of all ways with the longest repeats.
     Thorough,
 }
 
 /// Compresses bytes, fewer than 2^32.
 pub(crate) fn compress(bytes: &[u8], settings: Settings, search: Search) -> Vec<u8> {
     match search {
-        Search::Quick => write(bytes, settings, Parser::<Buckets>::new(bytes, settings, BIT / 2)),
-        Search::Thorough => write(bytes, settings, Parser::<Trees>::new(bytes, settings, 0)),
+        Search::Lazy => write(bytes, settings, Lazy::<Buckets>::new(bytes)),
+        Search::Quick => write(bytes, settings, Optimal::<Buckets>::new(bytes, settings, BIT / 2)),
+        Search::Thorough => write(bytes, settings, Optimal::<Trees>::new(bytes, settings, 0)),
     }
 }
 
-fn write<'a, F: Find<'a>>(
-    bytes: &'a [u8],
-    settings: Settings,
-    mut parser: Parser<'a, F>,
-) -> Vec<u8> {
+fn write(bytes: &[u8], settings: Settings, mut parse: impl Parse) -> Vec<u8> {
     let mut models = Models::new(settings);
     let mut writer = Writer {
         bytes,
@@ -59,7 +58,7 @@ fn write<'a, F: Find<'a>>(
     };
     let (mut steps, mut run) = (Vec::new(), 0);
     while writer.position + run < bytes.len() {
-        parser.next(&mut models, &writer.history, run, &mut steps);
+        parse.next(&mut models, &writer.history, run, &mut steps);
         for step in &steps {
             match step {
                 Step::Literal if run + 1 < RUN_MAX => run += 1,
@@ -206,7 +205,7 @@ mod tests {
     }
 
     fn search() -> impl Strategy<Value = Search> {
-        prop_oneof![Just(Search::Quick), Just(Search::Thorough)]
+        prop_oneof![Just(Search::Lazy), Just(Search::Quick), Just(Search::Thorough)]
     }
 
     /// Bytes that are new, that repeat what is before, or that nearly do.

@@ -147,16 +147,13 @@ impl Versions {
                     .map_or(0, |group| group.length())
             }),
         ];
-        let lz = Compression::Lz;
+        let [lazy, quick, thorough] =
+            [Search::Lazy, Search::Quick, Search::Thorough].map(Compression::Lz);
         let ways = [
             ("compress literals, zstd 3", "decompress literals, zstd", Compression::Zstd(3)),
-            ("compress literals, zstd 9", "", Compression::Zstd(9)),
-            (
-                "compress literals, LZ and rANS, quick",
-                "decompress literals, LZ and rANS",
-                lz(Search::Quick),
-            ),
-            ("compress literals, LZ and rANS", "", lz(Search::Thorough)),
+            ("compress literals, lazy", "", lazy),
+            ("compress literals, quick", "", quick),
+            ("compress literals, thorough", "decompress literals, LZ and rANS", thorough),
         ];
         for (name, back, compression) in ways {
             stages.push(Stage::new(name, literal_bytes, move || {
