@@ -4,7 +4,7 @@
 //! is kept for each place, and one comparison of vectors tells which are worth a look. Which line is
 //! needed is known some positions ahead, so it is there when its turn comes.
 
-use super::{Find, Found, LONG_ENOUGH, Short, common, four_at, hash};
+use super::{Find, Found, LONG_ENOUGH, Latest, common, four_at, hash};
 use crate::prefetch::prefetch;
 
 /// How many places a bucket keeps.
@@ -79,7 +79,8 @@ fn look(bytes: &[u8], position: usize, place: usize, limit: usize, found: &mut F
 pub(crate) struct Buckets<'a> {
     bytes: &'a [u8],
     position: usize,
-    short: Short,
+    /// By hashes of three bytes.
+    threes: Latest,
     bits: u32,
     buckets: Vec<Bucket>,
 }
@@ -91,7 +92,7 @@ impl<'a> Find<'a> for Buckets<'a> {
         Buckets {
             bytes,
             position: 0,
-            short: Short::new(log.clamp(8, 16)),
+            threes: Latest::new(log.clamp(8, 16)),
             bits,
             buckets: vec![Bucket::EMPTY; 1 << bits],
         }
@@ -105,16 +106,13 @@ impl<'a> Find<'a> for Buckets<'a> {
         if let Some(later) = four_at(bytes, position + AHEAD) {
             prefetch(&self.buckets[(hash(later) >> (32 - bits)) as usize]);
         }
-        let short = self.short.replace(four, position);
+        let three = self.threes.replace(hash(four << 8), position);
         let hash = hash(four);
         let (bucket, tag) = ((hash >> (32 - bits)) as usize, (hash >> (24 - bits)) as u8);
         let bucket = &mut self.buckets[bucket];
         if let Some(found) = found {
             let limit = (bytes.len() - position).min(LONG_ENOUGH);
-            let mut is_short = true;
-            for place in short.into_iter().flatten() {
-                is_short = is_short && look(bytes, position, place, limit, found);
-            }
+            let mut is_short = three.is_none_or(|place| look(bytes, position, place, limit, found));
             let mut tagged = bucket.tagged(tag);
             while is_short && tagged != 0 {
                 let place = bucket.places[tagged.trailing_zeros() as usize % PLACES];

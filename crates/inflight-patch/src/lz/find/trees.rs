@@ -4,7 +4,7 @@
 //! by what comes behind them, with the latest as its root. On the way down all longer and longer
 //! repeats are met, of each length the nearest.
 
-use super::{Find, Found, LONG_ENOUGH, Short, common, four_at, hash};
+use super::{Find, Found, LONG_ENOUGH, Latest, common, four_at, hash};
 
 /// The most steps down a tree.
 pub(super) const DEPTH_MAX: usize = 48;
@@ -21,10 +21,11 @@ const HASH_BITS_MAX: u32 = 20;
 pub(crate) struct Trees<'a> {
     bytes: &'a [u8],
     position: usize,
-    short: Short,
-    bits: u32,
-    /// The root, plus one, of the tree of each hash of four.
-    roots: Vec<u32>,
+    /// Each pair of bytes, and by hashes of three.
+    pairs: Latest,
+    threes: Latest,
+    /// The roots of the trees, by hashes of four.
+    roots: Latest,
     /// What is below each position of the window: what is less, and what is more. A position's place
     /// is its lowest bits.
     below: Vec<[u32; 2]>,
@@ -39,12 +40,12 @@ impl<'a> Find<'a> for Trees<'a> {
         let position = self.position;
         self.position += 1;
         let Some(four) = four_at(self.bytes, position) else { return };
-        let short = self.short.replace(four, position);
-        let root = &mut self.roots[(hash(four) >> (32 - self.bits)) as usize];
-        let root = std::mem::replace(root, position as u32 + 1);
+        let pair = self.pairs.replace(four << 16, position);
+        let three = self.threes.replace(hash(four << 8), position);
+        let root = self.roots.replace(hash(four), position);
         let limit = (self.bytes.len() - position).min(LONG_ENOUGH);
         if let Some(found) = &mut found {
-            for place in short.into_iter().flatten() {
+            for place in [pair, three].into_iter().flatten() {
                 let length = common(&self.bytes[place..], &self.bytes[position..], 0, limit);
                 found.push(length, position - place);
             }
@@ -59,9 +60,9 @@ impl<'a> Trees<'a> {
         Trees {
             bytes,
             position: 0,
-            short: Short::new(bits),
-            bits,
-            roots: vec![0; 1 << bits],
+            pairs: Latest::new(16),
+            threes: Latest::new(bits),
+            roots: Latest::new(bits),
             below: vec![[0; 2]; bytes.len().clamp(1, window_max).next_power_of_two()],
         }
     }
@@ -71,10 +72,11 @@ impl<'a> Trees<'a> {
     fn descend(
         &mut self,
         position: usize,
-        mut root: u32,
+        root: Option<usize>,
         limit: usize,
         mut found: Option<&mut Found>,
     ) {
+        let mut root = root.map_or(0, |place| place as u32 + 1);
         let window = self.below.len();
         let slot = |position: usize| position & (window - 1);
         // Where the next one that is less goes, and the next one that is more; and how much all
