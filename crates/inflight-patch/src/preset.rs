@@ -69,7 +69,7 @@ pub(crate) enum Compression {
 }
 
 /// Blocks so short are compressed in more than one way, but by `fast`: it takes hardly any time then.
-const SHORT_BYTES: usize = 64 << 10;
+pub(crate) const SHORT_BYTES: usize = 64 << 10;
 
 impl Compression {
     /// Whether so many bytes are compressed with zstd.

@@ -8,7 +8,7 @@ use super::block::BlockKind;
 use super::wire::{Cursor, put_bytes, put_varint};
 use crate::damage::Damage;
 use crate::lz::{self, Search, Settings};
-use crate::preset::Compression;
+use crate::preset::{Compression, SHORT_BYTES};
 
 /// The payload is the raw bytes.
 pub(crate) const STORED: u8 = 0;
@@ -117,7 +117,9 @@ fn zstd(raw: &[u8], compression: Compression, beside: Option<&[u8]>) -> Option<V
 fn lz(kind: BlockKind, raw: &[u8], search: Search) -> Vec<u8> {
     // Of numbers little else tells than whether they go on, or which byte of them it is.
     let (bits_before, bits_of_place, farther) = match kind {
-        BlockKind::Literals => (4, 0, true),
+        // What many bytes before a literal tell must be learnt first.
+        BlockKind::Literals if raw.len() <= SHORT_BYTES => (4, 0, true),
+        BlockKind::Literals => (8, 0, true),
         BlockKind::Corrections => (0, 2, false),
         _ => (1, 0, false),
     };
