@@ -1,7 +1,7 @@
 //! Compression of what is left when all that is known was taken out: repeats as in LZ77, and models
 //! that learn sixteen symbols at a time.
 //!
-//! Within a percent of LZMA's size, and decoded in half of its time: a literal is two symbols in place
+//! With a thorough search within a percent of LZMA's size, and decoded in half of its time: a literal is two symbols in place
 //! of eight, and none of them is a branch that nobody foresees. A stage of the format is made of it;
 //! it knows nothing of patches.
 
@@ -31,7 +31,8 @@ const SEGMENT_BYTES: usize = 1 << 20;
 pub(crate) enum Search {
     /// The best of the latest repeats, unless the next byte has a better one.
     Lazy,
-    /// The cheapest of all ways with the latest repeats, but from inside of what is cheap.
+    /// The cheapest of all ways with the latest repeats; where a way has come to the middle of something
+    /// cheap, it is not left.
     Quick,
     /// The cheapest of all ways with the longest repeats.
     Thorough,
@@ -40,7 +41,7 @@ pub(crate) enum Search {
 /// Compresses bytes, fewer than 2^32.
 pub(crate) fn compress(bytes: &[u8], settings: Settings, search: Search) -> Vec<u8> {
     match search {
-        Search::Lazy => write(bytes, settings, Lazy::<Buckets>::new(bytes)),
+        Search::Lazy => write(bytes, settings, Lazy::new(bytes)),
         Search::Quick => write(bytes, settings, Optimal::<Buckets>::new(bytes, settings, BIT / 2)),
         Search::Thorough => write(bytes, settings, Optimal::<Trees>::new(bytes, settings, 0)),
     }
@@ -52,7 +53,7 @@ fn write(bytes: &[u8], settings: Settings, mut parse: impl Parse) -> Vec<u8> {
         bytes,
         position: 0,
         history: History::NEW,
-        encoder: Encoder::default(),
+        encoder: Encoder::for_bytes(bytes.len().min(SEGMENT_BYTES)),
         segment: SEGMENT_BYTES,
         out: vec![settings.to_byte()],
     };
@@ -204,8 +205,10 @@ mod tests {
         })
     }
 
+    const SEARCHES: [Search; 3] = [Search::Lazy, Search::Quick, Search::Thorough];
+
     fn search() -> impl Strategy<Value = Search> {
-        prop_oneof![Just(Search::Lazy), Just(Search::Quick), Just(Search::Thorough)]
+        prop::sample::select(&SEARCHES[..])
     }
 
     /// Bytes that are new, that repeat what is before, or that nearly do.
@@ -295,9 +298,11 @@ mod tests {
     fn segments_follow_each_other() {
         let part = noise(50_000);
         let bytes: Vec<u8> = part.iter().copied().cycle().take(3 * SEGMENT_BYTES + 17).collect();
-        let payload = compress(&bytes, numbers(), Search::Thorough);
-        assert!(payload.len() < part.len() + part.len() / 50, "{} bytes", payload.len());
-        assert_eq!(decompress(&payload, bytes.len()).unwrap(), bytes);
+        for search in SEARCHES {
+            let payload = compress(&bytes, numbers(), search);
+            assert!(payload.len() < part.len() + part.len() / 50, "{search:?}: {}", payload.len());
+            assert_eq!(decompress(&payload, bytes.len()).unwrap(), bytes);
+        }
         // The first literals fill runs that no command is behind.
         const { assert!(50_000 > 2 * RUN_MAX) };
     }
@@ -305,9 +310,15 @@ mod tests {
     #[test]
     fn bytes_without_order_grow_by_little() {
         let bytes = noise(300_000);
-        let payload = compress(&bytes, numbers(), Search::Thorough);
-        assert!(payload.len() < bytes.len() + bytes.len() / 50, "{} bytes", payload.len());
-        assert_eq!(decompress(&payload, bytes.len()).unwrap(), bytes);
+        for search in SEARCHES {
+            let payload = compress(&bytes, numbers(), search);
+            assert!(
+                payload.len() < bytes.len() + bytes.len() / 50,
+                "{search:?}: {}",
+                payload.len()
+            );
+            assert_eq!(decompress(&payload, bytes.len()).unwrap(), bytes);
+        }
     }
 
     #[test]
@@ -326,6 +337,20 @@ mod tests {
         let payload = compress(&bytes, settings, Search::Thorough);
         assert_eq!(decompress(&payload, bytes.len()).unwrap(), bytes);
         assert!(payload.len() < 100_000, "{} bytes", payload.len());
+    }
+
+    #[test]
+    fn long_repeats_are_one_command() {
+        // Longer than one command may be, of one byte and of many.
+        let part = noise(100_000);
+        for bytes in [vec![7; 200_000], [&part[..], &part].concat()] {
+            for search in SEARCHES {
+                let payload = compress(&bytes, numbers(), search);
+                let most = if bytes[0] == bytes[1] { 60 } else { part.len() + part.len() / 50 };
+                assert!(payload.len() < most, "{search:?}: {} bytes", payload.len());
+                assert_eq!(decompress(&payload, bytes.len()).unwrap(), bytes);
+            }
+        }
     }
 
     #[test]

@@ -72,9 +72,14 @@ pub(crate) enum Compression {
 pub(crate) const SHORT_BYTES: usize = 64 << 10;
 
 impl Compression {
-    /// Whether so many bytes are compressed with zstd.
-    pub(crate) const fn tries_zstd(self, length: usize) -> bool {
-        !matches!(self, Compression::Lz(_)) || length <= SHORT_BYTES
+    /// The level of zstd, where that is tried.
+    pub(crate) const fn zstd_level(self) -> i32 {
+        match self {
+            Compression::Zstd(level) => level,
+            Compression::Lz(Search::Lazy) => 9,
+            Compression::Lz(Search::Quick) => 16,
+            Compression::Lz(Search::Thorough) => 19,
+        }
     }
 
     /// How so many bytes are compressed with our own, if they are.

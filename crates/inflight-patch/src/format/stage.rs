@@ -4,6 +4,8 @@
 //! reader that does not know one says its name and goes no further. New stages come as new names:
 //! nothing else in the format changes for them.
 
+use zstd::zstd_safe::CParameter;
+
 use super::block::BlockKind;
 use super::wire::{Cursor, put_bytes, put_varint};
 use crate::damage::Damage;
@@ -81,32 +83,54 @@ pub(crate) fn encode(
     beside: Option<&[u8]>,
 ) -> Option<(u8, Vec<u8>)> {
     // Whoever opens a patch needs the index before the table of stages.
-    let is_index = kind == BlockKind::Index;
-    let search = compression.lz(raw.len()).filter(|_| !is_index);
-    let lz_alone = (LZ, search.map(|search| lz(kind, raw, search)));
-    let zstd_alone = match compression.tries_zstd(raw.len()) || is_index {
-        true => (ZSTD, zstd(raw, compression, None)),
-        false => (ZSTD, None),
+    let search = compression.lz(raw.len()).filter(|_| kind != BlockKind::Index);
+    let looks_random = raw.len() > SHORT_BYTES && looks_random(raw);
+    let level = compression.zstd_level();
+    let zstd_alone = match search {
+        Some(_) if looks_random => zstd(raw, 1, true, None),
+        Some(_) if raw.len() > SHORT_BYTES => None,
+        _ => zstd(raw, level, false, None),
     };
-    let beside = (ZSTD_BESIDE, beside.and_then(|beside| zstd(raw, compression, Some(beside))));
-    let ways = [zstd_alone, lz_alone, beside]
-        .into_iter()
-        .filter_map(|(stage, payload)| Some((stage, payload?)));
+    // What was compressed already: nothing gets it smaller, however long it searches.
+    let saved = zstd_alone.as_ref().map_or(0, |payload| raw.len().saturating_sub(payload.len()));
+    let search = search.filter(|_| !looks_random || saved >= raw.len() / WORTHWHILE);
+    let lz_alone = search.map(|search| lz(kind, raw, search));
+    let beside = beside.and_then(|beside| zstd(raw, level, false, Some(beside)));
+    let ways = [(ZSTD, zstd_alone), (LZ, lz_alone), (ZSTD_BESIDE, beside)];
+    let ways = ways.into_iter().filter_map(|(stage, payload)| Some((stage, payload?)));
     ways.min_by_key(|(_, payload)| payload.len())
 }
 
-fn zstd(raw: &[u8], compression: Compression, beside: Option<&[u8]>) -> Option<Vec<u8>> {
-    let level = match compression {
-        Compression::Zstd(level) => level,
-        Compression::Lz(Search::Lazy) => 9,
-        Compression::Lz(Search::Quick) => 16,
-        Compression::Lz(Search::Thorough) => 19,
-    };
+/// Of what looks random, one byte in so many must be saved by zstd for a search of ours.
+const WORTHWHILE: usize = 64;
+
+/// Whether all bytes are about as likely, by a sample: what is compressed or encrypted already. The
+/// chance that two bytes are the same is 1 in 256 for those; of code it is some 1 in 50.
+fn looks_random(raw: &[u8]) -> bool {
+    const SAMPLE_BYTES: usize = 1 << 10;
+    const SAMPLES: usize = 64;
+    let samples =
+        raw.chunks(raw.len().div_ceil(SAMPLES)).filter_map(|part| part.get(..SAMPLE_BYTES));
+    let (mut counts, mut total) = ([0u64; 256], 0u64);
+    for byte in samples.flatten() {
+        counts[usize::from(*byte)] += 1;
+        total += 1;
+    }
+    let same: u64 = counts.iter().map(|count| count * count).sum();
+    2 * 256 * same <= 3 * total * total
+}
+
+/// One frame of zstd. From far away: long repeats are found wherever they are.
+fn zstd(raw: &[u8], level: i32, from_far_away: bool, beside: Option<&[u8]>) -> Option<Vec<u8>> {
     let mut compressor = match beside {
         Some(beside) => zstd::bulk::Compressor::with_dictionary(level, beside),
         None => zstd::bulk::Compressor::new(level),
     }
     .ok()?;
+    if from_far_away {
+        compressor.set_parameter(CParameter::EnableLongDistanceMatching(true)).ok()?;
+        compressor.set_parameter(CParameter::WindowLog(WINDOW_LOG)).ok()?;
+    }
     // Our own checksum is behind every block already.
     compressor.include_checksum(false).ok()?;
     compressor.include_contentsize(false).ok()?;
@@ -114,10 +138,13 @@ fn zstd(raw: &[u8], compression: Compression, beside: Option<&[u8]>) -> Option<V
     compressor.compress(raw).ok()
 }
 
+/// Bits of the window of long blocks: as long as most are.
+const WINDOW_LOG: u32 = 23;
+
 fn lz(kind: BlockKind, raw: &[u8], search: Search) -> Vec<u8> {
     // Of numbers little else tells than whether they go on, or which byte of them it is.
     let (bits_before, bits_of_place, farther) = match kind {
-        // What many bytes before a literal tell must be learnt first.
+        // A short block does not fill the models for all bits of the byte before.
         BlockKind::Literals if raw.len() <= SHORT_BYTES => (4, 0, true),
         BlockKind::Literals => (8, 0, true),
         BlockKind::Corrections => (0, 2, false),
@@ -202,11 +229,62 @@ mod tests {
         }
     }
 
+    /// Bytes in which nobody sees an order.
+    fn noise(count: usize) -> Vec<u8> {
+        let mut state = 7u64;
+        let mut next = || {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            (state >> 56) as u8
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    #[test]
+    fn long_blocks_round_trip_with_every_search() {
+        let words = noise(300_000);
+        let raw: Vec<u8> = words.iter().flat_map(|byte| [byte & 7, byte & 31, 0]).collect();
+        assert!(raw.len() > SHORT_BYTES && !looks_random(&raw));
+        for kind in [BlockKind::Literals, BlockKind::Instructions, BlockKind::Corrections] {
+            let sizes = [Search::Lazy, Search::Quick, Search::Thorough].map(|search| {
+                let (stage, payload) = encode(kind, &raw, Compression::Lz(search), None).unwrap();
+                assert_eq!(stage, LZ);
+                assert_eq!(decode(stage, &payload, raw.len(), None).unwrap(), raw);
+                payload.len()
+            });
+            assert!(sizes[0] > sizes[1] && sizes[1] >= sizes[2], "{sizes:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_compressed_already_is_not_searched() {
+        let ours = Compression::Lz(Search::Thorough);
+        let encode = |raw: &[u8]| encode(BlockKind::Literals, raw, ours, None).unwrap();
+        let picture = noise(1 << 20);
+        assert!(looks_random(&picture));
+        let (stage, payload) = encode(&picture);
+        assert!(stage == ZSTD && payload.len() < picture.len() + 1000);
+        // Twice the same one, and some text.
+        let text =
+            b"It is the same picture as before, which is what somebody has to see. ".repeat(200);
+        let raw = [&picture[..], &text, &picture].concat();
+        assert!(looks_random(&raw));
+        let (stage, payload) = encode(&raw);
+        assert!(payload.len() < picture.len() + 2000, "{} bytes", payload.len());
+        assert_eq!(decode(stage, &payload, raw.len(), None).unwrap(), raw);
+    }
+
+    #[test]
+    fn text_and_code_do_not_look_random() {
+        assert!(!looks_random(&include_bytes!("stage.rs").repeat(10)));
+        let numbers: Vec<u8> = (0..100_000u32).flat_map(|n| (n * 3).to_le_bytes()).collect();
+        assert!(!looks_random(&numbers));
+    }
+
     #[test]
     fn what_is_wrong_with_a_payload_is_told() {
         let raw: Vec<u8> = (0..5000u32).flat_map(|n| (n / 3).to_le_bytes()).collect();
         let (stage, payload) =
-            encode(BlockKind::Literals, &raw, Compression::Lz(Search::Quick), None).unwrap();
+            encode(BlockKind::Literals, &raw, Compression::Lz(Search::Thorough), None).unwrap();
         assert!(payload.len() < raw.len() / 4 && stage == LZ);
         let error = decode(LZ, &[&payload[..], b"x"].concat(), raw.len(), None).unwrap_err();
         assert_eq!(error.what, "a compressed block does not decode: it goes on behind its end");

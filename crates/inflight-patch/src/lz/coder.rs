@@ -53,6 +53,11 @@ struct Kept {
 const PLAIN: u16 = 1 << 15;
 
 impl Encoder {
+    /// With room for what segments of so many bytes take, if each is a literal.
+    pub(super) fn for_bytes(count: usize) -> Encoder {
+        Encoder { symbols: Vec::with_capacity(2 * count + count / 8) }
+    }
+
     /// Writes the segment: both states, then the words that they take in as they are read.
     pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
         let (mut states, mut words) = ([STATE_MIN; 2], Vec::new());

@@ -44,7 +44,7 @@ impl Settings {
         position & ((1 << self.bits_of_place) - 1)
     }
 
-    /// The model of a part of a run that starts at `position`, by how many parts are before it.
+    /// The number of that of [`Models::run_part`].
     #[inline(always)]
     pub(super) fn run_context(self, position: usize, history: &History, before: usize) -> usize {
         let context = match before {
@@ -54,7 +54,7 @@ impl Settings {
         self.place(position) * RUN_MODELS + context
     }
 
-    /// The model of what a command is, by what was last.
+    /// The number of that of [`Models::kinds`].
     #[inline(always)]
     pub(super) fn command_context(self, position: usize, history: &History, run: usize) -> usize {
         let kinds = history.older as usize * KINDS + history.last as usize;

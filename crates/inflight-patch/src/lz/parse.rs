@@ -6,6 +6,7 @@ mod optimal;
 pub(super) use lazy::Lazy;
 pub(super) use optimal::Optimal;
 
+use super::find::common;
 use super::grammar::{Command, History, Models};
 
 /// Chooses steps.
@@ -28,6 +29,14 @@ impl Step {
             Step::Command(command) => command.length(),
         }
     }
+}
+
+/// How many bytes from a position on are like those so far before, of so many at most.
+#[inline(always)]
+fn agree(bytes: &[u8], position: usize, distance: u32, limit: usize) -> usize {
+    let Some(place) = position.checked_sub(distance as usize) else { return 0 };
+    let (there, here) = (&bytes[place..], &bytes[position..]);
+    common(there, here, 0, limit.min(here.len()))
 }
 
 /// The two bytes before a position, the nearest first; zeros where there is nothing.

@@ -17,10 +17,9 @@ use crate::transform::references::space::{OldExecutable, Region, RegionKind, Spa
 use crate::transform::references::{CopyPart, Relocator};
 
 /// Kinds of tables, each behind those that its references lead to.
-const ORDER: [&[RegionKind]; 3] = [
+const ORDER: [&[RegionKind]; 2] = [
     &[RegionKind::Pointers, RegionKind::UnwindEntries, RegionKind::Constants],
-    &[RegionKind::Relocations, RegionKind::Symbols],
-    &[RegionKind::UnwindIndex],
+    &[RegionKind::Relocations, RegionKind::Symbols, RegionKind::UnwindIndex],
 ];
 
 /// Bytes of a new table aligned as one piece of work.

@@ -1,6 +1,6 @@
 //! The latest places of each hash, in one line of the cache.
 //!
-//! The idea is that of the "row hash" of zstd (Nick Terrell and others, 2021): a byte more of the hash
+//! The idea is that of the "row hash" of zstd 1.5 (2021): a byte more of the hash
 //! is kept for each place, and one comparison of vectors tells which are worth a look. Which line is
 //! needed is known some positions ahead, so it is there when its turn comes.
 

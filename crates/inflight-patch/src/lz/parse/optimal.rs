@@ -1,16 +1,16 @@
 //! The cheapest of all ways to say some bytes.
 //!
 //! The idea is the "optimal parsing" of LZMA: as long as repeats overlap, the cheapest way to each
-//! byte is kept, in prices that the models make at this moment.
+//! byte is kept, in prices that the models make at this moment, or made not long ago.
 
-use super::super::find::{Find, Found, LONG_ENOUGH, Repeat, common};
+use super::super::find::{Find, Found, LONG_ENOUGH, Repeat};
 use super::super::grammar::{
     Command, DISTANCE_LENGTHS, History, Kind, LONG_FROM, Models, REPEAT_MAX, REPEAT_MIN, RUN_MAX,
     RUN_PART, Settings,
 };
 use super::super::price::price;
 use super::super::tariff::Tariff;
-use super::{Parse, Step, before, expected};
+use super::{Parse, Step, agree, before, expected};
 
 /// The most bytes over which ways are compared before one is taken: prices get old.
 const BYTES_MAX: usize = 2048;
@@ -63,14 +63,6 @@ fn recent(length: usize) -> Command {
 }
 
 impl Cursor {
-    /// How many bytes from here on are like those so far before, of so many at most.
-    #[inline(always)]
-    fn agree(&self, bytes: &[u8], distance: u32, limit: usize) -> usize {
-        let Some(place) = self.position.checked_sub(distance as usize) else { return 0 };
-        let (here, there) = (&bytes[self.position..], &bytes[place..]);
-        common(there, here, 0, limit.min(here.len()))
-    }
-
     /// One literal on. What a run costs that ends here is in the price at each byte.
     fn literal(&self, models: &mut Models, tariff: &Tariff, bytes: &[u8]) -> Cursor {
         let Cursor { position, past: Past { history, run }, .. } = *self;
@@ -333,17 +325,18 @@ impl<'a, F: Find<'a>> Optimal<'a, F> {
     fn look(&mut self, models: &mut Models, here: usize, cursor: &Cursor) -> Option<Command> {
         let (bytes, settings) = (self.bytes, self.settings);
         let distances = cursor.past.history.distances;
-        let recent = distances.map(|distance| cursor.agree(bytes, distance, LONG_ENOUGH));
+        let recent = distances.map(|distance| agree(bytes, cursor.position, distance, LONG_ENOUGH));
         let is_long = |length: usize| length >= LONG_ENOUGH;
         if recent.into_iter().any(is_long) {
-            let lengths = distances.map(|distance| cursor.agree(bytes, distance, REPEAT_MAX));
+            let lengths =
+                distances.map(|distance| agree(bytes, cursor.position, distance, REPEAT_MAX));
             let place = (0..4).max_by_key(|place| (lengths[*place], 3 - place)).expect("of four");
             return Some(Command::Recent { place, length: lengths[place] });
         }
         if let Some(Repeat { distance, .. }) =
             self.found.iter().last().filter(|found| is_long(found.length))
         {
-            let length = cursor.agree(bytes, *distance, REPEAT_MAX);
+            let length = agree(bytes, cursor.position, *distance, REPEAT_MAX);
             return Some(Command::Repeat { distance: *distance, length });
         }
         let Optimal { tariff, ways, found, .. } = self;
@@ -431,7 +424,7 @@ impl GoesOn<'_> {
 
     fn literal(&mut self, ways: &mut Ways, literal: &Cursor, way: impl Fn(usize) -> Way) {
         let distance = literal.past.history.distances[0];
-        let length = literal.agree(self.bytes, distance, LONG_ENOUGH);
+        let length = agree(self.bytes, literal.position, distance, LONG_ENOUGH);
         if length >= REPEAT_MIN {
             let commands = Commands::at(self.tariff, self.settings, literal, Kind::Recent);
             ways.reach(self.here, way(length), commands.price(&recent(length)));
