@@ -83,7 +83,7 @@ pub(crate) fn encode(
     beside: Option<&[u8]>,
 ) -> Option<(u8, Vec<u8>)> {
     // Whoever opens a patch needs the index before the table of stages.
-    let search = compression.lz(raw.len()).filter(|_| kind != BlockKind::Index);
+    let search = compression.lz(raw.len()).filter(|search| is_for_lz(kind, *search));
     let looks_random = raw.len() > SHORT_BYTES && looks_random(raw);
     let level = compression.zstd_level();
     let zstd_alone = match search {
@@ -99,6 +99,13 @@ pub(crate) fn encode(
     let ways = [(ZSTD, zstd_alone), (LZ, lz_alone), (ZSTD_BESIDE, beside)];
     let ways = ways.into_iter().filter_map(|(stage, payload)| Some((stage, payload?)));
     ways.min_by_key(|(_, payload)| payload.len())
+}
+
+/// Whether it is worth to compress a kind with a search of ours. A lazy one finds no more than zstd where
+/// copies differ in single bytes and references in few, and zstd is decoded faster.
+fn is_for_lz(kind: BlockKind, search: Search) -> bool {
+    use BlockKind::{Differences, Index, Mismatches, Misses};
+    kind != Index && (search != Search::Lazy || !matches!(kind, Mismatches | Differences | Misses))
 }
 
 /// Of what looks random, one byte in so many must be saved by zstd for a search of ours.

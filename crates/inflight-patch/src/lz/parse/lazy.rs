@@ -109,3 +109,35 @@ impl<'a> Lazy<'a> {
         best
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::grammar::Settings;
+    use super::*;
+
+    #[test]
+    fn of_what_has_no_repeats_few_steps_are_given_at_a_time() {
+        // Each two bytes come once.
+        let pairs = (0..=255u8).flat_map(|high| (0..=255u8).map(move |low| [high, low]));
+        let bytes: Vec<u8> = pairs.flatten().collect();
+        let settings = Settings { bits_before: 0, bits_of_place: 0, farther: false };
+        let (mut models, mut steps) = (Models::new(settings), Vec::new());
+        let (mut lazy, mut history, mut run) = (Lazy::new(&bytes), History::NEW, 0);
+        let mut made = 0;
+        while made < bytes.len() {
+            lazy.next(&mut models, &history, run, &mut steps);
+            assert!(!steps.is_empty() && steps.len() <= RUN_MAX + RUN_MAX / PATIENCE + 2);
+            for step in &steps {
+                made += step.length();
+                match step {
+                    Step::Literal => run = (run + 1) % RUN_MAX,
+                    Step::Command(command) => {
+                        history = history.after(run, *command);
+                        run = 0;
+                    }
+                }
+            }
+        }
+        assert_eq!(made, bytes.len());
+    }
+}
