@@ -194,7 +194,7 @@ fn repeat(out: &mut [u8], position: usize, distance: usize, count: usize) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -235,7 +235,7 @@ mod tests {
     }
 
     /// Numbers in which nobody sees an order.
-    fn noise(count: usize) -> Vec<u8> {
+    pub(crate) fn noise(count: usize) -> Vec<u8> {
         let mut state = 1u64;
         let mut next = || {
             state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);

@@ -202,6 +202,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::lz::tests::noise;
 
     /// Bytes that repeat themselves.
     fn raw() -> impl Strategy<Value = Vec<u8>> {
@@ -234,16 +235,6 @@ mod tests {
                 prop_assert_eq!(&decode(stage, &payload, raw.len(), Some(&beside)).unwrap(), &raw);
             }
         }
-    }
-
-    /// Bytes in which nobody sees an order.
-    fn noise(count: usize) -> Vec<u8> {
-        let mut state = 7u64;
-        let mut next = || {
-            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-            (state >> 56) as u8
-        };
-        (0..count).map(|_| next()).collect()
     }
 
     #[test]
