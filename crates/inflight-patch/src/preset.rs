@@ -44,8 +44,7 @@ impl Preset {
     pub(crate) const fn compressor_bytes(self) -> u64 {
         match self {
             Preset::Fast => 4 << 20,
-            // Places, and the symbols of a segment.
-            Preset::Default => 24 << 20,
+            Preset::Default => 8 << 20,
             Preset::Small => 96 << 20,
         }
     }

@@ -99,7 +99,7 @@ fn what_moved_among_much_that_is_alike_is_found_whole_and_new_mixtures_are_found
         // indexed in place of what is left.
         assert!(patch.len() < 6_000, "{} bytes", patch.len());
     }
-    asks_for_enough(place.path(), 200, 10);
+    asks_for_enough(place.path(), 150, 10);
 }
 
 /// Makes a patch with 150 MiB: bytes read, and those of the patch.
