@@ -62,7 +62,7 @@ pub(crate) enum Compression {
     /// zstd at a level.
     Zstd(i32),
     /// Our own, several times as long to decode. A lazy search makes it 8 % smaller than level 9 of zstd
-    /// in two and a half times the time, a quick one another 4 % in three times that, a thorough one
+    /// in little more than twice the time, a quick one another 4 % in three times that, a thorough one
     /// another percent or two in twice that.
     Lz(Search),
 }
