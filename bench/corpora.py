@@ -111,6 +111,9 @@ PAIRS = {
     "llvmlite": Wheels("llvmlite", "0.43.0", "0.44.0", ("manylinux2014_x86_64",)),
     "qt": Wheels("PySide6-Essentials", "6.7.3", "6.8.0", ("manylinux_2_28_x86_64",)),
     "tensorflow": Wheels("tensorflow-cpu", "2.18.0", "2.19.0", ("manylinux2014_x86_64",)),
+    # Images for other systems.
+    "polars-windows": Wheels("polars", "1.20.0", "1.21.0", ("win_amd64",)),
+    "scipy-windows": Wheels("scipy", "1.14.1", "1.15.0", ("win_amd64",)),
     **made.PAIRS,
 }
 

@@ -15,7 +15,8 @@ struct Ground {
     engine: Engine,
     job: Job,
     place: tempfile::TempDir,
-    versions: [Vec<u8>; 2],
+    /// As ELF images, and as PE images.
+    versions: [[Vec<u8>; 2]; 2],
 }
 
 static GROUND: LazyLock<Ground> = LazyLock::new(|| {
@@ -23,7 +24,8 @@ static GROUND: LazyLock<Ground> = LazyLock::new(|| {
     let engine = builder.memory_bytes_max(256 << 20).build().expect("an engine");
     let job = Job::new(engine.handle(), 1).expect("a job");
     let functions: Vec<u32> = (0..60).map(|number: u32| number.wrapping_mul(0x9e37_79b1)).collect();
-    let versions = [program::program(&functions[..50]), program::program(&functions[7..])];
+    let versions = [program::program, program::windows_program]
+        .map(|program| [program(&functions[..50]), program(&functions[7..])]);
     Ground { engine, job, place: tempfile::tempdir().expect("a temporary directory"), versions }
 });
 
@@ -32,9 +34,15 @@ fn changed(version: &[u8], input: &[u8]) -> Vec<u8> {
     let mut out = version.to_vec();
     for change in input.chunks_exact(5) {
         let place = usize::from(u16::from_le_bytes([change[0], change[1]])) % out.len();
-        // The last places are the section table: changed more often than by chance.
-        let place = if change[2] & 1 == 0 { place } else { out.len() - 1 - place % 600 };
-        for (at, byte) in out[place..].iter_mut().take(1 + usize::from(change[2] >> 5)).enumerate() {
+        // The last places are the section table of ELF images, and the first ones are the headers of
+        // others: changed more often than by chance.
+        let place = match change[2] & 3 {
+            0 | 1 => place,
+            2 => out.len() - 1 - place % 600,
+            _ => place % 600,
+        };
+        for (at, byte) in out[place..].iter_mut().take(1 + usize::from(change[2] >> 5)).enumerate()
+        {
             *byte = change[3 + at % 2];
         }
     }
@@ -43,9 +51,11 @@ fn changed(version: &[u8], input: &[u8]) -> Vec<u8> {
 
 fuzz_target!(|input: &[u8]| {
     let ground = &*GROUND;
+    let Some((container, input)) = input.split_first() else { return };
+    let versions = &ground.versions[usize::from(container & 1)];
     let (first, second) = input.split_at(input.len() / 2);
-    let old_bytes = changed(&ground.versions[0], first);
-    let new_bytes = changed(&ground.versions[1], second);
+    let old_bytes = changed(&versions[0], first);
+    let new_bytes = changed(&versions[1], second);
     let paths = ["old", "new", "patch", "built"].map(|name| ground.place.path().join(name));
     let [old, new, patch, built] = &paths;
     std::fs::write(old, old_bytes).expect("written");

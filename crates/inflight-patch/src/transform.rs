@@ -1,4 +1,4 @@
 //! Transforms: what no matcher of bytes can see, predicted.
 
-pub(crate) mod elf;
+pub(crate) mod container;
 pub(crate) mod references;

@@ -12,7 +12,7 @@ use std::path::Path;
 use inflight::{DriverChoice, Engine};
 use inflight_patch::{ApplyOptions, DiffOptions, Job, Preset, apply, diff};
 use proptest::prelude::*;
-use support::program::{Function, program};
+use support::program::{Function, program, windows_program};
 use support::tar::tar;
 
 /// Makes and applies a patch of two files with the threads given; gives the patch.
@@ -51,6 +51,10 @@ fn functions(count: u32) -> Vec<Function> {
 
 /// A program, and the same with some functions more and some less.
 fn versions(count: u32) -> (Vec<u8>, Vec<u8>) {
+    versions_as(program, count)
+}
+
+fn versions_as(program: fn(&[Function]) -> Vec<u8>, count: u32) -> (Vec<u8>, Vec<u8>) {
     let old = functions(count);
     let mut new = old.clone();
     for at in [3, count as usize / 3, count as usize / 2] {
@@ -67,11 +71,13 @@ fn disguised(image: &[u8]) -> Vec<u8> {
 
 #[test]
 fn what_moves_in_an_executable_costs_next_to_nothing() {
-    let (old, new) = versions(20_000);
-    let predicted = patch(&old, &new).len();
-    let not = patch(&disguised(&old), &disguised(&new)).len();
-    assert!(predicted * 20 < not, "{predicted} bytes, and {not} without predictions");
-    assert!(predicted < 10_000, "{predicted} bytes for three new functions");
+    for program in [program, windows_program] {
+        let (old, new) = versions_as(program, 20_000);
+        let predicted = patch(&old, &new).len();
+        let not = patch(&disguised(&old), &disguised(&new)).len();
+        assert!(predicted * 20 < not, "{predicted} bytes, and {not} without predictions");
+        assert!(predicted < 10_000, "{predicted} bytes for three new functions");
+    }
 }
 
 #[test]
@@ -86,15 +92,18 @@ fn calls_of_new_functions_say_where_they_lead() {
 
 #[test]
 fn executables_inside_a_tar_are_found() {
-    let (old, new) = versions(5_000);
-    let pack = |program: &[u8], text: &str| {
-        tar(&[("readme", text.as_bytes()), ("bin/program", program), ("last", b"the end")])
-    };
-    let (old_tar, new_tar) = (pack(&old, "version one"), pack(&new, &"version two ".repeat(999)));
-    let inside = patch(&old_tar, &new_tar).len();
-    let alone = patch(&old, &new).len();
-    assert!(inside < alone + 1000, "{inside} bytes in a tar, {alone} alone");
-    assert!(inside * 50 < old_tar.len(), "{inside} bytes for {}", old_tar.len());
+    for program in [program, windows_program] {
+        let (old, new) = versions_as(program, 5_000);
+        let pack = |program: &[u8], text: &str| {
+            tar(&[("readme", text.as_bytes()), ("bin/program", program), ("last", b"the end")])
+        };
+        let (old_tar, new_tar) =
+            (pack(&old, "version one"), pack(&new, &"version two ".repeat(999)));
+        let inside = patch(&old_tar, &new_tar).len();
+        let alone = patch(&old, &new).len();
+        assert!(inside < alone + 1000, "{inside} bytes in a tar, {alone} alone");
+        assert!(inside * 50 < old_tar.len(), "{inside} bytes for {}", old_tar.len());
+    }
 }
 
 #[test]
@@ -140,7 +149,9 @@ proptest! {
     fn any_program_becomes_any_other(
         old in prop::collection::btree_set(0u32..400, 1..300),
         new in prop::collection::btree_set(0u32..400, 1..300),
+        is_windows: bool,
     ) {
+        let program = if is_windows { windows_program } else { program };
         let of = |functions: &std::collections::BTreeSet<u32>| {
             let functions: Vec<Function> =
                 functions.iter().map(|number| number.wrapping_mul(0x9e37_79b1)).collect();
@@ -155,15 +166,17 @@ proptest! {
         head in prop::collection::vec((0usize..64, any::<u8>()), 0..3),
         tables in prop::collection::vec((0usize..512, any::<u8>()), 0..6),
         cut in prop::option::of(any::<prop::sample::Index>()),
+        is_windows: bool,
     ) {
-        let (old, new) = versions(300);
+        let (old, new) = versions_as(if is_windows { windows_program } else { program }, 300);
         let ruin = |image: &[u8]| {
             let mut image = image.to_vec();
             let length = image.len();
             damage.iter().for_each(|(at, byte)| image[at.index(length)] = *byte);
             head.iter().for_each(|(at, byte)| image[*at] = *byte);
-            // The section table is at the end.
-            tables.iter().for_each(|(at, byte)| image[length - 512 + at] = *byte);
+            // The section table is at the end of ELF images, and near the start of others.
+            let table = if is_windows { 0x80 } else { length - 512 };
+            tables.iter().for_each(|(at, byte)| image[table + at] = *byte);
             if let Some(cut) = cut {
                 image.truncate(cut.index(length));
             }

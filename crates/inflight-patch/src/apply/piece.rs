@@ -137,7 +137,7 @@ impl Piece {
                     if let Some(relocation) = &group.relocation {
                         let place = relocation.place(self.start + (at - start) as u64);
                         let literals = &mut out.as_mut_slice()[at..];
-                        relocation.relocator.make_relative(place, literals);
+                        relocation.relocator.make_different(place, literals);
                     }
                 }
                 Source::Run(byte, count) => out.extend_fill(*byte, *count),

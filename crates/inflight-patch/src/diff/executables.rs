@@ -268,12 +268,12 @@ struct Grain {
 
 impl Grain {
     fn code(effort: Effort) -> Grain {
-        let is_wanted = |kind| kind == RegionKind::CodeX86;
+        let is_wanted = RegionKind::is_code;
         Grain { is_wanted, sampling: effort.code, score_min: 32 }
     }
 
     fn data(effort: Effort) -> Grain {
-        let is_wanted = |kind: RegionKind| kind != RegionKind::CodeX86 && !kind.is_table();
+        let is_wanted = |kind: RegionKind| !kind.is_code() && !kind.is_table();
         Grain { is_wanted, sampling: effort.data, score_min: 24 }
     }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::error::Result;
 use crate::image::Image;
 use crate::layout::Layout;
-use crate::transform::elf;
+use crate::transform::container::{self, tar};
 
 /// Bytes at the start of a file that tell what it is.
 const HEAD_BYTES: u64 = 512;
@@ -67,7 +67,7 @@ impl Tars {
 /// Whether an executable starts in a unit of a tar.
 pub(super) fn holds_executable(unit: &[u8]) -> bool {
     // Units of large files start at multiples of a tar's blocks.
-    unit.chunks(elf::TAR_BLOCK).any(elf::starts_like_one)
+    unit.chunks(tar::BLOCK).any(container::starts_like_one)
 }
 
 impl Sightings {
@@ -111,9 +111,9 @@ pub(super) async fn pairs(old: &Image, new: &Image) -> Result<Vec<Pair>> {
         let place = span.image.start;
         let buffer = new.tree().directory().handle().buffer(HEAD_BYTES as usize).await;
         let head = new.read(place..place + HEAD_BYTES, buffer).await?;
-        let kind = match elf::starts_like_one(&head) {
+        let kind = match container::starts_like_one(&head) {
             true => Kind::Executable,
-            false if elf::starts_like_tar(&head) => Kind::Tar,
+            false if tar::starts_like_one(&head) => Kind::Tar,
             false => continue,
         };
         if let Some(old) = counterpart(old, new, number) {

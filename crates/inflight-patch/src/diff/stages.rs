@@ -18,9 +18,9 @@ use crate::format::{BlockKind, GroupInstructions, Instruction, decode_stage, enc
 use crate::layout::UNIT_BYTES;
 use crate::lz::Search;
 use crate::preset::{Compression, Preset};
-use crate::transform::elf;
+use crate::transform::container;
 use crate::transform::references::scan::scan;
-use crate::transform::references::space::{OldExecutable, RegionKind, Space};
+use crate::transform::references::space::{OldExecutable, Space};
 use crate::transform::references::{CopyPart, Relocator, Scratch};
 
 /// Bytes that are compressed.
@@ -62,7 +62,7 @@ impl Versions {
     /// Prepares two versions of an executable; nothing if one of them is none, or has no code.
     #[must_use]
     pub fn new(old: Vec<u8>, new: Vec<u8>) -> Option<Versions> {
-        let (old_space, new_space) = (elf::parse(&old)?, elf::parse(&new)?);
+        let (old_space, new_space) = (container::parse(&old)?, container::parse(&new)?);
         let pool = Pool::new(Budget::new(4 << 30));
         let effort = Effort::of(Preset::Default);
         let sizes = ChunkSizes::around(1 << 10);
@@ -259,7 +259,7 @@ fn part(copy: Copy) -> CopyPart {
 
 /// The longest region of code.
 fn code(space: &Space) -> Option<std::ops::Range<usize>> {
-    let code = space.regions.iter().filter(|region| region.kind == RegionKind::CodeX86);
+    let code = space.regions.iter().filter(|region| region.kind.is_code());
     let longest = code.max_by_key(|region| region.length)?;
     Some(longest.start as usize..longest.end() as usize)
 }
@@ -267,7 +267,7 @@ fn code(space: &Space) -> Option<std::ops::Range<usize>> {
 /// How many references there are in code.
 fn references(space: &Space, bytes: &[u8]) -> u64 {
     let mut count = 0;
-    for region in space.regions.iter().filter(|region| region.kind == RegionKind::CodeX86) {
+    for region in space.regions.iter().filter(|region| region.kind.is_code()) {
         let bytes = &bytes[region.start as usize..region.end() as usize];
         scan(space, region, 0, bytes, |_| count += 1);
     }
@@ -276,7 +276,7 @@ fn references(space: &Space, bytes: &[u8]) -> u64 {
 
 /// Zeroes all references in code.
 fn zero(space: &Space, bytes: &mut [u8]) {
-    for region in space.regions.iter().filter(|region| region.kind == RegionKind::CodeX86) {
+    for region in space.regions.iter().filter(|region| region.kind.is_code()) {
         let bytes = &mut bytes[region.start as usize..region.end() as usize];
         let mut places = Vec::new();
         scan(space, region, 0, bytes, |reference| places.push(reference.at));

@@ -8,6 +8,7 @@
 //! Nothing rests on the recognition of references being right: [`Relocator::relocate`] is the same
 //! for encoder and decoder, and sees nothing but the bytes of the copy and the tables in the patch.
 
+mod functions;
 pub(crate) mod map;
 pub(crate) mod reference;
 pub(crate) mod scan;
@@ -145,6 +146,7 @@ impl Relocator {
                     itself,
                     shift(region.spot, to.spot),
                     self.names_moved(&from.space, region, to),
+                    0,
                 ]);
                 for (number, reference) in references.iter().enumerate() {
                     if let (Some(known), Some(ahead)) = (known, references.get(number + AHEAD)) {
@@ -174,14 +176,14 @@ impl Relocator {
         }
     }
 
-    /// Rewrites the references in literals for `place`, so that each says where it leads.
-    pub(crate) fn make_absolute(&self, place: u32, bytes: &mut [u8]) {
-        self.each_literal(place, bytes, scan::make_absolute);
+    /// Rewrites the references in literals for `place`, so that the same is said in the same way.
+    pub(crate) fn make_alike(&self, place: u32, bytes: &mut [u8]) {
+        self.each_literal(place, bytes, scan::make_alike);
     }
 
-    /// Undoes [`Relocator::make_absolute`].
-    pub(crate) fn make_relative(&self, place: u32, bytes: &mut [u8]) {
-        self.each_literal(place, bytes, scan::make_relative);
+    /// Undoes [`Relocator::make_alike`].
+    pub(crate) fn make_different(&self, place: u32, bytes: &mut [u8]) {
+        self.each_literal(place, bytes, scan::make_different);
     }
 
     fn each_literal(
@@ -253,7 +255,7 @@ fn shift(from: u32, to: u32) -> i64 {
 }
 
 /// How far the origins of references moved, in the order of [`Origin`].
-struct Moved([i64; 5]);
+struct Moved([i64; 6]);
 
 impl Moved {
     fn predict(&self, reference: &Reference, bytes: &[u8], new_target: u32) -> u64 {

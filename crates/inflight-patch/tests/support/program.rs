@@ -1,4 +1,4 @@
-//! Small programs as ELF images: functions that call each other, tables that point to them.
+//! Small programs as ELF and PE images: functions that call each other, tables that point to them.
 
 /// A function, named by a number that its body follows from.
 pub type Function = u32;
@@ -49,34 +49,60 @@ struct Section {
     entry: u64,
 }
 
-/// The image of a program. Each function calls whoever of `functions` is nearest to what its body
+/// The code of a program. Each function calls whoever of `functions` is nearest to what its body
 /// asks for, so that one more function changes few calls but moves all that follow.
-pub fn program(functions: &[Function]) -> Vec<u8> {
-    let bodies: Vec<_> = functions.iter().map(|function| body(*function)).collect();
-    let (mut starts, mut text) = (Vec::new(), Vec::new());
-    for (bytes, _) in &bodies {
-        text.resize(text.len().next_multiple_of(16), 0xcc);
-        starts.push(text.len() as u64);
-        text.extend_from_slice(bytes);
+struct Code {
+    bytes: Vec<u8>,
+    /// Where each function starts, and its length.
+    starts: Vec<u64>,
+    lengths: Vec<u32>,
+    /// Of each function: what has to be filled in.
+    fixups: Vec<Vec<Fixup>>,
+}
+
+impl Code {
+    fn of(functions: &[Function]) -> Code {
+        let (mut starts, mut lengths, mut text) = (Vec::new(), Vec::new(), Vec::new());
+        let bodies = functions.iter().map(|function| body(*function));
+        let fixups = bodies.map(|(bytes, fixups)| {
+            text.resize(text.len().next_multiple_of(16), 0xcc);
+            starts.push(text.len() as u64);
+            lengths.push(bytes.len() as u32);
+            text.extend_from_slice(&bytes);
+            fixups
+        });
+        let fixups = fixups.collect();
+        Code { bytes: text, starts, lengths, fixups }
     }
-    let text_address = TEXT_PLACE + ADDRESS_AHEAD;
-    let slots_place = (TEXT_PLACE + text.len() as u64).next_multiple_of(64);
-    let slots_address = slots_place + ADDRESS_AHEAD;
-    let called = |wanted: u32| {
-        let number = (0..functions.len()).min_by_key(|n| functions[*n].wrapping_sub(wanted));
-        number.expect("a program has functions")
-    };
-    for (start, (_, fixups)) in starts.iter().zip(&bodies) {
-        for fixup in fixups {
-            let (at, target) = match fixup {
-                Fixup::Call(at, wanted) => (*at, text_address + starts[called(*wanted)]),
-                Fixup::Slot(at, wanted) => (*at, slots_address + 8 * called(*wanted) as u64),
-            };
-            let at = *start as usize + at;
-            let value = target.wrapping_sub(text_address + at as u64 + 4) as u32;
-            text[at..at + 4].copy_from_slice(&value.to_le_bytes());
+
+    /// Fills in where everything is: code, and a slot of 8 bytes for each function.
+    fn link(&mut self, functions: &[Function], text_address: u64, slots_address: u64) {
+        let called = |wanted: u32| {
+            let number = (0..functions.len()).min_by_key(|n| functions[*n].wrapping_sub(wanted));
+            number.expect("a program has functions")
+        };
+        for (start, fixups) in self.starts.iter().zip(&self.fixups) {
+            for fixup in fixups {
+                let (at, target) = match fixup {
+                    Fixup::Call(at, wanted) => (*at, text_address + self.starts[called(*wanted)]),
+                    Fixup::Slot(at, wanted) => (*at, slots_address + 8 * called(*wanted) as u64),
+                };
+                let at = *start as usize + at;
+                let value = target.wrapping_sub(text_address + at as u64 + 4) as u32;
+                self.bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+            }
         }
     }
+}
+
+/// A program as an ELF image.
+pub fn program(functions: &[Function]) -> Vec<u8> {
+    let mut code = Code::of(functions);
+    let text_address = TEXT_PLACE + ADDRESS_AHEAD;
+    let slots_place = (TEXT_PLACE + code.bytes.len() as u64).next_multiple_of(64);
+    let slots_address = slots_place + ADDRESS_AHEAD;
+    code.link(functions, text_address, slots_address);
+    let Code { bytes: text, starts, lengths, .. } = code;
     let address = |number: usize| text_address + starts[number];
     let (mut relocations, mut symbols, mut names) = (Vec::new(), vec![0; 24], vec![0]);
     let mut unwind: Vec<u8> = [&20u32.to_le_bytes()[..], &[0; 20]].concat();
@@ -88,13 +114,13 @@ pub fn program(functions: &[Function]) -> Vec<u8> {
         symbols.extend_from_slice(&(names.len() as u32).to_le_bytes());
         symbols.extend_from_slice(&[2, 0, 1, 0]);
         symbols.extend_from_slice(&address(number).to_le_bytes());
-        symbols.extend_from_slice(&(bodies[number].0.len() as u64).to_le_bytes());
+        symbols.extend_from_slice(&u64::from(lengths[number]).to_le_bytes());
         names.extend_from_slice(format!("function_{function:x}\0").as_bytes());
         let here = places.unwind + ADDRESS_AHEAD + unwind.len() as u64;
         unwind.extend_from_slice(&20u32.to_le_bytes());
         unwind.extend_from_slice(&(unwind.len() as u32).to_le_bytes());
         unwind.extend_from_slice(&(address(number).wrapping_sub(here + 8) as u32).to_le_bytes());
-        unwind.extend_from_slice(&(bodies[number].0.len() as u32).to_le_bytes());
+        unwind.extend_from_slice(&lengths[number].to_le_bytes());
         unwind.extend_from_slice(&[0; 8]);
     }
     let section =
@@ -175,5 +201,100 @@ fn image(sections: &[Section], slots_place: u64) -> Vec<u8> {
     out[0x3a..0x3c].copy_from_slice(&64u16.to_le_bytes());
     out[0x3c..0x3e].copy_from_slice(&(sections.len() as u16 + 2).to_le_bytes());
     out[0x3e..0x40].copy_from_slice(&(sections.len() as u16 + 1).to_le_bytes());
+    out
+}
+
+/// Where images of Windows want to be loaded.
+const WINDOWS_BASE: u64 = 0x1_8000_0000;
+/// Where the first section of one comes to lie: as a spot, and in the file.
+const WINDOWS_TEXT: (u32, u32) = (0x1000, 0x400);
+
+/// A program as a PE image.
+#[allow(dead_code, reason = "not everybody wants one")]
+pub fn windows_program(functions: &[Function]) -> Vec<u8> {
+    let mut code = Code::of(functions);
+    let text_spot = WINDOWS_TEXT.0;
+    let constants_spot = (text_spot + code.bytes.len() as u32).next_multiple_of(0x1000);
+    code.link(functions, text_spot.into(), constants_spot.into());
+    let Code { bytes: text, starts, lengths, .. } = code;
+    let spots: Vec<u32> = starts.iter().map(|start| text_spot + *start as u32).collect();
+    let (mut constants, mut records) = (Vec::new(), Vec::new());
+    for spot in &spots {
+        constants.extend_from_slice(&(WINDOWS_BASE + u64::from(*spot)).to_le_bytes());
+    }
+    for (spot, length) in spots.iter().zip(&lengths) {
+        let unwind = constants_spot + constants.len() as u32;
+        for word in [*spot, spot + length, unwind] {
+            records.extend_from_slice(&word.to_le_bytes());
+        }
+        // With a handler, and two codes for the prologue.
+        constants.extend_from_slice(&[9, 4, 2, 0, 4, 0x32, 1, 0x30]);
+        for word in [spots[0], spot + 5, u32::MAX] {
+            constants.extend_from_slice(&word.to_le_bytes());
+        }
+    }
+    let exports = constants_spot + constants.len() as u32;
+    let count = functions.len() as u32;
+    let tables = exports + 40;
+    for word in [0, 0, 0, 0, 1, count, count, tables, tables + 4 * count, tables + 8 * count] {
+        constants.extend_from_slice(&word.to_le_bytes());
+    }
+    let mut names = Vec::new();
+    let names_spot = tables + 10 * count;
+    let mut name_spots = Vec::new();
+    for function in functions {
+        name_spots.push(names_spot + names.len() as u32);
+        names.extend_from_slice(format!("function_{function:x}\0").as_bytes());
+    }
+    for word in spots.iter().chain(&name_spots) {
+        constants.extend_from_slice(&word.to_le_bytes());
+    }
+    constants.extend((0..count).flat_map(|number| (number as u16).to_le_bytes()));
+    constants.extend_from_slice(&names);
+    let exports = exports..constants_spot + constants.len() as u32;
+    windows_image(
+        [
+            (".text", 0x6000_0020, text),
+            (".rdata", 0x4000_0040, constants),
+            (".pdata", 0x4000_0040, records),
+        ],
+        exports,
+    )
+}
+
+/// Lays sections out behind headers; the last one is the table of functions.
+fn windows_image(sections: [(&str, u32, Vec<u8>); 3], exports: std::ops::Range<u32>) -> Vec<u8> {
+    let mut out = vec![0; WINDOWS_TEXT.1 as usize];
+    let (mut spot, mut headers) = (WINDOWS_TEXT.0, Vec::new());
+    let mut functions = 0..0;
+    for (name, flags, bytes) in sections {
+        let (length, place) = (bytes.len() as u32, out.len() as u32);
+        out.extend_from_slice(&bytes);
+        out.resize(out.len().next_multiple_of(0x200), 0);
+        functions = spot..spot + length;
+        let mut header = [0; 40];
+        header[..name.len()].copy_from_slice(name.as_bytes());
+        let words = [length, spot, out.len() as u32 - place, place, 0, 0, 0, flags];
+        for (at, word) in words.iter().enumerate() {
+            header[8 + 4 * at..12 + 4 * at].copy_from_slice(&word.to_le_bytes());
+        }
+        headers.extend_from_slice(&header);
+        spot = (spot + length).next_multiple_of(0x1000);
+    }
+    let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"MZ");
+    put(0x3c, &0x80u32.to_le_bytes());
+    put(0x80, b"PE\0\0\x64\x86\x03\0");
+    // Of the optional header: its length, and what it starts with.
+    put(0x94, &240u16.to_le_bytes());
+    put(0x98, &0x20bu16.to_le_bytes());
+    put(0x98 + 24, &WINDOWS_BASE.to_le_bytes());
+    put(0x98 + 56, &spot.to_le_bytes());
+    put(0x98 + 108, &16u32.to_le_bytes());
+    for (number, range) in [(0, exports), (3, functions)] {
+        put(0x98 + 112 + 8 * number, &range.start.to_le_bytes());
+        put(0x98 + 116 + 8 * number, &(range.end - range.start).to_le_bytes());
+    }
+    put(0x98 + 240, &headers);
     out
 }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::Found;
 use crate::image::Image;
-use crate::transform::elf::{self, TAR_BLOCK};
+use crate::transform::container::{self, tar};
 
 /// The smallest file looked at.
 const EXECUTABLE_BYTES_MIN: u64 = 1 << 10;
@@ -25,24 +25,24 @@ pub(in crate::diff) fn find_all(image: &Image, bytes: &[u8]) -> Vec<Found> {
 /// The executables in a file, which is a range of an image.
 pub(in crate::diff) fn find_in(bytes: &[u8], range: Range<u64>) -> Vec<Found> {
     let file = &bytes[range.start as usize..range.end as usize];
-    if elf::starts_like_one(file) {
-        let found = elf::parse(file).map(|space| Found { start: range.start, space });
+    if container::starts_like_one(file) {
+        let found = container::parse(file).map(|space| Found { start: range.start, space });
         return found.into_iter().collect();
     }
-    if !elf::starts_like_tar(file) {
+    if !tar::starts_like_one(file) {
         return Vec::new();
     }
     let mut found = Vec::new();
     let mut at = 0;
     while at < file.len() {
         let member = &file[at..];
-        let length = elf::length(member).unwrap_or(0) as usize;
-        match elf::parse(&member[..length]) {
+        let length = container::length(member).unwrap_or(0) as usize;
+        match container::parse(&member[..length]) {
             Some(space) => {
                 found.push(Found { start: range.start + at as u64, space });
-                at += length.next_multiple_of(TAR_BLOCK);
+                at += length.next_multiple_of(tar::BLOCK);
             }
-            None => at += TAR_BLOCK,
+            None => at += tar::BLOCK,
         }
     }
     found

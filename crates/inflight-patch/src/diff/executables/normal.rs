@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::transform::references::scan::scan;
-use crate::transform::references::space::{RegionKind, Space};
+use crate::transform::references::space::Space;
 
 /// Bytes of code scanned as one piece of work: places in it fit into 16 bits, as there are millions
 /// of them.
@@ -29,7 +29,7 @@ pub(super) fn zero<'a>(
     let mut rest = image;
     let mut position = 0;
     for (start, space) in executables {
-        for region in space.regions.iter().filter(|region| region.kind == RegionKind::CodeX86) {
+        for region in space.regions.iter().filter(|region| region.kind.is_code()) {
             let mut inside = 0;
             while inside < region.length {
                 let length = (region.length - inside).min(SCAN_BYTES as u32);

@@ -100,7 +100,7 @@ fn look(
     let literal = |range: Range<u32>, seen: &mut Seen| {
         let at = seen.literals.len();
         seen.literals.extend_from_slice(&new[range.start as usize..range.end as usize]);
-        relocator.make_absolute(range.start, &mut seen.literals[at..]);
+        relocator.make_alike(range.start, &mut seen.literals[at..]);
     };
     let first = parts.partition_point(|part| part.new + part.length <= piece.start);
     for part in parts[first..].iter().take_while(|part| part.new < piece.end) {

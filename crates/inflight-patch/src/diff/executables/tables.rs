@@ -18,8 +18,20 @@ use crate::transform::references::{CopyPart, Relocator};
 
 /// Kinds of tables, each behind those that its references lead to.
 const ORDER: [&[RegionKind]; 2] = [
-    &[RegionKind::Pointers, RegionKind::UnwindEntries, RegionKind::Constants],
-    &[RegionKind::Relocations, RegionKind::Symbols, RegionKind::UnwindIndex],
+    &[
+        RegionKind::Pointers,
+        RegionKind::UnwindEntries,
+        RegionKind::Constants,
+        RegionKind::MixedConstants,
+        RegionKind::UnwindInformation,
+    ],
+    &[
+        RegionKind::Relocations,
+        RegionKind::Symbols,
+        RegionKind::UnwindIndex,
+        RegionKind::Offsets,
+        RegionKind::Functions,
+    ],
 ];
 
 /// Bytes of a new table aligned as one piece of work.
@@ -45,7 +57,9 @@ fn comparing(kind: RegionKind) -> Comparing {
         RegionKind::Pointers => (3, 3),
         RegionKind::Symbols => (3, 4),
         RegionKind::Constants => (2, 2),
-        RegionKind::UnwindEntries => (3, 3),
+        RegionKind::MixedConstants => (3, 2),
+        RegionKind::UnwindEntries | RegionKind::UnwindInformation => (3, 3),
+        RegionKind::Offsets | RegionKind::Functions => (4, 1),
         RegionKind::Relocations | RegionKind::UnwindIndex => (8, 1),
         _ => (8, 3),
     };
@@ -188,7 +202,10 @@ fn sampling(kind: RegionKind) -> Sampling {
         RegionKind::Symbols => (0, 24, 4, 8),
         RegionKind::UnwindIndex => (0, 8, 4, 8),
         RegionKind::UnwindEntries => (0, 4, 0, 8),
-        RegionKind::Constants => (2, 1, 0, 16),
+        RegionKind::Constants | RegionKind::MixedConstants => (2, 1, 0, 16),
+        RegionKind::UnwindInformation => (0, 4, 0, 16),
+        RegionKind::Offsets => (0, 4, 0, 8),
+        RegionKind::Functions => (0, 12, 0, 8),
         _ => (0, 8, 0, 16),
     };
     Sampling { bits, stride, phase, bytes }

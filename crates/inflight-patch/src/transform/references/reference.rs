@@ -1,5 +1,7 @@
 //! A reference: a value that leads to a place in an executable.
 
+use super::space::Space;
+
 /// What the value of a reference is counted from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -13,6 +15,8 @@ pub(crate) enum Origin {
     Region,
     /// The start of the region with the names.
     Names,
+    /// Spot 0.
+    Base,
 }
 
 /// A reference in the bytes that were scanned.
@@ -28,6 +32,14 @@ pub(crate) struct Reference {
 }
 
 impl Reference {
+    /// The reference that four bytes are, if they can be a spot: below code are headers only, and
+    /// small numbers.
+    pub(super) fn offset(space: &Space, bytes: &[u8], at: usize) -> Option<Reference> {
+        let target = word(bytes, at);
+        let is_spot = (space.code.start..space.loaded).contains(&target);
+        is_spot.then_some(Reference { at, width: 4, target, origin: Origin::Base })
+    }
+
     /// Its value.
     #[inline]
     pub(crate) fn read(&self, bytes: &[u8]) -> u64 {
@@ -53,4 +65,10 @@ pub(crate) fn read_value(bytes: &[u8], width: usize) -> u64 {
         4 => u64::from(u32::from_le_bytes(*bytes.first_chunk().expect("4 bytes"))),
         _ => u64::from_le_bytes(*bytes.first_chunk().expect("8 bytes")),
     }
+}
+
+/// The four bytes at a place, as a number.
+#[inline]
+pub(super) fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"))
 }

@@ -4,13 +4,9 @@
 //! the bytes it copies. What it takes for a reference need not be one: a wrong guess costs a few
 //! bytes of the patch, never a wrong result.
 
-use super::reference::{Origin, Reference};
+use super::reference::{Origin, Reference, word};
 use super::space::{Region, RegionKind, Space};
-use super::x86;
-
-fn word(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"))
-}
+use super::{functions, x86};
 
 fn long(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
@@ -29,7 +25,8 @@ pub(crate) fn scan(
     match region.kind {
         RegionKind::Plain | RegionKind::Strings => {}
         RegionKind::CodeX86 => x86::scan(space, spot, bytes, found),
-        RegionKind::Constants => scan_constants(space, spot, bytes, found),
+        RegionKind::Constants => scan_constants(space, spot, bytes, false, found),
+        RegionKind::MixedConstants => scan_constants(space, spot, bytes, true, found),
         RegionKind::Pointers => {
             let mut slots = Slots { space, bytes, found };
             slots.each(inside, 8, |slots, at| slots.address(at));
@@ -61,21 +58,37 @@ pub(crate) fn scan(
             }
         }
         RegionKind::UnwindEntries => scan_unwind(space, region, inside, bytes, found),
+        RegionKind::Offsets => {
+            let first = (inside.wrapping_neg() % 4) as usize;
+            let places = (first..bytes.len().saturating_sub(3)).step_by(4);
+            places.filter_map(|at| Reference::offset(space, bytes, at)).for_each(found);
+        }
+        RegionKind::Functions => functions::scan(space, inside, bytes, found),
+        RegionKind::UnwindInformation => functions::scan_unwind(space, spot, bytes, found),
     }
 }
 
 /// Rewrites the references in bytes that are no copy, a stretch of `region` from `inside` on, so
-/// that each says where it leads.
-pub(crate) fn make_absolute(space: &Space, region: &Region, inside: u32, bytes: &mut [u8]) {
-    if region.kind == RegionKind::CodeX86 {
-        x86::make_absolute(space, region.spot.wrapping_add(inside), bytes);
+/// that the same is said in the same way: of code, where each leads; of functions and what is said about
+/// unwinding them, how far each is from the one before.
+pub(crate) fn make_alike(space: &Space, region: &Region, inside: u32, bytes: &mut [u8]) {
+    let spot = region.spot.wrapping_add(inside);
+    match region.kind {
+        RegionKind::CodeX86 => x86::make_absolute(space, spot, bytes),
+        RegionKind::Functions => functions::make_alike(inside, bytes),
+        RegionKind::UnwindInformation => functions::make_unwind_alike(space, spot, bytes),
+        _ => {}
     }
 }
 
-/// Undoes [`make_absolute`].
-pub(crate) fn make_relative(space: &Space, region: &Region, inside: u32, bytes: &mut [u8]) {
-    if region.kind == RegionKind::CodeX86 {
-        x86::make_relative(space, region.spot.wrapping_add(inside), bytes);
+/// Undoes [`make_alike`].
+pub(crate) fn make_different(space: &Space, region: &Region, inside: u32, bytes: &mut [u8]) {
+    let spot = region.spot.wrapping_add(inside);
+    match region.kind {
+        RegionKind::CodeX86 => x86::make_relative(space, spot, bytes),
+        RegionKind::Functions => functions::make_different(inside, bytes),
+        RegionKind::UnwindInformation => functions::make_unwind_different(space, spot, bytes),
+        _ => {}
     }
 }
 
@@ -126,18 +139,31 @@ impl<F: FnMut(Reference)> Slots<'_, F> {
 const JUMP_TABLE_REACH: u32 = 16 << 10;
 
 /// Entries of jump tables are offsets of code from the start of their table, which is taken to be
-/// where entries begin to lead to the same stretch of code.
-fn scan_constants(space: &Space, spot: u32, bytes: &[u8], mut found: impl FnMut(Reference)) {
-    let first = (spot.wrapping_neg() % 4) as usize;
-    if first >= bytes.len() {
-        return;
-    }
+/// where entries begin to lead to the same stretch of code. Where constants are `mixed`, there are
+/// addresses of eight bytes as well.
+fn scan_constants(
+    space: &Space,
+    spot: u32,
+    bytes: &[u8],
+    mixed: bool,
+    mut found: impl FnMut(Reference),
+) {
+    let mut at = (spot.wrapping_neg() % 4) as usize;
     // Where the table starts, and the entry before.
     let mut table: Option<(u32, u32)> = None;
-    for (number, word) in bytes[first..].chunks_exact(4).enumerate() {
-        let at = first + 4 * number;
+    while at + 4 <= bytes.len() {
         let here = spot.wrapping_add(at as u32);
-        let value = u32::from_le_bytes(word.try_into().expect("4 bytes"));
+        if mixed && here.is_multiple_of(8) && at + 8 <= bytes.len() {
+            let target = long(bytes, at).wrapping_sub(space.base);
+            if (u64::from(space.code.start)..u64::from(space.loaded)).contains(&target) {
+                let target = target as u32;
+                found(Reference { at, width: 8, target, origin: Origin::Zero });
+                table = None;
+                at += 8;
+                continue;
+            }
+        }
+        let value = word(bytes, at);
         let goes_on = |(_, before): &(u32, u32)| {
             value.wrapping_sub(*before).wrapping_add(JUMP_TABLE_REACH) <= 2 * JUMP_TABLE_REACH
         };
@@ -147,6 +173,7 @@ fn scan_constants(space: &Space, spot: u32, bytes: &[u8], mut found: impl FnMut(
         if table.is_some() {
             found(Reference { at, width: 4, target, origin: Origin::Itself });
         }
+        at += 4;
     }
 }
 
@@ -188,5 +215,78 @@ fn scan_unwind(
             }
         }
         at += 4 + length as usize;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn space(kind: RegionKind, length: u32) -> (Space, Region) {
+        let region = Region { kind, start: 0, length, spot: 0x40_0000, link: 0 };
+        let code = 0x1000..0x30_0000;
+        (Space { regions: vec![region], base: 1 << 32, loaded: 0x50_0000, code }, region)
+    }
+
+    fn scanned(kind: RegionKind, inside: u32, words: &[u32]) -> Vec<(usize, usize, u32)> {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let (space, region) = space(kind, inside + bytes.len() as u32);
+        let mut found = Vec::new();
+        scan(&space, &region, inside, &bytes, |reference| {
+            found.push((reference.at, reference.width, reference.target));
+        });
+        found
+    }
+
+    #[test]
+    fn spots_are_where_code_or_what_is_behind_it_is() {
+        let words = [0xfff, 0x1000, 0x4f_ffff, 0x50_0000, u32::MAX];
+        let expected = [(4, 4, 0x1000), (8, 4, 0x4f_ffff)];
+        assert_eq!(scanned(RegionKind::Offsets, 8, &words), expected);
+    }
+
+    #[test]
+    fn addresses_and_jump_tables_are_found_among_constants() {
+        let table = |at: u32| 0x2000u32.wrapping_sub(0x40_0000 + at);
+        let words = [0x2000, 1, 77, 1, table(16), table(16) + 8, 0x2040, 1];
+        let tables = [(16, 4, 0x2000), (20, 4, 0x2008)];
+        let mixed = [&[(0, 8, 0x2000)], &tables[..], &[(24, 8, 0x2040)]].concat();
+        // 77 is no spot of code, though a spot.
+        assert_eq!(scanned(RegionKind::MixedConstants, 0, &words), mixed);
+        assert_eq!(scanned(RegionKind::Constants, 0, &words), tables);
+    }
+
+    /// Words among which spots are likely, near each other and far.
+    fn words() -> impl Strategy<Value = Vec<u8>> {
+        let word = prop_oneof![any::<u32>(), 0u32..0x60_0000, 0x20_0000u32..0x22_0000];
+        let bytes = |words: Vec<u32>| words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        prop::collection::vec(word, 0..80).prop_map(bytes)
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_made_alike_is_made_different_again(
+            kind in prop::sample::select(&[
+                RegionKind::CodeX86,
+                RegionKind::Functions,
+                RegionKind::UnwindInformation,
+                RegionKind::MixedConstants,
+            ][..]),
+            bytes in words(),
+            cut in 0usize..4,
+            inside in 0u32..100,
+            loaded in prop_oneof![Just(0x50_0000u32), 0u32..0x60_0000],
+            start in 0u32..0x1000,
+        ) {
+            let bytes = &bytes[cut.min(bytes.len())..];
+            let (mut space, region) = space(kind, inside + bytes.len() as u32);
+            (space.loaded, space.code.start) = (loaded, start);
+            let mut changed = bytes.to_vec();
+            make_alike(&space, &region, inside, &mut changed);
+            make_different(&space, &region, inside, &mut changed);
+            prop_assert_eq!(&changed[..], bytes);
+        }
     }
 }

@@ -39,10 +39,18 @@ pub(crate) enum RegionKind {
     Strings = 7,
     /// Constants, jump tables among them.
     Constants = 8,
+    /// The same, with eight-byte addresses among them.
+    MixedConstants = 9,
+    /// Four-byte slots, of which some hold spots.
+    Offsets = 10,
+    /// Records of 12 bytes: where a function starts and ends, and where its unwind information is.
+    Functions = 11,
+    /// What functions say about unwinding them, with spots in between.
+    UnwindInformation = 12,
 }
 
 impl RegionKind {
-    const ALL: [RegionKind; 9] = [
+    const ALL: [RegionKind; 13] = [
         RegionKind::Plain,
         RegionKind::CodeX86,
         RegionKind::Pointers,
@@ -52,10 +60,19 @@ impl RegionKind {
         RegionKind::UnwindEntries,
         RegionKind::Strings,
         RegionKind::Constants,
+        RegionKind::MixedConstants,
+        RegionKind::Offsets,
+        RegionKind::Functions,
+        RegionKind::UnwindInformation,
     ];
 
     pub(crate) fn from_number(number: u8) -> Option<RegionKind> {
         RegionKind::ALL.into_iter().find(|kind| *kind as u8 == number)
+    }
+
+    /// Whether the bytes are machine code.
+    pub(crate) fn is_code(self) -> bool {
+        self == RegionKind::CodeX86
     }
 
     /// Whether the bytes are a table whose entries are matched by what they refer to.
@@ -68,6 +85,10 @@ impl RegionKind {
                 | RegionKind::UnwindIndex
                 | RegionKind::UnwindEntries
                 | RegionKind::Constants
+                | RegionKind::MixedConstants
+                | RegionKind::Offsets
+                | RegionKind::Functions
+                | RegionKind::UnwindInformation
         )
     }
 }

@@ -4,7 +4,7 @@
 //! The places worth a look are found 32 bytes at a time where the processor can; the result is
 //! the same without.
 
-use super::reference::{Origin, Reference};
+use super::reference::{Origin, Reference, word};
 use super::space::Space;
 #[cfg(target_arch = "x86_64")]
 use crate::instructions::Instructions;
@@ -102,10 +102,6 @@ pub(super) fn make_relative(space: &Space, spot: u32, bytes: &mut [u8]) {
         bytes[place..place + 4].copy_from_slice(&value.to_le_bytes());
         at = place + 4;
     }
-}
-
-fn word(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"))
 }
 
 /// The first value, from `at` on, of what may be a call or an operand by the bytes before it: its

@@ -1,7 +1,7 @@
-//! Reading an ELF image's section table. Only `diff` does this; whatever is odd about a file makes
-//! it no executable for us, which costs nothing but a larger patch.
+//! ELF: by its section table.
 
-use super::references::space::{Region, RegionKind, Space, spots_max};
+use super::{Reader, Stretch, space};
+use crate::transform::references::space::{RegionKind, Space, spots_max};
 
 /// The most sections read.
 const SECTIONS_MAX: usize = 4096;
@@ -27,42 +27,13 @@ struct Section {
     number: usize,
 }
 
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn bytes(&self, at: u64, count: u64) -> Option<&'a [u8]> {
-        let end = at.checked_add(count)?;
-        self.0.get(usize::try_from(at).ok()?..usize::try_from(end).ok()?)
-    }
-
-    fn half(&self, at: u64) -> Option<u16> {
-        Some(u16::from_le_bytes(self.bytes(at, 2)?.try_into().ok()?))
-    }
-
-    fn word(&self, at: u64) -> Option<u32> {
-        Some(u32::from_le_bytes(self.bytes(at, 4)?.try_into().ok()?))
-    }
-
-    fn long(&self, at: u64) -> Option<u64> {
-        Some(u64::from_le_bytes(self.bytes(at, 8)?.try_into().ok()?))
-    }
-}
-
 /// Whether bytes start like a 64-bit little-endian ELF image.
-pub(crate) fn starts_like_one(bytes: &[u8]) -> bool {
+pub(super) fn starts_like_one(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\x7fELF\x02\x01\x01")
 }
 
-/// Members of a tar start at multiples of this.
-pub(crate) const TAR_BLOCK: usize = 512;
-
-/// Whether bytes start like a tar, in which images may be.
-pub(crate) fn starts_like_tar(bytes: &[u8]) -> bool {
-    bytes.get(257..262) == Some(b"ustar")
-}
-
-/// How long the image at the start of `bytes` is, as far as its own tables tell.
-pub(crate) fn length(bytes: &[u8]) -> Option<u64> {
+/// Where the image at the start of `bytes` ends, as far as its own tables tell.
+pub(super) fn end(bytes: &[u8]) -> Option<u64> {
     if !starts_like_one(bytes) {
         return None;
     }
@@ -74,7 +45,7 @@ pub(crate) fn length(bytes: &[u8]) -> Option<u64> {
             end = end.max(section.offset.checked_add(section.size)?);
         }
     }
-    (end <= bytes.len() as u64).then_some(end)
+    Some(end)
 }
 
 fn sections(file: &Reader<'_>) -> Option<Vec<Section>> {
@@ -100,7 +71,7 @@ fn sections(file: &Reader<'_>) -> Option<Vec<Section>> {
 }
 
 /// The regions of the ELF image that `bytes` are, if that is what they are.
-pub(crate) fn parse(bytes: &[u8]) -> Option<Space> {
+pub(super) fn parse(bytes: &[u8]) -> Option<Space> {
     const X86_64: u16 = 62;
     if !starts_like_one(bytes) || u32::try_from(bytes.len()).is_err() {
         return None;
@@ -128,52 +99,30 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<Space> {
         section.kind != NOBITS && section.kind != 0 && section.size > 0 && inside
     });
     sections.sort_by_key(|section| (section.offset, section.number));
-    let mut space = Space { base, loaded: span, ..Space::default() };
-    let mut links = Vec::new();
-    let mut numbers = Vec::new();
-    for section in &sections {
-        let (start, length) = (section.offset as u32, section.size as u32);
-        if start < space.length() {
-            // Overlapping tables: not something a linker makes.
-            return None;
-        }
-        fill(&mut space, start);
+    let stretch = |section: &Section| {
         let is_loaded = section.flags & LOADED != 0;
-        let spot = match is_loaded {
-            true => (section.address - base) as u32,
-            false => span + start,
-        };
-        let kind = kind(section, is_loaded, &file, names);
-        if kind == RegionKind::CodeX86 {
-            let code = &mut space.code;
-            let lowest = if code.start == code.end { spot } else { code.start.min(spot) };
-            *code = lowest..code.end.max(spot + length);
+        Stretch {
+            kind: kind(section, is_loaded, &file, names),
+            start: section.offset as u32,
+            length: section.size as u32,
+            spot: is_loaded.then(|| (section.address - base) as u32),
         }
-        numbers.push((section.number, space.regions.len()));
-        links.push((space.regions.len(), section.link));
-        space.regions.push(Region { kind, start, length, spot, link: 0 });
-    }
-    fill(&mut space, bytes.len() as u32);
-    for (region, link) in links {
-        let target = numbers.iter().find(|(number, _)| *number == link as usize);
+    };
+    let stretches: Vec<Stretch> = sections.iter().map(stretch).collect();
+    let mut space = space(base, span, bytes.len() as u32, &stretches)?;
+    for section in &sections {
+        let region = space.region_at(section.offset as u32);
         if space.regions[region].kind == RegionKind::Symbols {
-            match target {
-                Some((_, target)) => space.regions[region].link = *target as u32,
+            let names = sections.iter().find(|names| names.number == section.link as usize);
+            match names {
+                Some(names) => {
+                    space.regions[region].link = space.region_at(names.offset as u32) as u32;
+                }
                 None => space.regions[region].kind = RegionKind::Plain,
             }
         }
     }
-    (!space.code.is_empty()).then_some(space)
-}
-
-/// Bytes between sections are a region as well.
-fn fill(space: &mut Space, up_to: u32) {
-    let start = space.length();
-    if start < up_to {
-        let spot = space.loaded + start;
-        let kind = RegionKind::Plain;
-        space.regions.push(Region { kind, start, length: up_to - start, spot, link: 0 });
-    }
+    Some(space)
 }
 
 fn kind(
@@ -210,7 +159,7 @@ fn is_pointers(name: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-#[path = "../../tests/support/program.rs"]
+#[path = "../../../tests/support/program.rs"]
 #[allow(clippy::duplicate_mod, reason = "tests from outside use it as well")]
 mod program;
 
@@ -249,14 +198,14 @@ mod tests {
         assert_eq!(kinds, expected);
         let symbols = space.regions.iter().find(|region| region.kind == Symbols).expect("there");
         assert_eq!(space.regions[symbols.link as usize].kind, Strings);
-        assert_eq!(length(&image), Some(image.len() as u64));
+        assert_eq!(end(&image), Some(image.len() as u64));
     }
 
     #[test]
     fn what_is_cut_off_or_of_another_machine_is_none() {
         let image = image();
         for end in [0, 5, 63, 64, 1000, image.len() - 1] {
-            assert_eq!(length(&image[..end]), None, "{end} bytes");
+            assert_eq!(super::super::length(&image[..end]), None, "{end} bytes");
         }
         let mut other = image.clone();
         other[0x12] = 183;
