@@ -12,8 +12,13 @@ use std::path::Path;
 use inflight::{DriverChoice, Engine};
 use inflight_patch::{ApplyOptions, DiffOptions, Job, Preset, apply, diff};
 use proptest::prelude::*;
-use support::program::{Function, program, windows_program};
+use support::program::{Function, arm_program, program, windows_program};
 use support::tar::tar;
+
+/// Makes a program in a container, for a machine.
+type Linker = fn(&[Function]) -> Vec<u8>;
+/// All that are known.
+const PROGRAMS: [Linker; 3] = [program, windows_program, arm_program];
 
 /// Makes and applies a patch of two files with the threads given; gives the patch.
 fn patch_with(
@@ -54,7 +59,7 @@ fn versions(count: u32) -> (Vec<u8>, Vec<u8>) {
     versions_as(program, count)
 }
 
-fn versions_as(program: fn(&[Function]) -> Vec<u8>, count: u32) -> (Vec<u8>, Vec<u8>) {
+fn versions_as(program: Linker, count: u32) -> (Vec<u8>, Vec<u8>) {
     let old = functions(count);
     let mut new = old.clone();
     for at in [3, count as usize / 3, count as usize / 2] {
@@ -71,7 +76,7 @@ fn disguised(image: &[u8]) -> Vec<u8> {
 
 #[test]
 fn what_moves_in_an_executable_costs_next_to_nothing() {
-    for program in [program, windows_program] {
+    for program in PROGRAMS {
         let (old, new) = versions_as(program, 20_000);
         let predicted = patch(&old, &new).len();
         let not = patch(&disguised(&old), &disguised(&new)).len();
@@ -92,7 +97,7 @@ fn calls_of_new_functions_say_where_they_lead() {
 
 #[test]
 fn executables_inside_a_tar_are_found() {
-    for program in [program, windows_program] {
+    for program in PROGRAMS {
         let (old, new) = versions_as(program, 5_000);
         let pack = |program: &[u8], text: &str| {
             tar(&[("readme", text.as_bytes()), ("bin/program", program), ("last", b"the end")])
@@ -149,9 +154,8 @@ proptest! {
     fn any_program_becomes_any_other(
         old in prop::collection::btree_set(0u32..400, 1..300),
         new in prop::collection::btree_set(0u32..400, 1..300),
-        is_windows: bool,
+        program in prop::sample::select(&PROGRAMS[..]),
     ) {
-        let program = if is_windows { windows_program } else { program };
         let of = |functions: &std::collections::BTreeSet<u32>| {
             let functions: Vec<Function> =
                 functions.iter().map(|number| number.wrapping_mul(0x9e37_79b1)).collect();
@@ -166,9 +170,10 @@ proptest! {
         head in prop::collection::vec((0usize..64, any::<u8>()), 0..3),
         tables in prop::collection::vec((0usize..512, any::<u8>()), 0..6),
         cut in prop::option::of(any::<prop::sample::Index>()),
-        is_windows: bool,
+        program in prop::sample::select(&PROGRAMS[..]),
     ) {
-        let (old, new) = versions_as(if is_windows { windows_program } else { program }, 300);
+        let (old, new) = versions_as(program, 300);
+        let is_windows = old.starts_with(b"MZ");
         let ruin = |image: &[u8]| {
             let mut image = image.to_vec();
             let length = image.len();

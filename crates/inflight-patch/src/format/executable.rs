@@ -197,7 +197,7 @@ mod tests {
             base: u64,
             loaded in 0u32..1 << 20,
             code in 0u32..1 << 19,
-            shapes in prop::collection::vec((0u8..13, 1u32..1 << 20, 0u32..1 << 19), 1..20),
+            shapes in prop::collection::vec((0u8..14, 1u32..1 << 20, 0u32..1 << 19), 1..20),
             link in 0u32..20,
         ) -> Space {
             let mut start = 0;

@@ -8,6 +8,7 @@
 //! Nothing rests on the recognition of references being right: [`Relocator::relocate`] is the same
 //! for encoder and decoder, and sees nothing but the bytes of the copy and the tables in the patch.
 
+mod arm64;
 mod functions;
 pub(crate) mod map;
 pub(crate) mod reference;
@@ -19,7 +20,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use map::{Alignment, SpotMap};
-use reference::{Origin, Reference, read_value};
+use reference::{Field, Origin, Reference};
 use scan::scan;
 use space::{OldExecutable, Region, RegionKind, Space, cut_image_near};
 
@@ -139,7 +140,9 @@ impl Relocator {
                 references.clear();
                 let offset = range.start - region.start;
                 scan(&from.space, region, offset, bytes, |reference| references.push(reference));
-                let itself = shift(region.spot + offset, to.spot + (place - to.start));
+                // Where the first byte was, and where it goes.
+                let (from_spot, to_spot) = (region.spot + offset, to.spot + (place - to.start));
+                let itself = shift(from_spot, to_spot);
                 let moved = Moved([
                     from.space.base.wrapping_sub(self.new.base) as i64,
                     itself,
@@ -152,25 +155,30 @@ impl Relocator {
                     if let (Some(known), Some(ahead)) = (known, references.get(number + AHEAD)) {
                         known.prepare(ahead.target);
                     }
-                    let Reference { at, width, target, origin } = *reference;
+                    let Reference { at, field, target, origin } = *reference;
                     let backwards = origin == Origin::Behind;
                     // What stays together moves along, whatever else was copied from there.
-                    let along = target.wrapping_sub(region.spot + offset) < range.len() as u32;
+                    let along = target.wrapping_sub(from_spot) < range.len() as u32;
                     let new_target = match along {
                         true => (i64::from(target) + itself) as u32,
                         false => known.and_then(|known| known.follow(target)).unwrap_or(target),
                     };
                     let predicted = Predicted {
                         at: inside + at,
-                        width,
+                        field,
+                        spot: to_spot.wrapping_add(at as u32),
                         space,
                         target,
                         along,
                         backwards,
-                        value: moved.predict(reference, bytes, new_target),
+                        value: moved.predict(
+                            reference,
+                            field.read(bytes, at, from_spot.wrapping_add(at as u32)),
+                            new_target,
+                        ),
                     };
                     let real = value(&predicted);
-                    reference.write(bytes, real);
+                    field.write(bytes, at, predicted.spot, real);
                 }
             }
         }
@@ -225,7 +233,9 @@ impl Relocator {
 pub(crate) struct Predicted {
     /// Where it is in the part.
     pub(crate) at: usize,
-    pub(crate) width: usize,
+    pub(crate) field: Field,
+    /// The spot that it gets.
+    spot: u32,
     /// The old executable and the spot in it that it refers to.
     pub(crate) space: u32,
     pub(crate) target: u32,
@@ -240,13 +250,13 @@ impl Predicted {
     /// The value in its place in `bytes`, which are those of the part.
     #[inline]
     pub(crate) fn real(&self, bytes: &[u8]) -> u64 {
-        read_value(&bytes[self.at..], self.width)
+        self.field.read(bytes, self.at, self.spot)
     }
 
     /// How far `real` is from what was predicted.
     pub(crate) fn miss(&self, real: u64) -> i64 {
         let miss = real.wrapping_sub(self.value) as i64;
-        if self.width == 4 { i64::from(miss as i32) } else { miss }
+        if self.field.is_word() { i64::from(miss as i32) } else { miss }
     }
 }
 
@@ -258,17 +268,17 @@ fn shift(from: u32, to: u32) -> i64 {
 struct Moved([i64; 6]);
 
 impl Moved {
-    fn predict(&self, reference: &Reference, bytes: &[u8], new_target: u32) -> u64 {
+    fn predict(&self, reference: &Reference, value: u64, new_target: u32) -> u64 {
         let target = shift(reference.target, new_target);
         let change = target.wrapping_sub(self.0[reference.origin as usize]);
         let change = match reference.origin {
             Origin::Behind => change.wrapping_neg(),
             _ => change,
         };
-        let value = reference.read(bytes).wrapping_add(change as u64);
-        match reference.width {
-            4 => value & 0xffff_ffff,
-            _ => value,
+        let value = value.wrapping_add(change as u64);
+        match reference.field.is_word() {
+            true => value & 0xffff_ffff,
+            false => value,
         }
     }
 }

@@ -20,8 +20,42 @@ enum Fixup {
     Slot(usize, u32),
 }
 
+/// What a program runs on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Machine {
+    X86,
+    Arm,
+}
+
 /// A function's bytes, and what has to be filled in once it is known where everything is.
-fn body(function: Function) -> (Vec<u8>, Vec<Fixup>) {
+fn body(function: Function, machine: Machine) -> (Vec<u8>, Vec<Fixup>) {
+    match machine {
+        Machine::X86 => x86_body(function),
+        Machine::Arm => arm_body(function),
+    }
+}
+
+fn arm_body(function: Function) -> (Vec<u8>, Vec<Fixup>) {
+    let (mut bytes, mut fixups) = (Vec::new(), Vec::new());
+    for step in 0..4 + random(u64::from(function)) % 12 {
+        let seed = random(u64::from(function) << 8 | step);
+        let mut put = |instruction: u32| bytes.extend_from_slice(&instruction.to_le_bytes());
+        // Additions of registers.
+        (0..1 + seed % 4).for_each(|at| put(0x8b00_0000 | random(seed ^ at) as u32 & 0x1f_03ff));
+        if seed & 0x100 == 0 {
+            put(0x9400_0000);
+            fixups.push(Fixup::Call(bytes.len() - 4, (seed >> 16) as u32));
+        } else {
+            // The page of a slot, and one more addition before the rest.
+            [0x9000_0003, 0x8b01_0041, 0xf940_0063].into_iter().for_each(put);
+            fixups.push(Fixup::Slot(bytes.len() - 12, (seed >> 16) as u32));
+        }
+    }
+    bytes.extend_from_slice(&0xd65f_03c0u32.to_le_bytes());
+    (bytes, fixups)
+}
+
+fn x86_body(function: Function) -> (Vec<u8>, Vec<Fixup>) {
     let (mut bytes, mut fixups) = (Vec::new(), Vec::new());
     for step in 0..4 + random(u64::from(function)) % 12 {
         let seed = random(u64::from(function) << 8 | step);
@@ -52,6 +86,7 @@ struct Section {
 /// The code of a program. Each function calls whoever of `functions` is nearest to what its body
 /// asks for, so that one more function changes few calls but moves all that follow.
 struct Code {
+    machine: Machine,
     bytes: Vec<u8>,
     /// Where each function starts, and its length.
     starts: Vec<u64>,
@@ -61,9 +96,9 @@ struct Code {
 }
 
 impl Code {
-    fn of(functions: &[Function]) -> Code {
+    fn of(functions: &[Function], machine: Machine) -> Code {
         let (mut starts, mut lengths, mut text) = (Vec::new(), Vec::new(), Vec::new());
-        let bodies = functions.iter().map(|function| body(*function));
+        let bodies = functions.iter().map(|function| body(*function, machine));
         let fixups = bodies.map(|(bytes, fixups)| {
             text.resize(text.len().next_multiple_of(16), 0xcc);
             starts.push(text.len() as u64);
@@ -72,7 +107,7 @@ impl Code {
             fixups
         });
         let fixups = fixups.collect();
-        Code { bytes: text, starts, lengths, fixups }
+        Code { machine, bytes: text, starts, lengths, fixups }
     }
 
     /// Fills in where everything is: code, and a slot of 8 bytes for each function.
@@ -88,8 +123,23 @@ impl Code {
                     Fixup::Slot(at, wanted) => (*at, slots_address + 8 * called(*wanted) as u64),
                 };
                 let at = *start as usize + at;
-                let value = target.wrapping_sub(text_address + at as u64 + 4) as u32;
-                self.bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+                let here = text_address + at as u64;
+                let mut add = |behind: usize, bits: u32| {
+                    let bytes = &mut self.bytes[at + behind..at + behind + 4];
+                    let word = u32::from_le_bytes((&*bytes).try_into().expect("4 bytes")) | bits;
+                    bytes.copy_from_slice(&word.to_le_bytes());
+                };
+                match (self.machine, fixup) {
+                    (Machine::X86, _) => add(0, target.wrapping_sub(here + 4) as u32),
+                    (Machine::Arm, Fixup::Call(..)) => {
+                        add(0, (target.wrapping_sub(here) >> 2) as u32 & 0x3ff_ffff);
+                    }
+                    (Machine::Arm, Fixup::Slot(..)) => {
+                        let pages = (target >> 12).wrapping_sub(here >> 12) as u32;
+                        add(0, (pages & 3) << 29 | (pages >> 2 & 0x7_ffff) << 5);
+                        add(8, (target as u32 & 0xfff) >> 3 << 10);
+                    }
+                }
             }
         }
     }
@@ -97,18 +147,29 @@ impl Code {
 
 /// A program as an ELF image.
 pub fn program(functions: &[Function]) -> Vec<u8> {
-    let mut code = Code::of(functions);
+    elf_program(functions, Machine::X86)
+}
+
+/// The same for AArch64.
+#[allow(dead_code, reason = "not everybody wants one")]
+pub fn arm_program(functions: &[Function]) -> Vec<u8> {
+    elf_program(functions, Machine::Arm)
+}
+
+fn elf_program(functions: &[Function], machine: Machine) -> Vec<u8> {
+    let mut code = Code::of(functions, machine);
     let text_address = TEXT_PLACE + ADDRESS_AHEAD;
     let slots_place = (TEXT_PLACE + code.bytes.len() as u64).next_multiple_of(64);
     let slots_address = slots_place + ADDRESS_AHEAD;
     code.link(functions, text_address, slots_address);
+    let relative = if machine == Machine::X86 { 8 } else { 1027 };
     let Code { bytes: text, starts, lengths, .. } = code;
     let address = |number: usize| text_address + starts[number];
     let (mut relocations, mut symbols, mut names) = (Vec::new(), vec![0; 24], vec![0]);
     let mut unwind: Vec<u8> = [&20u32.to_le_bytes()[..], &[0; 20]].concat();
     let places = Places::of(&text, functions.len());
     for (number, function) in functions.iter().enumerate() {
-        for word in [slots_address + 8 * number as u64, 8, address(number)] {
+        for word in [slots_address + 8 * number as u64, relative, address(number)] {
             relocations.extend_from_slice(&word.to_le_bytes());
         }
         symbols.extend_from_slice(&(names.len() as u32).to_le_bytes());
@@ -126,6 +187,7 @@ pub fn program(functions: &[Function]) -> Vec<u8> {
     let section =
         |name, kind, flags, bytes, link, entry| Section { name, kind, flags, bytes, link, entry };
     image(
+        machine,
         &[
             section(".text", 1, 6, text, 0, 0),
             section(".data.rel.ro", 1, 3, vec![0; 8 * functions.len()], 0, 0),
@@ -151,7 +213,7 @@ impl Places {
 }
 
 /// Lays sections out behind each other and writes the tables.
-fn image(sections: &[Section], slots_place: u64) -> Vec<u8> {
+fn image(machine: Machine, sections: &[Section], slots_place: u64) -> Vec<u8> {
     let mut out = vec![0; TEXT_PLACE as usize];
     let (mut table, mut strings) = (vec![0; 64], vec![0]);
     let all = sections.iter().map(|section| section.name).chain([".shstrtab"]);
@@ -194,7 +256,8 @@ fn image(sections: &[Section], slots_place: u64) -> Vec<u8> {
     let place = out.len() as u64;
     out.extend_from_slice(&table);
     out[..16].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
-    out[16..20].copy_from_slice(&[3, 0, 62, 0]);
+    let machine = if machine == Machine::X86 { 62 } else { 183 };
+    out[16..20].copy_from_slice(&[3, 0, machine, 0]);
     out[20] = 1;
     out[0x28..0x30].copy_from_slice(&place.to_le_bytes());
     out[0x34] = 64;
@@ -212,7 +275,7 @@ const WINDOWS_TEXT: (u32, u32) = (0x1000, 0x400);
 /// A program as a PE image.
 #[allow(dead_code, reason = "not everybody wants one")]
 pub fn windows_program(functions: &[Function]) -> Vec<u8> {
-    let mut code = Code::of(functions);
+    let mut code = Code::of(functions, Machine::X86);
     let text_spot = WINDOWS_TEXT.0;
     let constants_spot = (text_spot + code.bytes.len() as u32).next_multiple_of(0x1000);
     code.link(functions, text_spot.into(), constants_spot.into());

@@ -15,7 +15,7 @@ const SCAN_BYTES: usize = 1 << 16;
 #[derive(Debug)]
 pub(super) struct Saved {
     range: Range<usize>,
-    /// Their places in the stretch, and their values.
+    /// The places in the stretch of words with them, and what stood there.
     places: Vec<u16>,
     values: Vec<u32>,
 }
@@ -45,16 +45,20 @@ pub(super) fn zero<'a>(
     }
     work.into_par_iter()
         .map(|(at, space, region, inside, bytes)| {
-            let mut places = Vec::with_capacity(bytes.len() / 32);
-            scan(space, region, inside, bytes, |reference| places.push(reference.at as u16));
+            let (mut places, mut values) = (Vec::with_capacity(bytes.len() / 32), Vec::new());
+            scan(space, region, inside, bytes, |reference| {
+                for (place, mask) in reference.field.words(reference.at) {
+                    places.push(place as u16);
+                    values.push(mask);
+                }
+            });
             places.shrink_to_fit();
-            let take = |place: &u16| {
+            for (place, value) in places.iter().zip(&mut values) {
                 let field = &mut bytes[usize::from(*place)..usize::from(*place) + 4];
-                let value = u32::from_le_bytes((&*field).try_into().expect("4 bytes"));
-                field.fill(0);
-                value
-            };
-            let values = places.iter().map(take).collect();
+                let word = u32::from_le_bytes((&*field).try_into().expect("4 bytes"));
+                field.copy_from_slice(&(word & !*value).to_le_bytes());
+                *value = word;
+            }
             Saved { range: at..at + bytes.len(), places, values }
         })
         .collect()
@@ -77,4 +81,48 @@ pub(super) fn restore(image: &mut [u8], saved: Vec<Saved>) {
             bytes[usize::from(place)..usize::from(place) + 4].copy_from_slice(&value.to_le_bytes());
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::transform::references::space::{Region, RegionKind};
+
+    proptest! {
+        #[test]
+        fn what_was_zeroed_is_put_back(
+            kind in prop::sample::select(&[RegionKind::CodeX86, RegionKind::CodeArm64][..]),
+            words in prop::collection::vec(
+                prop_oneof![
+                    any::<u32>(),
+                    // What leads to what is near; pages, and what is in them.
+                    any::<u32>().prop_map(|it| it & 0x97ff_ffff & !0x03ff_0000 | 0x9400_0000),
+                    any::<u32>().prop_map(|it| it & 0x6000_0001 | 0x9000_0000),
+                    any::<u32>().prop_map(|it| it & 0x003f_fc3f | 0x9100_0000),
+                    any::<u32>().prop_map(|it| it & 0xff | 0xe8 << 24),
+                ],
+                0..300,
+            ),
+            start in 0usize..9,
+        ) {
+            let code: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            let length = code.len() as u32;
+            let region = Region { kind, start: 0, length, spot: 0, link: 0 };
+            let space =
+                Space { regions: vec![region], loaded: 1 << 20, code: 0..1 << 19, ..Space::default() };
+            let image = [&[7; 9][..start], &code].concat();
+            let mut changed = image.clone();
+            let saved = zero(&mut changed, std::iter::once((start as u64, &space)));
+            for (place, value) in saved.iter().flat_map(|saved| saved.places.iter().zip(&saved.values)) {
+                let at = start + usize::from(*place);
+                prop_assert_eq!(&image[at..at + 4], value.to_le_bytes());
+                let zeroed = u32::from_le_bytes(changed[at..at + 4].try_into().expect("4 bytes"));
+                prop_assert!(zeroed & value == zeroed && (zeroed == 0 || kind != RegionKind::CodeX86));
+            }
+            restore(&mut changed, saved);
+            prop_assert_eq!(changed, image);
+        }
+    }
 }

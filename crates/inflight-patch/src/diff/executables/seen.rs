@@ -66,7 +66,7 @@ impl Seen {
     /// Takes note of a reference.
     pub(super) fn note(&mut self, ordinal: u32, predicted: &Predicted, miss: i64) {
         let Predicted { space, target, along, backwards, .. } = *predicted;
-        let width = predicted.width as i8;
+        let width = predicted.field.bytes() as i8;
         let width = if backwards { -width } else { width };
         let open = Open { ordinal, target, space: space as u16, width };
         match miss {

@@ -159,7 +159,7 @@ fn rewritten(
     let pieces = out.par_chunks_mut(SCAN_BYTES).zip(bytes.par_chunks(SCAN_BYTES)).enumerate();
     pieces.for_each(|(number, (out, bytes))| {
         scan(space, region, (number * SCAN_BYTES) as u32, bytes, |reference| {
-            let end = reference.at + reference.width;
+            let end = reference.at + reference.field.bytes();
             put(&mut out[reference.at..end], follow(reference.target));
         });
     });
@@ -177,13 +177,14 @@ fn rewritten(
 
 /// Slot and followed target of every relocation that only adds where the image is loaded.
 fn relocations(space: &Space, file: &[u8], follow: impl Fn(u32) -> u32 + Sync) -> Vec<(u32, u32)> {
-    const RELATIVE: u64 = 8;
+    /// By that name on x86-64 and AArch64.
+    const RELATIVE: [u64; 2] = [8, 1027];
     let tables = space.regions.iter().filter(|region| region.kind == RegionKind::Relocations);
     let followed = |record: &[u8]| {
         let word = |at: usize| u64::from_le_bytes(record[at..at + 8].try_into().expect("8 bytes"));
         let (slot, target) = (word(0).wrapping_sub(space.base), word(16).wrapping_sub(space.base));
         let loaded = u64::from(space.loaded);
-        let counts = word(8) == RELATIVE && slot < loaded && target < loaded;
+        let counts = RELATIVE.contains(&word(8)) && slot < loaded && target < loaded;
         counts.then(|| (slot as u32, follow(target as u32)))
     };
     let mut all = Vec::new();

@@ -6,6 +6,9 @@ use crate::transform::references::space::{RegionKind, Space, spots_max};
 /// The most sections read.
 const SECTIONS_MAX: usize = 4096;
 
+const X86_64: u16 = 62;
+const AARCH64: u16 = 183;
+
 const LOADED: u64 = 2;
 const EXECUTABLE: u64 = 4;
 const NOBITS: u32 = 8;
@@ -72,14 +75,15 @@ fn sections(file: &Reader<'_>) -> Option<Vec<Section>> {
 
 /// The regions of the ELF image that `bytes` are, if that is what they are.
 pub(super) fn parse(bytes: &[u8]) -> Option<Space> {
-    const X86_64: u16 = 62;
     if !starts_like_one(bytes) || u32::try_from(bytes.len()).is_err() {
         return None;
     }
     let file = Reader(bytes);
-    if file.half(0x12)? != X86_64 {
-        return None;
-    }
+    let code = match file.half(0x12)? {
+        X86_64 => RegionKind::CodeX86,
+        AARCH64 => RegionKind::CodeArm64,
+        _ => return None,
+    };
     let mut sections = sections(&file)?;
     let names = usize::from(file.half(0x3e)?);
     let names = sections.get(names).map(|names| (names.offset, names.size));
@@ -102,7 +106,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Space> {
     let stretch = |section: &Section| {
         let is_loaded = section.flags & LOADED != 0;
         Stretch {
-            kind: kind(section, is_loaded, &file, names),
+            kind: kind(section, is_loaded, code, &file, names),
             start: section.offset as u32,
             length: section.size as u32,
             spot: is_loaded.then(|| (section.address - base) as u32),
@@ -128,6 +132,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Space> {
 fn kind(
     section: &Section,
     is_loaded: bool,
+    code: RegionKind,
     file: &Reader<'_>,
     names: Option<(u64, u64)>,
 ) -> RegionKind {
@@ -142,7 +147,7 @@ fn kind(
         INIT_ARRAY | FINI_ARRAY => RegionKind::Pointers,
         STRTAB => RegionKind::Strings,
         _ if !is_loaded => RegionKind::Plain,
-        _ if section.flags & EXECUTABLE != 0 => RegionKind::CodeX86,
+        _ if section.flags & EXECUTABLE != 0 => code,
         _ => match name {
             Some(b".eh_frame") => RegionKind::UnwindEntries,
             Some(b".eh_frame_hdr") => RegionKind::UnwindIndex,
@@ -160,7 +165,7 @@ fn is_pointers(name: &[u8]) -> bool {
 
 #[cfg(test)]
 #[path = "../../../tests/support/program.rs"]
-#[allow(clippy::duplicate_mod, reason = "tests from outside use it as well")]
+#[allow(clippy::duplicate_mod, dead_code, reason = "tests from outside use it as well")]
 mod program;
 
 #[cfg(test)]
@@ -208,8 +213,11 @@ mod tests {
             assert_eq!(super::super::length(&image[..end]), None, "{end} bytes");
         }
         let mut other = image.clone();
+        other[0x12] = 243;
+        assert_eq!(parse(&other), None, "RISC-V");
         other[0x12] = 183;
-        assert_eq!(parse(&other), None, "AArch64");
+        let regions = parse(&other).expect("AArch64").regions;
+        assert!(regions.iter().any(|region| region.kind == RegionKind::CodeArm64));
     }
 
     #[test]

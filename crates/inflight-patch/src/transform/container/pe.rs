@@ -13,6 +13,7 @@ const SECTIONS_MAX: usize = 96;
 const HEADERS_AT_MAX: u32 = 1 << 12;
 
 const X86_64: u16 = 0x8664;
+const AARCH64: u16 = 0xaa64;
 /// What optional headers of 64-bit images start with.
 const PE32_PLUS: u16 = 0x20b;
 
@@ -47,6 +48,8 @@ impl Section {
 }
 
 struct Image {
+    /// What its code is.
+    code: RegionKind,
     base: u64,
     /// Bytes that it takes when it is loaded.
     loaded: u32,
@@ -104,10 +107,10 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Space> {
             spots.start <= range.start && range.start < spots.end
         };
         for (range, kind) in tables.iter().filter(inside) {
-            push(section.kind(), range.start);
+            push(section.kind(image.code), range.start);
             push(*kind, range.end.min(spots.end));
         }
-        push(section.kind(), spots.end);
+        push(section.kind(image.code), spots.end);
     }
     space(image.base, image.loaded, bytes.len() as u32, &stretches)
 }
@@ -120,7 +123,12 @@ fn read(bytes: &[u8]) -> Option<Image> {
     let at = u64::from(file.word(0x3c)?);
     let (machine, count) = (file.half(at + 4)?, usize::from(file.half(at + 6)?));
     let (optional, optional_bytes) = (at + 24, u64::from(file.half(at + 20)?));
-    if machine != X86_64 || count > SECTIONS_MAX || file.half(optional)? != PE32_PLUS {
+    let code = match machine {
+        X86_64 => RegionKind::CodeX86,
+        AARCH64 => RegionKind::CodeArm64,
+        _ => return None,
+    };
+    if count > SECTIONS_MAX || file.half(optional)? != PE32_PLUS {
         return None;
     }
     let told = (file.word(optional + 108)? as usize).min(DIRECTORIES);
@@ -143,14 +151,14 @@ fn read(bytes: &[u8]) -> Option<Image> {
     sections.retain(|section| !section.file.is_empty());
     sections.sort_by_key(|section| section.file.start);
     let (base, loaded) = (file.long(optional + 24)?, file.word(optional + 56)?);
-    Some(Image { base, loaded, sections, directories })
+    Some(Image { code, base, loaded, sections, directories })
 }
 
 impl Section {
     /// What its bytes are that are in no table.
-    fn kind(&self) -> RegionKind {
+    fn kind(&self, code: RegionKind) -> RegionKind {
         match self.flags {
-            flags if flags & EXECUTABLE != 0 => RegionKind::CodeX86,
+            flags if flags & EXECUTABLE != 0 => code,
             flags if flags & DISCARDABLE != 0 => RegionKind::Plain,
             flags if flags & WRITABLE != 0 => RegionKind::Pointers,
             _ => RegionKind::MixedConstants,

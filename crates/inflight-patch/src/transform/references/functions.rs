@@ -1,6 +1,6 @@
 //! Tables of functions, and what functions say about unwinding them, as PE images have both.
 
-use super::reference::{Origin, Reference, word};
+use super::reference::{Field, Origin, Reference, word};
 use super::space::Space;
 
 /// Bytes of a record of a function: its start, its end, and where its unwind information is.
@@ -21,7 +21,12 @@ pub(super) fn scan(space: &Space, inside: u32, bytes: &[u8], mut found: impl FnM
         for (inside, last) in [(0, 0), (4, 1), (8, 0)] {
             let target = word(record, inside).wrapping_sub(last);
             if (space.code.start..space.loaded).contains(&target) {
-                found(Reference { at: at + inside, width: 4, target, origin: Origin::Base });
+                found(Reference {
+                    at: at + inside,
+                    field: Field::Word,
+                    target,
+                    origin: Origin::Base,
+                });
             }
         }
     }

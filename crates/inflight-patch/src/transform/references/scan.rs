@@ -4,9 +4,9 @@
 //! the bytes it copies. What it takes for a reference need not be one: a wrong guess costs a few
 //! bytes of the patch, never a wrong result.
 
-use super::reference::{Origin, Reference, word};
+use super::reference::{Field, Origin, Reference, word};
 use super::space::{Region, RegionKind, Space};
-use super::{functions, x86};
+use super::{arm64, functions, x86};
 
 fn long(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
@@ -25,6 +25,7 @@ pub(crate) fn scan(
     match region.kind {
         RegionKind::Plain | RegionKind::Strings => {}
         RegionKind::CodeX86 => x86::scan(space, spot, bytes, found),
+        RegionKind::CodeArm64 => arm64::scan(space, spot, bytes, found),
         RegionKind::Constants => scan_constants(space, spot, bytes, false, found),
         RegionKind::MixedConstants => scan_constants(space, spot, bytes, true, found),
         RegionKind::Pointers => {
@@ -52,7 +53,7 @@ pub(crate) fn scan(
             while at + 4 <= bytes.len() {
                 let target = region.spot.wrapping_add(word(bytes, at));
                 if target < space.loaded {
-                    found(Reference { at, width: 4, target, origin: Origin::Region });
+                    found(Reference { at, field: Field::Word, target, origin: Origin::Region });
                 }
                 at += 4;
             }
@@ -75,6 +76,7 @@ pub(crate) fn make_alike(space: &Space, region: &Region, inside: u32, bytes: &mu
     let spot = region.spot.wrapping_add(inside);
     match region.kind {
         RegionKind::CodeX86 => x86::make_absolute(space, spot, bytes),
+        RegionKind::CodeArm64 => arm64::make_absolute(spot, bytes),
         RegionKind::Functions => functions::make_alike(inside, bytes),
         RegionKind::UnwindInformation => functions::make_unwind_alike(space, spot, bytes),
         _ => {}
@@ -86,6 +88,7 @@ pub(crate) fn make_different(space: &Space, region: &Region, inside: u32, bytes:
     let spot = region.spot.wrapping_add(inside);
     match region.kind {
         RegionKind::CodeX86 => x86::make_relative(space, spot, bytes),
+        RegionKind::CodeArm64 => arm64::make_relative(spot, bytes),
         RegionKind::Functions => functions::make_different(inside, bytes),
         RegionKind::UnwindInformation => functions::make_unwind_different(space, spot, bytes),
         _ => {}
@@ -121,7 +124,7 @@ impl<F: FnMut(Reference)> Slots<'_, F> {
         let value = long(self.bytes, at).wrapping_sub(self.space.base);
         if value < u64::from(self.space.loaded) && value > 0 {
             let target = value as u32;
-            (self.found)(Reference { at, width: 8, target, origin: Origin::Zero });
+            (self.found)(Reference { at, field: Field::Long, target, origin: Origin::Zero });
         }
     }
 
@@ -130,7 +133,7 @@ impl<F: FnMut(Reference)> Slots<'_, F> {
         let value = word(self.bytes, at);
         if value < names.length && value > 0 {
             let target = names.spot + value;
-            (self.found)(Reference { at, width: 4, target, origin: Origin::Names });
+            (self.found)(Reference { at, field: Field::Word, target, origin: Origin::Names });
         }
     }
 }
@@ -157,7 +160,7 @@ fn scan_constants(
             let target = long(bytes, at).wrapping_sub(space.base);
             if (u64::from(space.code.start)..u64::from(space.loaded)).contains(&target) {
                 let target = target as u32;
-                found(Reference { at, width: 8, target, origin: Origin::Zero });
+                found(Reference { at, field: Field::Long, target, origin: Origin::Zero });
                 table = None;
                 at += 8;
                 continue;
@@ -171,7 +174,7 @@ fn scan_constants(
         let target = start.wrapping_add(value);
         table = space.code.contains(&target).then_some((start, value));
         if table.is_some() {
-            found(Reference { at, width: 4, target, origin: Origin::Itself });
+            found(Reference { at, field: Field::Word, target, origin: Origin::Itself });
         }
         at += 4;
     }
@@ -205,13 +208,18 @@ fn scan_unwind(
             continue;
         }
         let common = spot + 4 - distance;
-        found(Reference { at: at + 4, width: 4, target: common, origin: Origin::Behind });
-        found(Reference { at: at + 8, width: 4, target: start, origin: Origin::Itself });
+        found(Reference { at: at + 4, field: Field::Word, target: common, origin: Origin::Behind });
+        found(Reference { at: at + 8, field: Field::Word, target: start, origin: Origin::Itself });
         if length >= 17 && at + 21 <= bytes.len() && bytes[at + 16] == 4 {
             let value = word(bytes, at + 17);
             let target = (spot + 17).wrapping_add(value);
             if value != 0 && target < space.loaded {
-                found(Reference { at: at + 17, width: 4, target, origin: Origin::Itself });
+                found(Reference {
+                    at: at + 17,
+                    field: Field::Word,
+                    target,
+                    origin: Origin::Itself,
+                });
             }
         }
         at += 4 + length as usize;
@@ -235,7 +243,7 @@ mod tests {
         let (space, region) = space(kind, inside + bytes.len() as u32);
         let mut found = Vec::new();
         scan(&space, &region, inside, &bytes, |reference| {
-            found.push((reference.at, reference.width, reference.target));
+            found.push((reference.at, reference.field.bytes(), reference.target));
         });
         found
     }
@@ -258,9 +266,14 @@ mod tests {
         assert_eq!(scanned(RegionKind::Constants, 0, &words), tables);
     }
 
-    /// Words among which spots are likely, near each other and far.
+    /// Words among which spots are likely, near each other and far, and some instructions.
     fn words() -> impl Strategy<Value = Vec<u8>> {
-        let word = prop_oneof![any::<u32>(), 0u32..0x60_0000, 0x20_0000u32..0x22_0000];
+        let word = prop_oneof![
+            any::<u32>(),
+            0u32..0x60_0000,
+            0x20_0000u32..0x22_0000,
+            any::<u32>().prop_map(|word| word >> 4 | 0x9000_0000),
+        ];
         let bytes = |words: Vec<u32>| words.iter().flat_map(|word| word.to_le_bytes()).collect();
         prop::collection::vec(word, 0..80).prop_map(bytes)
     }
@@ -270,6 +283,7 @@ mod tests {
         fn what_was_made_alike_is_made_different_again(
             kind in prop::sample::select(&[
                 RegionKind::CodeX86,
+                RegionKind::CodeArm64,
                 RegionKind::Functions,
                 RegionKind::UnwindInformation,
                 RegionKind::MixedConstants,

@@ -47,10 +47,12 @@ pub(crate) enum RegionKind {
     Functions = 11,
     /// What functions say about unwinding them, with spots in between.
     UnwindInformation = 12,
+    /// AArch64 machine code.
+    CodeArm64 = 13,
 }
 
 impl RegionKind {
-    const ALL: [RegionKind; 13] = [
+    const ALL: [RegionKind; 14] = [
         RegionKind::Plain,
         RegionKind::CodeX86,
         RegionKind::Pointers,
@@ -64,6 +66,7 @@ impl RegionKind {
         RegionKind::Offsets,
         RegionKind::Functions,
         RegionKind::UnwindInformation,
+        RegionKind::CodeArm64,
     ];
 
     pub(crate) fn from_number(number: u8) -> Option<RegionKind> {
@@ -72,7 +75,7 @@ impl RegionKind {
 
     /// Whether the bytes are machine code.
     pub(crate) fn is_code(self) -> bool {
-        self == RegionKind::CodeX86
+        matches!(self, RegionKind::CodeX86 | RegionKind::CodeArm64)
     }
 
     /// Whether the bytes are a table whose entries are matched by what they refer to.

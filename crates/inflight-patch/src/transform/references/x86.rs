@@ -4,7 +4,7 @@
 //! The places worth a look are found 32 bytes at a time where the processor can; the result is
 //! the same without.
 
-use super::reference::{Origin, Reference, word};
+use super::reference::{Field, Origin, Reference, word};
 use super::space::Space;
 #[cfg(target_arch = "x86_64")]
 use crate::instructions::Instructions;
@@ -60,7 +60,7 @@ fn reference(space: &Space, spot: u32, bytes: &[u8], at: usize, reach: u8) -> Op
         true => space.code.contains(&target),
         false => target < space.loaded,
     };
-    plausible.then_some(Reference { at: field, width: 4, target, origin: Origin::Itself })
+    plausible.then_some(Reference { at: field, field: Field::Word, target, origin: Origin::Itself })
 }
 
 /// Spots up to which addresses and distances can be told apart.
