@@ -113,6 +113,8 @@ PAIRS = {
     "tensorflow": Wheels("tensorflow-cpu", "2.18.0", "2.19.0", ("manylinux2014_x86_64",)),
     # Images for other systems.
     "polars-windows": Wheels("polars", "1.20.0", "1.21.0", ("win_amd64",)),
+    "polars-arm": Wheels("polars", "1.20.0", "1.21.0", ("manylinux_2_24_aarch64",)),
+    "polars-mac": Wheels("polars", "1.20.0", "1.21.0", ("macosx_11_0_arm64",)),
     "scipy-windows": Wheels("scipy", "1.14.1", "1.15.0", ("win_amd64",)),
     **made.PAIRS,
 }

@@ -16,7 +16,7 @@ struct Ground {
     job: Job,
     place: tempfile::TempDir,
     /// In each container, for each machine.
-    versions: [[Vec<u8>; 2]; 3],
+    versions: [[Vec<u8>; 2]; 4],
 }
 
 static GROUND: LazyLock<Ground> = LazyLock::new(|| {
@@ -24,7 +24,7 @@ static GROUND: LazyLock<Ground> = LazyLock::new(|| {
     let engine = builder.memory_bytes_max(256 << 20).build().expect("an engine");
     let job = Job::new(engine.handle(), 1).expect("a job");
     let functions: Vec<u32> = (0..60).map(|number: u32| number.wrapping_mul(0x9e37_79b1)).collect();
-    let versions = [program::program, program::windows_program, program::arm_program]
+    let versions = [program::program, program::windows_program, program::arm_program, program::mac_program]
         .map(|program| [program(&functions[..50]), program(&functions[7..])]);
     Ground { engine, job, place: tempfile::tempdir().expect("a temporary directory"), versions }
 });
@@ -52,7 +52,7 @@ fn changed(version: &[u8], input: &[u8]) -> Vec<u8> {
 fuzz_target!(|input: &[u8]| {
     let ground = &*GROUND;
     let Some((container, input)) = input.split_first() else { return };
-    let versions = &ground.versions[usize::from(container % 3)];
+    let versions = &ground.versions[usize::from(container & 3)];
     let (first, second) = input.split_at(input.len() / 2);
     let old_bytes = changed(&versions[0], first);
     let new_bytes = changed(&versions[1], second);

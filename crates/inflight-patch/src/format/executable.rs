@@ -131,7 +131,7 @@ fn put_space(out: &mut Vec<u8>, space: &Space) {
         put_varint(out, region.length.into());
         put_signed(out, i64::from(region.spot) - expected);
         expected = i64::from(region.spot) + i64::from(region.length);
-        if region.kind == RegionKind::Symbols {
+        if region.kind.has_names() {
             put_varint(out, region.link.into());
         }
     }
@@ -160,9 +160,9 @@ fn space(cursor: &mut Cursor<'_>) -> Result<Space, Damage> {
             .ok_or_else(|| Damage::unknown(0, format!("regions of kind {kind}")))?;
         let length = cursor.varint("a region's length")?;
         let spot = expected.checked_add(cursor.signed("a region's spot")?);
-        let link = match kind {
-            RegionKind::Symbols => cursor.varint("a region's link")?,
-            _ => 0,
+        let link = match kind.has_names() {
+            true => cursor.varint("a region's link")?,
+            false => 0,
         };
         let end = start.checked_add(length).filter(|end| *end <= SPOT_MAX);
         let spot = spot.and_then(|spot| u64::try_from(spot).ok());
@@ -197,7 +197,7 @@ mod tests {
             base: u64,
             loaded in 0u32..1 << 20,
             code in 0u32..1 << 19,
-            shapes in prop::collection::vec((0u8..14, 1u32..1 << 20, 0u32..1 << 19), 1..20),
+            shapes in prop::collection::vec((0u8..16, 1u32..1 << 20, 0u32..1 << 19), 1..20),
             link in 0u32..20,
         ) -> Space {
             let mut start = 0;
@@ -206,7 +206,7 @@ mod tests {
             for (kind, length, offset) in shapes {
                 let spot = start + offset;
                 let kind = RegionKind::from_number(kind).expect("a known number");
-                let link = if kind == RegionKind::Symbols { link % count } else { 0 };
+                let link = if kind.has_names() { link % count } else { 0 };
                 regions.push(Region { kind, start, length, spot, link });
                 start += length;
             }

@@ -2,6 +2,7 @@
 //! whatever is odd about a file makes it no executable for us, which costs nothing but a larger patch.
 
 mod elf;
+mod macho;
 mod pe;
 pub(crate) mod tar;
 
@@ -11,18 +12,41 @@ use super::references::space::{Region, RegionKind, Space};
 
 /// Whether bytes start like an executable in a container that is known.
 pub(crate) fn starts_like_one(bytes: &[u8]) -> bool {
-    elf::starts_like_one(bytes) || pe::starts_like_one(bytes)
+    elf::starts_like_one(bytes)
+        || pe::starts_like_one(bytes)
+        || macho::starts_like_one(bytes)
+        || macho::starts_like_universal(bytes)
 }
 
 /// How long the executable at the start of `bytes` is, as far as its own tables tell.
 pub(crate) fn length(bytes: &[u8]) -> Option<u64> {
-    let end = elf::end(bytes).or_else(|| pe::end(bytes))?;
+    let end = elf::end(bytes).or_else(|| pe::end(bytes)).or_else(|| macho::end(bytes))?;
     (end <= bytes.len() as u64).then_some(end)
 }
 
 /// The regions of the executable that `bytes` are, if they are one whose code can be read.
 pub(crate) fn parse(bytes: &[u8]) -> Option<Space> {
-    elf::parse(bytes).or_else(|| pe::parse(bytes))
+    elf::parse(bytes).or_else(|| pe::parse(bytes)).or_else(|| macho::parse(bytes))
+}
+
+/// The executables that the file `bytes` are, and where in it they start: one, or those of a universal file.
+pub(crate) fn parse_all(bytes: &[u8]) -> Vec<(usize, Space)> {
+    let Some(images) = macho::images(bytes) else {
+        return parse(bytes).map(|space| (0, space)).into_iter().collect();
+    };
+    let mut all = Vec::new();
+    let mut position = 0;
+    for (start, length) in images {
+        let end = start.saturating_add(length);
+        if start < position || end > bytes.len() as u64 {
+            continue;
+        }
+        if let Some(space) = parse(&bytes[start as usize..end as usize]) {
+            all.push((start as usize, space));
+            position = end;
+        }
+    }
+    all
 }
 
 /// Little-endian numbers anywhere in a file.

@@ -1,4 +1,4 @@
-//! Small programs as ELF and PE images: functions that call each other, tables that point to them.
+//! Small programs as ELF, PE and Mach-O images: functions that call each other, tables that point to them.
 
 /// A function, named by a number that its body follows from.
 pub type Function = u32;
@@ -285,13 +285,15 @@ pub fn windows_program(functions: &[Function]) -> Vec<u8> {
     for spot in &spots {
         constants.extend_from_slice(&(WINDOWS_BASE + u64::from(*spot)).to_le_bytes());
     }
-    for (spot, length) in spots.iter().zip(&lengths) {
+    for ((spot, length), function) in spots.iter().zip(&lengths).zip(functions) {
         let unwind = constants_spot + constants.len() as u32;
         for word in [*spot, spot + length, unwind] {
             records.extend_from_slice(&word.to_le_bytes());
         }
-        // With a handler, and two codes for the prologue.
-        constants.extend_from_slice(&[9, 4, 2, 0, 4, 0x32, 1, 0x30]);
+        // With a handler, and four codes for the prologue.
+        let codes = random(u64::from(*function)).to_le_bytes();
+        constants.extend_from_slice(&[9, 4, 4, 0, 4]);
+        constants.extend_from_slice(&codes[1..]);
         for word in [spots[0], spot + 5, u32::MAX] {
             constants.extend_from_slice(&word.to_le_bytes());
         }
@@ -359,5 +361,95 @@ fn windows_image(sections: [(&str, u32, Vec<u8>); 3], exports: std::ops::Range<u
         put(0x98 + 116 + 8 * number, &(range.end - range.start).to_le_bytes());
     }
     put(0x98 + 240, &headers);
+    out
+}
+
+/// Where the code of Mach-O images starts, as an address and in the file.
+const MAC_TEXT: u64 = 0x1000;
+
+/// A program for AArch64 as a Mach-O image.
+#[allow(dead_code, reason = "not everybody wants one")]
+pub fn mac_program(functions: &[Function]) -> Vec<u8> {
+    let mut code = Code::of(functions, Machine::Arm);
+    let unwind_address = (MAC_TEXT + code.bytes.len() as u64).next_multiple_of(8);
+    let unwind_bytes = 24 + 32 * functions.len() as u64;
+    let slots_address = (unwind_address + unwind_bytes).next_multiple_of(0x1000);
+    code.link(functions, MAC_TEXT, slots_address);
+    let Code { bytes: text, starts, lengths, .. } = code;
+    // Of code and what is said about unwinding it: a common entry, and one for each function.
+    let mut unwind: Vec<u8> = [&20u32.to_le_bytes()[..], &[0; 20]].concat();
+    let (mut slots, mut symbols, mut names) = (Vec::new(), Vec::new(), vec![0]);
+    for ((start, length), function) in starts.iter().zip(&lengths).zip(functions) {
+        let (address, entry) = (MAC_TEXT + start, unwind.len() as u64);
+        slots.extend_from_slice(&address.to_le_bytes());
+        unwind.extend_from_slice(&28u32.to_le_bytes());
+        unwind.extend_from_slice(&(entry as u32 + 4).to_le_bytes());
+        let distance = address.wrapping_sub(unwind_address + entry + 8);
+        unwind.extend_from_slice(&distance.to_le_bytes());
+        unwind.extend_from_slice(&u64::from(*length).to_le_bytes());
+        unwind.push(0);
+        unwind.extend_from_slice(&random(u64::from(*function)).to_le_bytes()[..7]);
+        symbols.extend_from_slice(&(names.len() as u32).to_le_bytes());
+        symbols.extend_from_slice(&[0x0f, 1, 0, 0]);
+        symbols.extend_from_slice(&address.to_le_bytes());
+        names.extend_from_slice(format!("_function_{function:x}\0").as_bytes());
+    }
+    let slots_end = (slots_address + slots.len() as u64).next_multiple_of(0x1000);
+    let mut commands = Vec::new();
+    let segment = |name: &str,
+                   range: std::ops::Range<u64>,
+                   sections: &[(&str, u64, &[u8], u32)]| {
+        let padded = |name: &str| [name.as_bytes(), &[0; 16][name.len()..]].concat();
+        let length = range.end - range.start;
+        let mut command = [0x19, 72 + 80 * sections.len() as u32].map(u32::to_le_bytes).concat();
+        command.extend(padded(name));
+        command.extend([range.start, length, range.start, length].map(u64::to_le_bytes).concat());
+        command.extend([7, 7, sections.len() as u32, 0].map(u32::to_le_bytes).concat());
+        for (section, address, bytes, flags) in sections {
+            command.extend(padded(section));
+            command.extend(padded(name));
+            command.extend([*address, bytes.len() as u64].map(u64::to_le_bytes).concat());
+            let place = *address as u32;
+            command.extend([place, 3, 0, 0, *flags, 0, 0, 0].map(u32::to_le_bytes).concat());
+        }
+        command
+    };
+    let code_sections = [
+        ("__text", MAC_TEXT, &text[..], 0x8000_0400),
+        ("__eh_frame", unwind_address, &unwind, 0x6800_000b),
+    ];
+    commands.extend(segment("__TEXT", 0..slots_address, &code_sections));
+    let data = [("__const", slots_address, &slots[..], 0)];
+    commands.extend(segment("__DATA_CONST", slots_address..slots_end, &data));
+    let end = slots_end + (symbols.len() + names.len()) as u64;
+    commands.extend(segment("__LINKEDIT", slots_end..end, &[]));
+    let names_place = slots_end as u32 + symbols.len() as u32;
+    let table = [2, 24, slots_end as u32, functions.len() as u32, names_place, names.len() as u32];
+    commands.extend(table.map(u32::to_le_bytes).concat());
+    let header = [0xfeed_facf, 0x0100_000c, 0, 6, 4, commands.len() as u32, 0, 0];
+    let mut out = header.map(u32::to_le_bytes).concat();
+    out.extend(commands);
+    let places = [MAC_TEXT, unwind_address, slots_address, slots_end];
+    for (place, bytes) in places.into_iter().zip([text, unwind, slots, [symbols, names].concat()]) {
+        out.resize(place as usize, 0);
+        out.extend(bytes);
+    }
+    out
+}
+
+/// A universal file of images.
+#[allow(dead_code, reason = "not everybody wants one")]
+pub fn universal(images: &[&[u8]]) -> Vec<u8> {
+    let mut out = [0xcafe_babe, images.len() as u32].map(u32::to_be_bytes).concat();
+    let mut place = 0x1000u32;
+    for image in images {
+        let length = image.len() as u32;
+        out.extend([0x0100_000c, 0, place, length, 12].map(u32::to_be_bytes).concat());
+        place = (place + length).next_multiple_of(0x1000);
+    }
+    for image in images {
+        out.resize(out.len().next_multiple_of(0x1000), 0);
+        out.extend_from_slice(image);
+    }
     out
 }

@@ -26,8 +26,8 @@ pub(in crate::diff) fn find_all(image: &Image, bytes: &[u8]) -> Vec<Found> {
 pub(in crate::diff) fn find_in(bytes: &[u8], range: Range<u64>) -> Vec<Found> {
     let file = &bytes[range.start as usize..range.end as usize];
     if container::starts_like_one(file) {
-        let found = container::parse(file).map(|space| Found { start: range.start, space });
-        return found.into_iter().collect();
+        let found = |(at, space)| Found { start: range.start + at as u64, space };
+        return container::parse_all(file).into_iter().map(found).collect();
     }
     if !tar::starts_like_one(file) {
         return Vec::new();

@@ -24,6 +24,7 @@ const ORDER: [&[RegionKind]; 2] = [
         RegionKind::Constants,
         RegionKind::MixedConstants,
         RegionKind::UnwindInformation,
+        RegionKind::LongUnwindEntries,
     ],
     &[
         RegionKind::Relocations,
@@ -31,6 +32,7 @@ const ORDER: [&[RegionKind]; 2] = [
         RegionKind::UnwindIndex,
         RegionKind::Offsets,
         RegionKind::Functions,
+        RegionKind::ShortSymbols,
     ],
 ];
 
@@ -55,10 +57,12 @@ fn comparing(kind: RegionKind) -> Comparing {
     let (target_bytes, mismatch) = match kind {
         // What a slot points to does not stand in the file: only the shape matters.
         RegionKind::Pointers => (3, 3),
-        RegionKind::Symbols => (3, 4),
+        RegionKind::Symbols | RegionKind::ShortSymbols => (3, 4),
         RegionKind::Constants => (2, 2),
         RegionKind::MixedConstants => (3, 2),
-        RegionKind::UnwindEntries | RegionKind::UnwindInformation => (3, 3),
+        RegionKind::UnwindEntries
+        | RegionKind::LongUnwindEntries
+        | RegionKind::UnwindInformation => (3, 3),
         RegionKind::Offsets | RegionKind::Functions => (4, 1),
         RegionKind::Relocations | RegionKind::UnwindIndex => (8, 1),
         _ => (8, 3),
@@ -201,8 +205,9 @@ fn sampling(kind: RegionKind) -> Sampling {
         RegionKind::Relocations => (0, 24, 0, 8),
         // By kind and value: names are looked at later.
         RegionKind::Symbols => (0, 24, 4, 8),
+        RegionKind::ShortSymbols => (0, 16, 4, 8),
         RegionKind::UnwindIndex => (0, 8, 4, 8),
-        RegionKind::UnwindEntries => (0, 4, 0, 8),
+        RegionKind::UnwindEntries | RegionKind::LongUnwindEntries => (0, 4, 0, 8),
         RegionKind::Constants | RegionKind::MixedConstants => (2, 1, 0, 16),
         RegionKind::UnwindInformation => (0, 4, 0, 16),
         RegionKind::Offsets => (0, 4, 0, 8),

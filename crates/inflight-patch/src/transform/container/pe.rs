@@ -286,7 +286,7 @@ mod tests {
         ];
         assert_eq!(kinds, expected);
         let lengths: Vec<u32> = regions.map(|region| region.length).collect();
-        assert_eq!(lengths[1..6], [800, 2000, 40, 400, 400]);
+        assert_eq!(lengths[1..6], [800, 2400, 40, 400, 400]);
         assert_eq!(lengths[7], 1200);
         assert_eq!(space.base, 0x1_8000_0000);
         assert_eq!(space.code.start, 0x1000);

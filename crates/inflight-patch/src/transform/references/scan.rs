@@ -46,6 +46,13 @@ pub(crate) fn scan(
                 slots.address(at + 8);
             });
         }
+        RegionKind::ShortSymbols => {
+            let mut slots = Slots { space, bytes, found };
+            slots.each(inside, 16, |slots, at| {
+                slots.name(at, region);
+                slots.address(at + 8);
+            });
+        }
         RegionKind::UnwindIndex => {
             let first = (UNWIND_HEADER.saturating_sub(inside)) as usize;
             let first = first.max((inside.wrapping_neg() % 4) as usize);
@@ -59,6 +66,7 @@ pub(crate) fn scan(
             }
         }
         RegionKind::UnwindEntries => scan_unwind(space, region, inside, bytes, found),
+        RegionKind::LongUnwindEntries => scan_long_unwind(space, region, inside, bytes, found),
         RegionKind::Offsets => {
             let first = (inside.wrapping_neg() % 4) as usize;
             let places = (first..bytes.len().saturating_sub(3)).step_by(4);
@@ -217,6 +225,52 @@ fn scan_unwind(
                 found(Reference {
                     at: at + 17,
                     field: Field::Word,
+                    target,
+                    origin: Origin::Itself,
+                });
+            }
+        }
+        at += 4 + length as usize;
+    }
+}
+
+/// The same with eight bytes for the start of the function, its length and where its table is.
+fn scan_long_unwind(
+    space: &Space,
+    region: &Region,
+    inside: u32,
+    bytes: &[u8],
+    mut found: impl FnMut(Reference),
+) {
+    let mut at = (inside.wrapping_neg() % 4) as usize;
+    while at + 24 <= bytes.len() {
+        let here = inside + at as u32;
+        let (length, distance) = (word(bytes, at), word(bytes, at + 4));
+        let spot = region.spot + here;
+        let start = u64::from(spot + 8).wrapping_add(long(bytes, at + 8));
+        let size = long(bytes, at + 16);
+        let is_entry = length.is_multiple_of(4)
+            && (20..1 << 16).contains(&length)
+            && distance > 0
+            && distance.is_multiple_of(4)
+            && distance <= here + 4
+            && (u64::from(space.code.start)..u64::from(space.code.end)).contains(&start)
+            && size <= u64::from(space.code.end) - start;
+        if !is_entry {
+            at += 4;
+            continue;
+        }
+        let (common, start) = (spot + 4 - distance, start as u32);
+        found(Reference { at: at + 4, field: Field::Word, target: common, origin: Origin::Behind });
+        found(Reference { at: at + 8, field: Field::Long, target: start, origin: Origin::Itself });
+        if length >= 29 && at + 33 <= bytes.len() && bytes[at + 24] == 8 {
+            let value = long(bytes, at + 25);
+            let target = u64::from(spot + 25).wrapping_add(value);
+            if value != 0 && target < u64::from(space.loaded) {
+                let target = target as u32;
+                found(Reference {
+                    at: at + 25,
+                    field: Field::Long,
                     target,
                     origin: Origin::Itself,
                 });

@@ -49,10 +49,14 @@ pub(crate) enum RegionKind {
     UnwindInformation = 12,
     /// AArch64 machine code.
     CodeArm64 = 13,
+    /// Mach-O symbols, 16 bytes each; names are looked up in the region `link`.
+    ShortSymbols = 14,
+    /// The entries of an `.eh_frame` with addresses of eight bytes.
+    LongUnwindEntries = 15,
 }
 
 impl RegionKind {
-    const ALL: [RegionKind; 14] = [
+    const ALL: [RegionKind; 16] = [
         RegionKind::Plain,
         RegionKind::CodeX86,
         RegionKind::Pointers,
@@ -67,6 +71,8 @@ impl RegionKind {
         RegionKind::Functions,
         RegionKind::UnwindInformation,
         RegionKind::CodeArm64,
+        RegionKind::ShortSymbols,
+        RegionKind::LongUnwindEntries,
     ];
 
     pub(crate) fn from_number(number: u8) -> Option<RegionKind> {
@@ -76,6 +82,11 @@ impl RegionKind {
     /// Whether the bytes are machine code.
     pub(crate) fn is_code(self) -> bool {
         matches!(self, RegionKind::CodeX86 | RegionKind::CodeArm64)
+    }
+
+    /// Whether the bytes are symbols, whose names are in another region.
+    pub(crate) fn has_names(self) -> bool {
+        matches!(self, RegionKind::Symbols | RegionKind::ShortSymbols)
     }
 
     /// Whether the bytes are a table whose entries are matched by what they refer to.
@@ -92,6 +103,8 @@ impl RegionKind {
                 | RegionKind::Offsets
                 | RegionKind::Functions
                 | RegionKind::UnwindInformation
+                | RegionKind::ShortSymbols
+                | RegionKind::LongUnwindEntries
         )
     }
 }
@@ -105,7 +118,7 @@ pub(crate) struct Region {
     pub(crate) length: u32,
     /// The spot of its first byte.
     pub(crate) spot: u32,
-    /// For [`RegionKind::Symbols`], the number of the region with the names.
+    /// For symbols, the number of the region with the names.
     pub(crate) link: u32,
 }
 
