@@ -43,25 +43,24 @@ pub(super) fn zero<'a>(
             }
         }
     }
-    work.into_par_iter()
-        .map(|(at, space, region, inside, bytes)| {
-            let (mut places, mut values) = (Vec::with_capacity(bytes.len() / 32), Vec::new());
-            scan(space, region, inside, bytes, |reference| {
-                for (place, mask) in reference.field.words(reference.at) {
-                    places.push(place as u16);
-                    values.push(mask);
-                }
-            });
-            places.shrink_to_fit();
-            for (place, value) in places.iter().zip(&mut values) {
-                let field = &mut bytes[usize::from(*place)..usize::from(*place) + 4];
-                let word = u32::from_le_bytes((&*field).try_into().expect("4 bytes"));
-                field.copy_from_slice(&(word & !*value).to_le_bytes());
-                *value = word;
-            }
-            Saved { range: at..at + bytes.len(), places, values }
-        })
-        .collect()
+    let zero = |fields: &mut Vec<(u16, u32)>, (at, space, region, inside, bytes)| {
+        let bytes: &mut [u8] = bytes;
+        fields.clear();
+        scan(space, region, inside, bytes, |reference| {
+            let words = reference.field.words(reference.at);
+            fields.extend(words.map(|(place, mask)| (place as u16, mask)));
+        });
+        let take = |(place, mask): &(u16, u32)| {
+            let field = &mut bytes[usize::from(*place)..usize::from(*place) + 4];
+            let word = u32::from_le_bytes((&*field).try_into().expect("4 bytes"));
+            field.copy_from_slice(&(word & !mask).to_le_bytes());
+            word
+        };
+        let values = fields.iter().map(take).collect();
+        let places = fields.iter().map(|(place, _)| *place).collect();
+        Saved { range: at..at + bytes.len(), places, values }
+    };
+    work.into_par_iter().map_init(Vec::new, zero).collect()
 }
 
 /// Puts back what was zeroed.
