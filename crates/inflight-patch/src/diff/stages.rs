@@ -278,9 +278,13 @@ fn references(space: &Space, bytes: &[u8]) -> u64 {
 fn zero(space: &Space, bytes: &mut [u8]) {
     for region in space.regions.iter().filter(|region| region.kind.is_code()) {
         let bytes = &mut bytes[region.start as usize..region.end() as usize];
-        let mut places = Vec::new();
-        scan(space, region, 0, bytes, |reference| places.push(reference.at));
-        places.iter().for_each(|at| bytes[*at..*at + 4].fill(0));
+        let mut words = Vec::new();
+        scan(space, region, 0, bytes, |it| words.extend(it.field.words(it.at)));
+        for (at, mask) in words {
+            let field = &mut bytes[at..at + 4];
+            let word = u32::from_le_bytes((&*field).try_into().expect("4 bytes"));
+            field.copy_from_slice(&(word & !mask).to_le_bytes());
+        }
     }
 }
 

@@ -18,12 +18,6 @@ pub(crate) fn starts_like_one(bytes: &[u8]) -> bool {
         || macho::starts_like_universal(bytes)
 }
 
-/// How long the executable at the start of `bytes` is, as far as its own tables tell.
-pub(crate) fn length(bytes: &[u8]) -> Option<u64> {
-    let end = elf::end(bytes).or_else(|| pe::end(bytes)).or_else(|| macho::end(bytes))?;
-    (end <= bytes.len() as u64).then_some(end)
-}
-
 /// The regions of the executable that `bytes` are, if they are one whose code can be read.
 pub(crate) fn parse(bytes: &[u8]) -> Option<Space> {
     elf::parse(bytes).or_else(|| pe::parse(bytes)).or_else(|| macho::parse(bytes))

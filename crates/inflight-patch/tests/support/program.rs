@@ -364,8 +364,11 @@ fn windows_image(sections: [(&str, u32, Vec<u8>); 3], exports: std::ops::Range<u
     out
 }
 
-/// Where the code of Mach-O images starts, as an address and in the file.
+/// Where programs of macOS are loaded, where their code starts behind that, and how much farther data is
+/// in memory than in the file.
+const MAC_BASE: u64 = 1 << 32;
 const MAC_TEXT: u64 = 0x1000;
+const MAC_GAP: u64 = 0x4000;
 
 /// A program for AArch64 as a Mach-O image.
 #[allow(dead_code, reason = "not everybody wants one")]
@@ -373,43 +376,47 @@ pub fn mac_program(functions: &[Function]) -> Vec<u8> {
     let mut code = Code::of(functions, Machine::Arm);
     let unwind_address = (MAC_TEXT + code.bytes.len() as u64).next_multiple_of(8);
     let unwind_bytes = 24 + 32 * functions.len() as u64;
-    let slots_address = (unwind_address + unwind_bytes).next_multiple_of(0x1000);
-    code.link(functions, MAC_TEXT, slots_address);
+    let slots_place = (unwind_address + unwind_bytes).next_multiple_of(0x1000);
+    code.link(functions, MAC_TEXT, slots_place + MAC_GAP);
     let Code { bytes: text, starts, lengths, .. } = code;
     // Of code and what is said about unwinding it: a common entry, and one for each function.
     let mut unwind: Vec<u8> = [&20u32.to_le_bytes()[..], &[0; 20]].concat();
     let (mut slots, mut symbols, mut names) = (Vec::new(), Vec::new(), vec![0]);
     for ((start, length), function) in starts.iter().zip(&lengths).zip(functions) {
         let (address, entry) = (MAC_TEXT + start, unwind.len() as u64);
-        slots.extend_from_slice(&address.to_le_bytes());
+        slots.extend_from_slice(&(MAC_BASE + address).to_le_bytes());
         unwind.extend_from_slice(&28u32.to_le_bytes());
         unwind.extend_from_slice(&(entry as u32 + 4).to_le_bytes());
         let distance = address.wrapping_sub(unwind_address + entry + 8);
         unwind.extend_from_slice(&distance.to_le_bytes());
         unwind.extend_from_slice(&u64::from(*length).to_le_bytes());
+        // No table of its own, and what the function does with its frame.
         unwind.push(0);
         unwind.extend_from_slice(&random(u64::from(*function)).to_le_bytes()[..7]);
         symbols.extend_from_slice(&(names.len() as u32).to_le_bytes());
         symbols.extend_from_slice(&[0x0f, 1, 0, 0]);
-        symbols.extend_from_slice(&address.to_le_bytes());
+        symbols.extend_from_slice(&(MAC_BASE + address).to_le_bytes());
         names.extend_from_slice(format!("_function_{function:x}\0").as_bytes());
     }
-    let slots_end = (slots_address + slots.len() as u64).next_multiple_of(0x1000);
+    let slots_end = (slots_place + slots.len() as u64).next_multiple_of(0x1000);
     let mut commands = Vec::new();
     let segment = |name: &str,
                    range: std::ops::Range<u64>,
+                   gap: u64,
                    sections: &[(&str, u64, &[u8], u32)]| {
         let padded = |name: &str| [name.as_bytes(), &[0; 16][name.len()..]].concat();
         let length = range.end - range.start;
         let mut command = [0x19, 72 + 80 * sections.len() as u32].map(u32::to_le_bytes).concat();
         command.extend(padded(name));
-        command.extend([range.start, length, range.start, length].map(u64::to_le_bytes).concat());
+        let address = MAC_BASE + gap + range.start;
+        command.extend([address, length, range.start, length].map(u64::to_le_bytes).concat());
         command.extend([7, 7, sections.len() as u32, 0].map(u32::to_le_bytes).concat());
-        for (section, address, bytes, flags) in sections {
+        for (section, place, bytes, flags) in sections {
             command.extend(padded(section));
             command.extend(padded(name));
-            command.extend([*address, bytes.len() as u64].map(u64::to_le_bytes).concat());
-            let place = *address as u32;
+            let address = MAC_BASE + gap + place;
+            command.extend([address, bytes.len() as u64].map(u64::to_le_bytes).concat());
+            let place = *place as u32;
             command.extend([place, 3, 0, 0, *flags, 0, 0, 0].map(u32::to_le_bytes).concat());
         }
         command
@@ -418,18 +425,18 @@ pub fn mac_program(functions: &[Function]) -> Vec<u8> {
         ("__text", MAC_TEXT, &text[..], 0x8000_0400),
         ("__eh_frame", unwind_address, &unwind, 0x6800_000b),
     ];
-    commands.extend(segment("__TEXT", 0..slots_address, &code_sections));
-    let data = [("__const", slots_address, &slots[..], 0)];
-    commands.extend(segment("__DATA_CONST", slots_address..slots_end, &data));
+    commands.extend(segment("__TEXT", 0..slots_place, 0, &code_sections));
+    let data = [("__const", slots_place, &slots[..], 0)];
+    commands.extend(segment("__DATA_CONST", slots_place..slots_end, MAC_GAP, &data));
     let end = slots_end + (symbols.len() + names.len()) as u64;
-    commands.extend(segment("__LINKEDIT", slots_end..end, &[]));
+    commands.extend(segment("__LINKEDIT", slots_end..end, MAC_GAP, &[]));
     let names_place = slots_end as u32 + symbols.len() as u32;
     let table = [2, 24, slots_end as u32, functions.len() as u32, names_place, names.len() as u32];
     commands.extend(table.map(u32::to_le_bytes).concat());
     let header = [0xfeed_facf, 0x0100_000c, 0, 6, 4, commands.len() as u32, 0, 0];
     let mut out = header.map(u32::to_le_bytes).concat();
     out.extend(commands);
-    let places = [MAC_TEXT, unwind_address, slots_address, slots_end];
+    let places = [MAC_TEXT, unwind_address, slots_place, slots_end];
     for (place, bytes) in places.into_iter().zip([text, unwind, slots, [symbols, names].concat()]) {
         out.resize(place as usize, 0);
         out.extend(bytes);

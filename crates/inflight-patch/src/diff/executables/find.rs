@@ -25,25 +25,13 @@ pub(in crate::diff) fn find_all(image: &Image, bytes: &[u8]) -> Vec<Found> {
 /// The executables in a file, which is a range of an image.
 pub(in crate::diff) fn find_in(bytes: &[u8], range: Range<u64>) -> Vec<Found> {
     let file = &bytes[range.start as usize..range.end as usize];
-    if container::starts_like_one(file) {
-        let found = |(at, space)| Found { start: range.start + at as u64, space };
-        return container::parse_all(file).into_iter().map(found).collect();
-    }
+    let parsed = |start: u64, bytes: &[u8]| {
+        let found = move |(at, space)| Found { start: start + at as u64, space };
+        container::parse_all(bytes).into_iter().map(found)
+    };
     if !tar::starts_like_one(file) {
-        return Vec::new();
+        return parsed(range.start, file).collect();
     }
-    let mut found = Vec::new();
-    let mut at = 0;
-    while at < file.len() {
-        let member = &file[at..];
-        let length = container::length(member).unwrap_or(0) as usize;
-        match container::parse(&member[..length]) {
-            Some(space) => {
-                found.push(Found { start: range.start + at as u64, space });
-                at += length.next_multiple_of(tar::BLOCK);
-            }
-            None => at += tar::BLOCK,
-        }
-    }
-    found
+    let members = tar::members(file).into_iter();
+    members.flat_map(|it| parsed(range.start + it.start as u64, &file[it])).collect()
 }

@@ -105,8 +105,12 @@ mod tests {
                 0..300,
             ),
             start in 0usize..9,
+            // So far from the end of a stretch.
+            before in prop::option::of(0usize..600),
         ) {
-            let code: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            let before = before.map_or(0, |before| (SCAN_BYTES - before) / 4);
+            let words = std::iter::repeat_n(&0xd503_201fu32, before).chain(&words);
+            let code: Vec<u8> = words.flat_map(|word| word.to_le_bytes()).collect();
             let length = code.len() as u32;
             let region = Region { kind, start: 0, length, spot: 0, link: 0 };
             let space =
@@ -114,11 +118,14 @@ mod tests {
             let image = [&[7; 9][..start], &code].concat();
             let mut changed = image.clone();
             let saved = zero(&mut changed, std::iter::once((start as u64, &space)));
-            for (place, value) in saved.iter().flat_map(|saved| saved.places.iter().zip(&saved.values)) {
-                let at = start + usize::from(*place);
-                prop_assert_eq!(&image[at..at + 4], value.to_le_bytes());
-                let zeroed = u32::from_le_bytes(changed[at..at + 4].try_into().expect("4 bytes"));
-                prop_assert!(zeroed & value == zeroed && (zeroed == 0 || kind != RegionKind::CodeX86));
+            for saved in &saved {
+                for (place, value) in saved.places.iter().zip(&saved.values) {
+                    let at = saved.range.start + usize::from(*place);
+                    prop_assert_eq!(&image[at..at + 4], value.to_le_bytes());
+                    let zeroed = u32::from_le_bytes(changed[at..at + 4].try_into().expect("4 bytes"));
+                    prop_assert!(zeroed & value == zeroed);
+                    prop_assert!(zeroed == 0 || kind != RegionKind::CodeX86);
+                }
             }
             restore(&mut changed, saved);
             prop_assert_eq!(changed, image);

@@ -9,6 +9,9 @@ const SECTIONS_MAX: usize = 4096;
 const X86_64: u16 = 62;
 const AARCH64: u16 = 183;
 
+/// Bytes of a name that are looked at.
+const NAME_BYTES: u64 = 32;
+
 const LOADED: u64 = 2;
 const EXECUTABLE: u64 = 4;
 const NOBITS: u32 = 8;
@@ -33,22 +36,6 @@ struct Section {
 /// Whether bytes start like a 64-bit little-endian ELF image.
 pub(super) fn starts_like_one(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\x7fELF\x02\x01\x01")
-}
-
-/// Where the image at the start of `bytes` ends, as far as its own tables tell.
-pub(super) fn end(bytes: &[u8]) -> Option<u64> {
-    if !starts_like_one(bytes) {
-        return None;
-    }
-    let file = Reader(bytes);
-    let (at, size, count) = (file.long(0x28)?, file.half(0x3a)?, file.half(0x3c)?);
-    let mut end = at.checked_add(u64::from(size) * u64::from(count))?;
-    for section in sections(&file)? {
-        if section.kind != NOBITS {
-            end = end.max(section.offset.checked_add(section.size)?);
-        }
-    }
-    Some(end)
 }
 
 fn sections(file: &Reader<'_>) -> Option<Vec<Section>> {
@@ -138,7 +125,7 @@ fn kind(
 ) -> RegionKind {
     let name = names.and_then(|(offset, size)| {
         let at = u64::from(section.name);
-        let rest = file.bytes(offset.checked_add(at)?, size.checked_sub(at)?)?;
+        let rest = file.bytes(offset.checked_add(at)?, size.checked_sub(at)?.min(NAME_BYTES))?;
         rest.split(|byte| *byte == 0).next()
     });
     match section.kind {
@@ -203,14 +190,13 @@ mod tests {
         assert_eq!(kinds, expected);
         let symbols = space.regions.iter().find(|region| region.kind == Symbols).expect("there");
         assert_eq!(space.regions[symbols.link as usize].kind, Strings);
-        assert_eq!(end(&image), Some(image.len() as u64));
     }
 
     #[test]
     fn what_is_cut_off_or_of_another_machine_is_none() {
         let image = image();
-        for end in [0, 5, 63, 64, 1000, image.len() - 1] {
-            assert_eq!(super::super::length(&image[..end]), None, "{end} bytes");
+        for end in [0, 5, 63, 64, 1000, image.len() - 64] {
+            assert_eq!(parse(&image[..end]), None, "{end} bytes");
         }
         let mut other = image.clone();
         other[0x12] = 243;

@@ -3,9 +3,9 @@
 use super::{Reader, Stretch, space};
 use crate::transform::references::space::{RegionKind, Space, spots_max};
 
-/// The most load commands and sections read.
+/// The most load commands, and bytes of them, that are read.
 const COMMANDS_MAX: u32 = 4096;
-const SECTIONS_MAX: usize = 4096;
+const COMMAND_BYTES_MAX: u64 = 1 << 20;
 /// The most images in a universal file.
 const IMAGES_MAX: u32 = 16;
 
@@ -14,7 +14,6 @@ const AARCH64: u32 = 0x0100_000c;
 
 const SEGMENT: u32 = 0x19;
 const SYMBOLS: u32 = 2;
-const SIGNATURE: u32 = 0x1d;
 
 /// Of a section's flags: what it is, and whether it holds instructions.
 const TYPE: u32 = 0xff;
@@ -42,8 +41,6 @@ struct Image<'a> {
     sections: Vec<Section<'a>>,
     /// Where symbols are in the file, and their names: start and length of each.
     symbols: Option<[(u32, u32); 2]>,
-    /// Where all that commands tell of ends in the file.
-    end: u64,
 }
 
 /// Whether bytes start like a 64-bit little-endian Mach-O image.
@@ -69,11 +66,6 @@ pub(super) fn images(bytes: &[u8]) -> Option<Vec<(u64, u64)>> {
 
 fn big_word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-/// Where the image at the start of `bytes` ends, as far as its own tables tell.
-pub(super) fn end(bytes: &[u8]) -> Option<u64> {
-    Some(read(bytes)?.end)
 }
 
 /// The regions of the Mach-O image that `bytes` are, if that is what they are.
@@ -134,17 +126,14 @@ fn read(bytes: &[u8]) -> Option<Image<'_>> {
         _ => return None,
     };
     let count = file.word(16).filter(|count| *count <= COMMANDS_MAX)?;
-    let mut image =
-        Image { code, base: u64::MAX, loaded: 0, sections: Vec::new(), symbols: None, end: 0 };
+    let mut image = Image { code, base: u64::MAX, loaded: 0, sections: Vec::new(), symbols: None };
     let (mut at, mut loaded_end) = (32, 0u64);
     for _ in 0..count {
         let (command, size) = (file.word(at)?, u64::from(file.word(at + 4)?));
         match command {
             SEGMENT => {
                 let (address, memory) = (file.long(at + 24)?, file.long(at + 32)?);
-                let (offset, in_file) = (file.long(at + 40)?, file.long(at + 48)?);
-                image.end = image.end.max(offset.checked_add(in_file)?);
-                let sections = sections(&file, at)?;
+                let sections = sections(&file, at, size)?;
                 // One without sections is no part of the program: what is never mapped, what is for linking.
                 if !sections.is_empty() {
                     image.base = image.base.min(address);
@@ -160,13 +149,9 @@ fn read(bytes: &[u8]) -> Option<Image<'_>> {
                 let bytes = word(12)?.checked_mul(SYMBOL_BYTES)?;
                 image.symbols = Some([(word(8)?, bytes), (word(16)?, word(20)?)]);
             }
-            SIGNATURE => {
-                let (offset, length) = (file.word(at + 8)?, file.word(at + 12)?);
-                image.end = image.end.max(u64::from(offset) + u64::from(length));
-            }
             _ => {}
         }
-        at = at.checked_add(size).filter(|_| size >= 8)?;
+        at = at.checked_add(size).filter(|end| size >= 8 && *end <= COMMAND_BYTES_MAX)?;
     }
     image.loaded = loaded_end.checked_sub(image.base)?;
     let inside = |section: &Section<'_>| {
@@ -176,11 +161,14 @@ fn read(bytes: &[u8]) -> Option<Image<'_>> {
     (image.base & 0xfff == 0 && image.sections.iter().all(inside)).then_some(image)
 }
 
-/// The sections of a segment whose command is at a place.
-fn sections<'a>(file: &Reader<'a>, at: u64) -> Option<Vec<Section<'a>>> {
-    let count = file.word(at + 64)? as usize;
-    let section = |number: usize| {
-        let at = at + 72 + 80 * number as u64;
+/// The sections of a segment whose command is at a place, so many bytes.
+fn sections<'a>(file: &Reader<'a>, at: u64, size: u64) -> Option<Vec<Section<'a>>> {
+    let count = file.word(at + 64)?;
+    if 72 + 80 * u64::from(count) > size {
+        return None;
+    }
+    let section = |number: u32| {
+        let at = at + 72 + 80 * u64::from(number);
         let name = |at: u64| {
             let name = file.bytes(at, 16)?;
             name.split(|byte| *byte == 0).next()
@@ -194,7 +182,7 @@ fn sections<'a>(file: &Reader<'a>, at: u64) -> Option<Vec<Section<'a>>> {
             flags: file.word(at + 64)?,
         })
     };
-    (0..Some(count).filter(|count| *count <= SECTIONS_MAX)?).map(section).collect()
+    (0..count).map(section).collect()
 }
 
 impl Section<'_> {
@@ -216,7 +204,7 @@ mod program;
 
 #[cfg(test)]
 mod tests {
-    use super::super::{length, parse as parse_any, parse_all};
+    use super::super::{parse as parse_any, parse_all};
     use super::program::{mac_program, universal};
     use super::*;
 
@@ -236,7 +224,6 @@ mod tests {
     #[test]
     fn regions_cover_the_file_and_have_their_kinds() {
         let image = image();
-        assert_eq!(length(&image), Some(image.len() as u64));
         let space = parse_any(&image).expect("an executable");
         let mut position = 0;
         for region in &space.regions {
@@ -251,6 +238,10 @@ mod tests {
         let symbols = space.regions.iter().find(|region| region.kind == ShortSymbols);
         let names = symbols.expect("there are").link as usize;
         assert_eq!(space.regions[names].kind, Strings);
+        assert_eq!(space.base, 1 << 32);
+        let pointers = space.regions.iter().find(|region| region.kind == Pointers);
+        let pointers = pointers.expect("there are");
+        assert_eq!(pointers.spot, pointers.start + 0x4000, "loaded behind a gap");
         let first = space.regions[0];
         assert_eq!((first.start, first.length, first.spot), (0, MAC_HEADERS, 0));
         assert_eq!(space.code.start, MAC_HEADERS);
@@ -284,7 +275,6 @@ mod tests {
     fn what_is_cut_off_or_of_another_machine_is_none() {
         let image = image();
         for end in [0, 3, 31, 100, 0x1000, image.len() - 1] {
-            assert_eq!(length(&image[..end]), None, "{end} bytes");
             assert_eq!(parse(&image[..end]), None, "{end} bytes");
         }
         let mut other = image.clone();
@@ -303,13 +293,13 @@ mod tests {
             (16, u32::MAX, "commands without end"),
             (36, 0, "a command of no length"),
             (36, u32::MAX, "a command that reaches outside"),
-            (header(0) + 44, 1, "a section of 4 GiB"),
+            (header(0) + 44, 1, "a section that is longer than its segment"),
             (header(0) + 48, u32::MAX, "one outside the file"),
             (header(1) + 48, 0x1000, "two of the same bytes"),
-            (header(1) + 36, 1, "an address outside its segment"),
+            (header(1) + 36, 9, "an address outside its segment"),
             (32 + 64, u32::MAX, "sections without end"),
             (32 + 24, 8, "a segment that starts in a page"),
-            (32 + 28, 1, "a segment behind its sections"),
+            (32 + 28, 9, "a segment behind its sections"),
             (symbols + 8, u32::MAX, "symbols outside the file"),
             (symbols + 12, u32::MAX, "symbols without end"),
             (symbols + 16, 0, "names over everything"),

@@ -26,7 +26,6 @@ const EXPORTS: usize = 0;
 const IMPORTS: usize = 1;
 const RESOURCES: usize = 2;
 const FUNCTIONS: usize = 3;
-const CERTIFICATES: usize = 4;
 const IMPORTED_ADDRESSES: usize = 12;
 const DELAYED_IMPORTS: usize = 13;
 const DIRECTORIES: usize = 16;
@@ -54,7 +53,7 @@ struct Image {
     /// Bytes that it takes when it is loaded.
     loaded: u32,
     sections: Vec<Section>,
-    /// Spots of each directory; certificates alone are told by their place in the file.
+    /// Spots of each directory.
     directories: [Range<u32>; DIRECTORIES],
 }
 
@@ -73,14 +72,6 @@ pub(super) fn starts_like_one(bytes: &[u8]) -> bool {
     }
 }
 
-/// Where the image at the start of `bytes` ends, as far as its own tables tell.
-pub(super) fn end(bytes: &[u8]) -> Option<u64> {
-    let image = read(bytes)?;
-    let certificates = image.directories[CERTIFICATES].end;
-    let end = image.sections.iter().map(|section| section.file.end).max()?;
-    Some(end.max(certificates).into())
-}
-
 /// The regions of the PE image that `bytes` are, if that is what they are.
 pub(super) fn parse(bytes: &[u8]) -> Option<Space> {
     if u32::try_from(bytes.len()).is_err() {
@@ -90,13 +81,19 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Space> {
     if u64::from(image.loaded) + bytes.len() as u64 > spots_max(bytes.len() as u64) {
         return None;
     }
+    let mut position = 0;
+    for section in &image.sections {
+        let is_inside =
+            section.file.end as usize <= bytes.len() && section.spots().end <= image.loaded;
+        if section.file.start < position || !is_inside {
+            return None;
+        }
+        position = section.file.end;
+    }
     let tables = image.tables(bytes);
     let mut stretches = Vec::new();
     for section in &image.sections {
         let spots = section.spots();
-        if section.file.end as usize > bytes.len() || spots.end > image.loaded {
-            return None;
-        }
         let mut position = spots.start;
         let mut push = |kind, to: u32| {
             let (start, length) = (section.file.start + (position - spots.start), to - position);
@@ -176,8 +173,13 @@ impl Image {
 
     /// Where tables are, in spots, in order and apart, and what they are.
     fn tables(&self, bytes: &[u8]) -> Vec<(Range<u32>, RegionKind)> {
+        // Of AArch64, records are of another form, and say all about unwinding in most cases.
+        let (functions, has_unwind_information) = match self.code {
+            RegionKind::CodeX86 => (RegionKind::Functions, true),
+            _ => (RegionKind::Offsets, false),
+        };
         let mut tables = vec![
-            (self.directories[FUNCTIONS].clone(), RegionKind::Functions),
+            (self.directories[FUNCTIONS].clone(), functions),
             (self.directories[IMPORTS].clone(), RegionKind::Offsets),
             (self.directories[IMPORTED_ADDRESSES].clone(), RegionKind::Offsets),
             (self.directories[DELAYED_IMPORTS].clone(), RegionKind::Offsets),
@@ -191,7 +193,9 @@ impl Image {
         tables.retain(is_sound);
         let mut ends: Vec<u32> = tables.iter().map(|(range, _)| range.start).collect();
         ends.push(self.directories[EXPORTS].start);
-        if let Some(range) = self.unwind_information(bytes, &ends) {
+        if let Some(range) =
+            self.unwind_information(bytes, &ends).filter(|_| has_unwind_information)
+        {
             tables.push((range, RegionKind::UnwindInformation));
         }
         tables.sort_by_key(|(range, _)| (range.start, range.end));
@@ -242,7 +246,7 @@ mod program;
 
 #[cfg(test)]
 mod tests {
-    use super::super::{length, parse as parse_any};
+    use super::super::parse as parse_any;
     use super::program::windows_program;
     use super::*;
 
@@ -262,7 +266,6 @@ mod tests {
     #[test]
     fn regions_cover_the_file_and_have_their_kinds() {
         let image = image();
-        assert_eq!(length(&image), Some(end(&image).expect("it has one")));
         let space = parse_any(&image).expect("an executable");
         let mut position = 0;
         for region in &space.regions {
@@ -295,9 +298,12 @@ mod tests {
     #[test]
     fn what_is_cut_off_or_of_another_machine_is_none() {
         let image = image();
-        let end = end(&image).expect("it has one") as usize;
+        // Behind the last record are zeros.
+        let records = 1200;
+        let last = image[header(2) + 20..].first_chunk().expect("a place");
+        let end = u32::from_le_bytes(*last) as usize + records;
+        assert!(parse(&image[..end]).is_some());
         for end in [0, 1, 2, 63, 64, 0x83, 0x97, 0x200, 1000, end - 1] {
-            assert_eq!(length(&image[..end]), None, "{end} bytes");
             assert_eq!(parse(&image[..end]), None, "{end} bytes");
         }
         for (at, byte) in [(0, b'X'), (0x81, b'X'), (0x84, 0x4c), (0x99, 1), (0x3d, 0xff)] {
@@ -305,6 +311,18 @@ mod tests {
             other[at] = byte;
             assert_eq!(parse(&other), None, "{byte} at {at}");
         }
+    }
+
+    #[test]
+    fn images_for_aarch64_have_records_of_another_form() {
+        let mut image = image();
+        image[0x84..0x86].copy_from_slice(&AARCH64.to_le_bytes());
+        let space = parse(&image).expect("an executable");
+        let kinds: Vec<RegionKind> = space.regions.iter().map(|region| region.kind).collect();
+        assert!(kinds.contains(&RegionKind::CodeArm64));
+        assert_eq!(kinds.iter().filter(|kind| **kind == RegionKind::Offsets).count(), 3);
+        assert!(!kinds.contains(&RegionKind::Functions));
+        assert!(!kinds.contains(&RegionKind::UnwindInformation));
     }
 
     #[test]

@@ -310,6 +310,33 @@ mod tests {
     }
 
     #[test]
+    fn long_unwind_entries_say_where_functions_and_their_tables_are() {
+        let spot = |at: u32| 0x40_0000 + at;
+        let away = |target: u32, at: u32| u64::from(target).wrapping_sub(spot(at).into());
+        // A common entry, and one for a function of 16 bytes with a table.
+        let mut bytes = [&12u32.to_le_bytes()[..], &[0; 12]].concat();
+        bytes.extend([32u32, 20].map(u32::to_le_bytes).concat());
+        bytes.extend([away(0x2000, 24), 16].map(u64::to_le_bytes).concat());
+        bytes.push(8);
+        bytes.extend(away(0x41_0000, 41).to_le_bytes());
+        bytes.extend([0; 3]);
+        let scanned = |bytes: &[u8]| {
+            let (space, region) = space(RegionKind::LongUnwindEntries, bytes.len() as u32);
+            let mut found = Vec::new();
+            scan(&space, &region, 0, bytes, |it| found.push((it.at, it.field, it.target)));
+            found
+        };
+        let entry = [(20, Field::Word, spot(0)), (24, Field::Long, 0x2000)];
+        let table = [(41, Field::Long, 0x41_0000)];
+        assert_eq!(scanned(&bytes), [&entry[..], &table].concat());
+        assert_eq!(scanned(&bytes[..49]), [&entry[..], &table].concat());
+        assert_eq!(scanned(&bytes[..48]), entry, "of the table, not all is there");
+        assert_eq!(scanned(&bytes[..39]), [], "of the entry, not all is there");
+        bytes[40] = 0;
+        assert_eq!(scanned(&bytes), entry, "it has no table");
+    }
+
+    #[test]
     fn addresses_and_jump_tables_are_found_among_constants() {
         let table = |at: u32| 0x2000u32.wrapping_sub(0x40_0000 + at);
         let words = [0x2000, 1, 77, 1, table(16), table(16) + 8, 0x2040, 1];
@@ -340,7 +367,6 @@ mod tests {
                 RegionKind::CodeArm64,
                 RegionKind::Functions,
                 RegionKind::UnwindInformation,
-                RegionKind::MixedConstants,
             ][..]),
             bytes in words(),
             cut in 0usize..4,
