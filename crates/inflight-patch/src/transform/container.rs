@@ -100,3 +100,15 @@ fn space(base: u64, loaded: u32, bytes: u32, stretches: &[Stretch]) -> Option<Sp
     }
     (!space.code.is_empty()).then_some(space)
 }
+
+#[cfg(test)]
+#[path = "../../tests/support/program.rs"]
+#[allow(clippy::duplicate_mod, dead_code, reason = "tests from outside use it as well")]
+mod program;
+
+/// Whether regions follow each other from the first to the last of so many bytes.
+#[cfg(test)]
+fn covers(space: &Space, bytes: usize) -> bool {
+    let follow = space.regions.windows(2).all(|two| two[0].end() == two[1].start);
+    follow && space.regions[0].start == 0 && space.length() as usize == bytes
+}

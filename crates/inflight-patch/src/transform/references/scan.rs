@@ -65,8 +65,10 @@ pub(crate) fn scan(
                 at += 4;
             }
         }
-        RegionKind::UnwindEntries => scan_unwind(space, region, inside, bytes, found),
-        RegionKind::LongUnwindEntries => scan_long_unwind(space, region, inside, bytes, found),
+        RegionKind::UnwindEntries => scan_unwind(space, region, inside, bytes, Field::Word, found),
+        RegionKind::LongUnwindEntries => {
+            scan_unwind(space, region, inside, bytes, Field::Long, found)
+        }
         RegionKind::Offsets => {
             let first = (inside.wrapping_neg() % 4) as usize;
             let places = (first..bytes.len().saturating_sub(3)).step_by(4);
@@ -189,91 +191,56 @@ fn scan_constants(
 }
 
 /// Entries of an `.eh_frame`: length, distance to the common entry, start of the function, its
-/// length, and perhaps where its exception table is.
+/// length, and perhaps where its exception table is; the last three as `field` has it.
+#[inline]
 fn scan_unwind(
     space: &Space,
     region: &Region,
     inside: u32,
     bytes: &[u8],
+    field: Field,
     mut found: impl FnMut(Reference),
 ) {
+    let width = field.bytes();
+    let number = |at: usize| field.read(bytes, at, 0);
+    // Where the value at a place leads, whose spot that is.
+    let target = |at: usize, spot: u32| match field {
+        Field::Word => u64::from(spot.wrapping_add(word(bytes, at))),
+        _ => u64::from(spot).wrapping_add(number(at)),
+    };
+    let code = u64::from(space.code.start)..u64::from(space.code.end);
     let mut at = (inside.wrapping_neg() % 4) as usize;
-    while at + 16 <= bytes.len() {
+    while at + 8 + 2 * width <= bytes.len() {
         let here = inside + at as u32;
         let (length, distance) = (word(bytes, at), word(bytes, at + 4));
         let spot = region.spot + here;
-        let start = (spot + 8).wrapping_add(word(bytes, at + 8));
-        let size = word(bytes, at + 12);
+        let (start, size) = (target(at + 8, spot + 8), number(at + 8 + width));
         let is_entry = length.is_multiple_of(4)
-            && (12..1 << 16).contains(&length)
+            && (4 + 2 * width..1 << 16).contains(&(length as usize))
             && distance > 0
             && distance.is_multiple_of(4)
             && distance <= here + 4
-            && space.code.contains(&start)
-            && size <= space.code.end - start;
+            && code.contains(&start)
+            && size <= code.end - start;
         if !is_entry {
             at += 4;
             continue;
         }
         let common = spot + 4 - distance;
         found(Reference { at: at + 4, field: Field::Word, target: common, origin: Origin::Behind });
-        found(Reference { at: at + 8, field: Field::Word, target: start, origin: Origin::Itself });
-        if length >= 17 && at + 21 <= bytes.len() && bytes[at + 16] == 4 {
-            let value = word(bytes, at + 17);
-            let target = (spot + 17).wrapping_add(value);
-            if value != 0 && target < space.loaded {
-                found(Reference {
-                    at: at + 17,
-                    field: Field::Word,
-                    target,
-                    origin: Origin::Itself,
-                });
-            }
-        }
-        at += 4 + length as usize;
-    }
-}
-
-/// The same with eight bytes for the start of the function, its length and where its table is.
-fn scan_long_unwind(
-    space: &Space,
-    region: &Region,
-    inside: u32,
-    bytes: &[u8],
-    mut found: impl FnMut(Reference),
-) {
-    let mut at = (inside.wrapping_neg() % 4) as usize;
-    while at + 24 <= bytes.len() {
-        let here = inside + at as u32;
-        let (length, distance) = (word(bytes, at), word(bytes, at + 4));
-        let spot = region.spot + here;
-        let start = u64::from(spot + 8).wrapping_add(long(bytes, at + 8));
-        let size = long(bytes, at + 16);
-        let is_entry = length.is_multiple_of(4)
-            && (20..1 << 16).contains(&length)
-            && distance > 0
-            && distance.is_multiple_of(4)
-            && distance <= here + 4
-            && (u64::from(space.code.start)..u64::from(space.code.end)).contains(&start)
-            && size <= u64::from(space.code.end) - start;
-        if !is_entry {
-            at += 4;
-            continue;
-        }
-        let (common, start) = (spot + 4 - distance, start as u32);
-        found(Reference { at: at + 4, field: Field::Word, target: common, origin: Origin::Behind });
-        found(Reference { at: at + 8, field: Field::Long, target: start, origin: Origin::Itself });
-        if length >= 29 && at + 33 <= bytes.len() && bytes[at + 24] == 8 {
-            let value = long(bytes, at + 25);
-            let target = u64::from(spot + 25).wrapping_add(value);
-            if value != 0 && target < u64::from(space.loaded) {
-                let target = target as u32;
-                found(Reference {
-                    at: at + 25,
-                    field: Field::Long,
-                    target,
-                    origin: Origin::Itself,
-                });
+        let mut lead = |at: usize, target: u64| {
+            found(Reference { at, field, target: target as u32, origin: Origin::Itself });
+        };
+        lead(at + 8, start);
+        // Behind a byte that says how long it is.
+        let table = 9 + 2 * width;
+        let has_table = length as usize + 4 >= table + width
+            && at + table + width <= bytes.len()
+            && usize::from(bytes[at + table - 1]) == width;
+        if has_table {
+            let target = target(at + table, spot + table as u32);
+            if number(at + table) != 0 && target < space.loaded.into() {
+                lead(at + table, target);
             }
         }
         at += 4 + length as usize;
