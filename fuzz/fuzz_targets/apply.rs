@@ -31,6 +31,9 @@ static GROUND: LazyLock<Ground> = LazyLock::new(|| {
     }
     let functions: Vec<u32> = (0..40).map(|number: u32| number.wrapping_mul(0x9e37_79b1)).collect();
     std::fs::write(old.join("program"), program::program(&functions)).expect("written");
+    std::fs::write(old.join("windows"), program::windows_program(&functions)).expect("written");
+    std::fs::write(old.join("arm"), program::arm_program(&functions)).expect("written");
+    std::fs::write(old.join("mac"), program::mac_program(&functions)).expect("written");
     std::os::unix::fs::symlink("a", old.join("link")).expect("made");
     Ground { engine, job, place }
 });

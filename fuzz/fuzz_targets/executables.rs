@@ -24,8 +24,9 @@ static GROUND: LazyLock<Ground> = LazyLock::new(|| {
     let engine = builder.memory_bytes_max(256 << 20).build().expect("an engine");
     let job = Job::new(engine.handle(), 1).expect("a job");
     let functions: Vec<u32> = (0..60).map(|number: u32| number.wrapping_mul(0x9e37_79b1)).collect();
-    let versions = [program::program, program::windows_program, program::arm_program, program::mac_program]
-        .map(|program| [program(&functions[..50]), program(&functions[7..])]);
+    let versions =
+        [program::program, program::windows_program, program::arm_program, program::mac_program]
+            .map(|program| [program(&functions[..50]), program(&functions[7..])]);
     Ground { engine, job, place: tempfile::tempdir().expect("a temporary directory"), versions }
 });
 
