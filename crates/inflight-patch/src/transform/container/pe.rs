@@ -348,6 +348,28 @@ mod tests {
     }
 
     #[test]
+    fn directories_say_where_imports_and_resources_are() {
+        let mut image = image();
+        let word = |at: usize| Reader(&image).word(at as u64).expect("it is there");
+        let (section, start) = (word(header(1) + 12), word(header(1) + 20));
+        let tables = [IMPORTS, RESOURCES, IMPORTED_ADDRESSES, DELAYED_IMPORTS];
+        for (place, number) in tables.into_iter().enumerate() {
+            put(&mut image, 0x98 + 112 + 8 * number, section + 200 * place as u32);
+            put(&mut image, 0x98 + 116 + 8 * number, 100);
+        }
+        let space = parse(&image).expect("an executable");
+        assert!(covers(&space, image.len()));
+        let first = space.region_at(start);
+        let found: Vec<_> = space.regions[first..].iter().map(|it| (it.kind, it.length)).collect();
+        use RegionKind::{MixedConstants, Offsets, Plain};
+        let constants = (MixedConstants, 100);
+        let expected =
+            [[(Offsets, 100), constants], [(Plain, 100), constants], [(Offsets, 100), constants]];
+        assert_eq!(found[..6], *expected.as_flattened());
+        assert_eq!(found[6], (Offsets, 100));
+    }
+
+    #[test]
     fn directories_that_lie_nowhere_or_overlap_are_left_out() {
         let directory = |number: usize| 0x98 + 112 + 8 * number;
         let kinds = |change: &dyn Fn(&mut [u8])| {
